@@ -1,0 +1,86 @@
+"""Turn lists of image URLs into image datasets ready for machine learning.
+
+``download(url_list=…, output_folder=…)`` does the whole job and returns a :class:`RunReport`; ``await download_async(…)`` is the same
+from a running event loop. Importing this package is cheap: what a name needs is imported when the name is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from async_img2ds.errors import (
+        AsyncImg2dsError,
+        ErrorClass,
+        InputError,
+        LocalFault,
+        MissingExtraError,
+        OptionsError,
+        StorageError,
+        WorkerError,
+    )
+    from async_img2ds.options import FetchOptions, ImageOptions, InputOptions, Options, OutputOptions, RunOptions
+    from async_img2ds.records import RunReport, Status
+    from async_img2ds.run import download, download_async
+
+__all__ = [
+    # the work
+    "download",
+    "download_async",
+    "RunReport",
+    "Status",
+    "ErrorClass",
+    # its options
+    "Options",
+    "InputOptions",
+    "FetchOptions",
+    "ImageOptions",
+    "OutputOptions",
+    "RunOptions",
+    # what can go wrong
+    "AsyncImg2dsError",
+    "OptionsError",
+    "MissingExtraError",
+    "InputError",
+    "StorageError",
+    "WorkerError",
+    "LocalFault",
+    "__version__",
+]
+
+_HOMES = {
+    "download": "run",
+    "download_async": "run",
+    "RunReport": "records",
+    "Status": "records",
+    "ErrorClass": "errors",
+    "Options": "options",
+    "InputOptions": "options",
+    "FetchOptions": "options",
+    "ImageOptions": "options",
+    "OutputOptions": "options",
+    "RunOptions": "options",
+    "AsyncImg2dsError": "errors",
+    "OptionsError": "errors",
+    "MissingExtraError": "errors",
+    "InputError": "errors",
+    "StorageError": "errors",
+    "WorkerError": "errors",
+    "LocalFault": "errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("async-img2ds")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,181 @@
+"""The command line: typer commands made from the options' own declarations, and the outcome as an exit status.
+
+0  every row of the list is accounted for in a committed shard
+2  the request was refused: an option or the list
+3  the run ended with lost shards, internal errors, or workers that would not run
+130, 143  interrupted by Ctrl-C or SIGTERM; the same command goes on
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, OptionsError
+from async_img2ds.options import GROUPS, Flag, Options, flags
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from async_img2ds.records import RunReport
+    from async_img2ds.run import Stop
+
+__all__ = ["app", "main"]
+
+REFUSED: Final = 2
+INCOMPLETE: Final = 3
+
+app = typer.Typer(
+    name="aimg2ds",
+    help="Turn lists of image URLs into image datasets ready for machine learning.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app(_in_one_spelling(sys.argv[1:]), prog_name="aimg2ds")
+
+
+@app.callback()
+def _aimg2ds(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"aimg2ds {installed('async-img2ds')}")
+        raise typer.Exit
+
+
+def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Fetch the images of a URL list into a dataset."""
+    given = {name: word for name, word in words.items() if word is not None and word != []}
+    try:
+        options = Options.of(**{name: _joined(word) for name, word in given.items()})
+        report, signalled = asyncio.run(_run_until_signalled(options))
+    except (OptionsError, InputError) as error:
+        typer.echo(f"aimg2ds: {error}", err=True)
+        raise typer.Exit(REFUSED) from None
+    except AsyncImg2dsError as error:
+        typer.echo(f"aimg2ds: {error}", err=True)
+        raise typer.Exit(INCOMPLETE) from None
+    typer.echo(_summary(report, options))
+    if signalled:
+        typer.echo("interrupted: run the same command again to go on", err=True)
+        raise typer.Exit(128 + signalled)
+    if not report.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+async def _run_until_signalled(options: Options) -> tuple[RunReport, int]:
+    """Run; the first SIGINT or SIGTERM drains, the second drops what is open. Return the report and the signal, 0 for none."""
+    from async_img2ds.run import Stop, run
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    stop = Stop()
+    received: list[int] = []
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _heed, number, received, stop, options.run.grace_s)
+    return await run(options, stop), received[0] if received else 0
+
+
+def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
+    received.append(number)
+    stop.ask()
+    if len(received) == 1:
+        typer.echo(f"stopping: open shards get {grace_s:g} s to finish; once more to drop them now", err=True)
+
+
+def _summary(report: RunReport, options: Options) -> str:
+    """Return the end of a run in words and figures."""
+    from async_img2ds.hints import HINTS
+
+    rows = report.count
+    lines = [
+        f"{report.successes:,} of {rows:,} images in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), "
+        f"{report.bytes_received / 1e6:,.1f} MB received, {report.bytes_written / 1e6:,.1f} MB of images written",
+        f"shards: {report.shards_done} done"
+        + (f", {report.shards_skipped} were done before" if report.shards_skipped else "")
+        + (f", {len(report.shards_lost)} LOST" if report.shards_lost else ""),
+    ]
+    if failed := rows - report.successes:
+        lines.append(f"failed: {failed:,} ({report.failed_to_download:,} not downloaded, {report.failed_to_resize:,} not made into an image)")
+        width = max(len(name) for name in report.error_classes)
+        lines += [f"  {name:<{width}}  {count:>9,}  {HINTS[ErrorClass(name)]}" for name, count in report.error_classes.items()]
+    lines += [f"  shard {shard_id}: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
+    lines.append(f"dataset: {options.output.output_folder}")
+    return "\n".join(lines)
+
+
+_TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
+_PANELS: Final = {name: (group.__doc__ or "").rstrip(".") for name, group in GROUPS.items()}
+
+
+def _in_one_spelling(arguments: list[str]) -> list[str]:
+    """Bring the ways in which people type the same flag to one: ``_`` for ``-`` in names, and a value for a bare switch."""
+    names = {f"--{flag.name}": flag for flag in flags()}
+    spelled = []
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        flag = names.get(name.replace("-", "_").replace("__", "--", 1))
+        if flag is None:
+            spelled.append(word)
+        elif flag.kind is bool and not equals and after.lower() not in _TRUTHS:
+            spelled.append(f"--{flag.name}=True")
+        else:
+            spelled.append(f"--{flag.name}{equals}{value}")
+    return spelled
+
+
+def _joined(word: str | list[str]) -> str | list[str]:
+    """Make one list of a repeated list option: each time it may hold one item or several."""
+    if isinstance(word, str) or len(word) == 1:
+        return word if isinstance(word, str) else word[0]
+    return [item for part in word for item in (part.split(",") if not part.startswith("[") else [part])]
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Give *function* a parameter for each option, so that typer makes flags and help of them."""
+    parameters = [_parameter(flag) for flag in flags()]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature looks for first
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return function
+
+
+def _parameter(flag: Flag) -> inspect.Parameter:
+    # All values arrive as words, which the options read themselves: one place that knows what is accepted and says so.
+    kind = list[str] if flag.kind is tuple else str
+    if flag.required:
+        made: Any = typer.Argument(help=flag.help, show_default=False, metavar=flag.name.upper())
+        return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, made])
+    made = typer.Option(
+        f"--{flag.name}", help=flag.help + _default_in_words(flag), show_default=False, metavar=_metavar(flag), rich_help_panel=_PANELS[flag.group]
+    )
+    return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, made])
+
+
+def _default_in_words(flag: Flag) -> str:
+    if flag.default in (None, ()):
+        return ""
+    return f" Default: {flag.default:g}." if isinstance(flag.default, float) else f" Default: {flag.default}."
+
+
+def _metavar(flag: Flag) -> str:
+    if flag.choices:
+        return "|".join(flag.choices)
+    return {str: "TEXT", int: "N", float: "NUMBER", bool: "BOOL", tuple: "LIST"}[flag.kind]
+
+
+app.command("fetch")(_command(_fetch))

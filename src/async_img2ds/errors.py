@@ -1,0 +1,154 @@
+"""Every error this package raises, and the closed list of reasons why a row can fail.
+
+::
+
+    AsyncImg2dsError
+      OptionsError          the caller asked for something that cannot be done; refused before work begins
+        MissingExtraError   an optional package is needed; the message names the extra to install
+      InputError            the URL list cannot be read
+      StorageError          a shard could not be written or committed
+      WorkerError           worker processes cannot be started or keep dying
+      LocalFault            this machine is short of something (descriptors, ports, a resolver); never a URL's fault
+      SampleFailure         one URL failed; becomes a row of the metadata
+        FetchFailure        its image was not received          status failed_to_download
+        TransformFailure    its bytes did not become an image   status failed_to_resize
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = [
+    "AsyncImg2dsError",
+    "ErrorClass",
+    "FetchFailure",
+    "InputError",
+    "LocalFault",
+    "MissingExtraError",
+    "OptionsError",
+    "SampleFailure",
+    "StorageError",
+    "TransformFailure",
+    "WorkerError",
+]
+
+
+class AsyncImg2dsError(Exception):
+    """Base of all errors raised on purpose by this package."""
+
+
+class OptionsError(AsyncImg2dsError):
+    """An option is unknown, impossible or contradicts another; nothing was started, created or deleted."""
+
+
+class MissingExtraError(OptionsError):
+    """An optional package is not installed."""
+
+    def __init__(self, wanted: str, extra: str) -> None:
+        """Say that *wanted* needs the optional dependency set *extra*."""
+        super().__init__(f"{wanted} needs an optional package: pip install 'async-img2ds[{extra}]'")
+        self.extra = extra
+
+
+class InputError(AsyncImg2dsError):
+    """The URL list, or one of its files, cannot be read; shards committed before it was noticed are kept."""
+
+
+class StorageError(AsyncImg2dsError):
+    """A shard could not be written or committed; its rows stay undone and a second run fetches them."""
+
+
+class WorkerError(AsyncImg2dsError):
+    """Worker processes cannot be started, or die before they do any work."""
+
+
+class LocalFault(AsyncImg2dsError):
+    """This machine cannot ask at the moment; says nothing about the URL, so it must never become its row's error."""
+
+
+class ErrorClass(StrEnum):
+    """Why a row failed: a closed vocabulary, stored in the column ``error_class``.
+
+    The free text beside it, ``error_message``, keeps img2dataset's wording where the cause is the same.
+    """
+
+    URL_INVALID = "url_invalid"
+    URL_SCHEME = "url_scheme"
+    DNS_NXDOMAIN = "dns_nxdomain"
+    DNS_NODATA = "dns_nodata"
+    DNS_SERVFAIL = "dns_servfail"
+    DNS_TIMEOUT = "dns_timeout"
+    ADDR_BLOCKED = "addr_blocked"
+    CONNECT_REFUSED = "connect_refused"
+    CONNECT_TIMEOUT = "connect_timeout"
+    CONNECT_UNREACHABLE = "connect_unreachable"
+    CONNECT_RESET = "connect_reset"
+    TLS_EXPIRED = "tls_expired"
+    TLS_HOSTNAME = "tls_hostname"
+    TLS_UNTRUSTED = "tls_untrusted"
+    TLS_PROTOCOL = "tls_protocol"
+    HTTP_MALFORMED = "http_malformed"
+    HTTP_HEADER_LIMIT = "http_header_limit"
+    HTTP_STATUS_4XX = "http_status_4xx"
+    HTTP_STATUS_5XX = "http_status_5xx"
+    HTTP_RATE_LIMITED = "http_rate_limited"
+    HTTP_UNEXPECTED_STATUS = "http_unexpected_status"
+    REDIRECT_LIMIT = "redirect_limit"
+    REDIRECT_INVALID = "redirect_invalid"
+    REDIRECT_BLOCKED = "redirect_blocked"
+    READ_TIMEOUT = "read_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    BODY_TOO_LARGE = "body_too_large"
+    BODY_TRUNCATED = "body_truncated"
+    BODY_RESET = "body_reset"
+    BODY_EMPTY = "body_empty"
+    CONTENT_ENCODING = "content_encoding"
+    OPTOUT_HEADER = "optout_header"
+    NOT_IMAGE = "not_image"
+    DECODE_ERROR = "decode_error"
+    DECODE_TRUNCATED = "decode_truncated"
+    DECODE_BOMB = "decode_bomb"
+    DECODE_OOM = "decode_oom"
+    DECODE_UNSUPPORTED = "decode_unsupported"
+    TOO_SMALL = "too_small"
+    AREA = "area"
+    ASPECT = "aspect"
+    ENCODE_ERROR = "encode_error"
+    INTERNAL = "internal"
+
+
+class SampleFailure(AsyncImg2dsError):
+    """One URL that did not become an image, for a reason that is the URL's own.
+
+    Attributes:
+        error_class: the reason, from the closed list.
+        message: one line of text for a person.
+        http_status: status of the last answer, None when there was none.
+        retry_after_s: how long the server asked to be left alone, in seconds.
+        attempts: requests made, counted from 1; 0 when the URL was refused before the first.
+
+    """
+
+    def __init__(
+        self,
+        error_class: ErrorClass,
+        message: str,
+        *,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Keep the reason beside its text."""
+        super().__init__(message)
+        self.error_class = error_class
+        self.message = message
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+        self.attempts = 0
+
+
+class FetchFailure(SampleFailure):
+    """The image was not received: the row's status is ``failed_to_download``."""
+
+
+class TransformFailure(SampleFailure):
+    """The bytes did not become an image of the dataset: the row's status is ``failed_to_resize``."""

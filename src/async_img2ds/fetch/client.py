@@ -1,0 +1,278 @@
+"""Ask one URL, once. The only module that knows aiohttp: its exceptions become FetchFailure or LocalFault here and nowhere else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import ssl
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+import aiohttp
+from aiohttp import abc, hdrs, http_exceptions
+from yarl import URL
+
+from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
+from async_img2ds.fetch.resolver import ResolveError, Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from async_img2ds.options import FetchOptions
+    from async_img2ds.policy.urls import AddressPolicy, Target
+
+__all__ = ["Answer", "Client", "HttpClient"]
+
+# Idle connections are kept this long; servers commonly keep theirs 5 s (Apache) to 75 s (nginx), and reuse comes at once or not at all.
+KEEP_ALIVE_S: Final = 5.0
+# Names are asked for again after this long. Image hosts move rarely; a run of days should notice.
+DNS_CACHE_S: Final = 300
+DNS_CACHE_ENTRIES: Final = 100_000
+# Unread bodies up to this size are read to keep their connection; anything longer costs more than a new connection.
+DRAIN_BYTES_MAX: Final = 16_384
+# RFC 8305's "Connection Attempt Delay".
+HAPPY_EYEBALLS_S: Final = 0.25
+
+
+class Answer(Protocol):
+    """An answer whose headers are here and whose body is not."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def reason(self) -> str:
+        """The words beside it."""
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of body that the server announced."""
+
+    def headers(self, name: str) -> list[str]:
+        """Return the values of all header lines called *name*, in order."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+
+    async def drain(self) -> None:
+        """Read a short body to its end, so that the connection can serve again."""
+
+
+class Client(Protocol):
+    """Asks one URL, once. The seam at which tests put slow, broken and endless servers that no real one can be made into."""
+
+    def get(self, target: Target) -> AbstractAsyncContextManager[Answer]:
+        """Ask for *target*; leaving the block early drops the connection."""
+
+
+class HttpClient:
+    """An aiohttp session with one resolver and one TLS context: one for each process."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        """Use :meth:`open`."""
+        self._session = session
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, options: FetchOptions, addresses: AddressPolicy, user_agent: str) -> AsyncIterator[Self]:
+        """Yield a client that connects to nothing but what *addresses* allows."""
+        resolver = _CheckedResolver(Resolver(options.dns_servers), addresses)
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            resolver=resolver,
+            ssl=ssl.create_default_context(),
+            ttl_dns_cache=DNS_CACHE_S,
+            dns_cache_max_size=DNS_CACHE_ENTRIES,
+            keepalive_timeout=KEEP_ALIVE_S,
+            happy_eyeballs_delay=HAPPY_EYEBALLS_S,
+            socket_factory=_socket_factory(addresses),
+        )
+        async with aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={hdrs.USER_AGENT: user_agent, hdrs.ACCEPT: "image/*,*/*;q=0.8", hdrs.ACCEPT_ENCODING: "identity"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.timeout, sock_read=options.timeout),
+            trust_env=False,
+        ) as session:
+            try:
+                yield cls(session)
+            finally:
+                await resolver.close()
+
+    @asynccontextmanager
+    async def get(self, target: Target) -> AsyncIterator[Answer]:
+        """Ask for *target*, following no redirect.
+
+        Raises:
+            FetchFailure: no usable answer came.
+            LocalFault: this machine could not ask.
+
+        """
+        with _translated(before_headers=True):
+            response = await self._session.get(URL(target.url, encoded=True), allow_redirects=False)
+        try:
+            yield _HttpAnswer(response)
+        finally:
+            if not response.content.at_eof() and response.connection is not None and response.connection.transport is not None:
+                # A closed TLS connection goes on receiving for up to 30 s under uvloop (uvloop issue 471); an aborted one does not.
+                response.connection.transport.abort()
+            response.close()
+
+
+class _HttpAnswer:
+    """An aiohttp response, as the rest of the program sees it."""
+
+    __slots__ = ("_response", "content_length", "reason", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.reason = response.reason or ""
+        self.content_length = response.content_length
+
+    def headers(self, name: str) -> list[str]:
+        return self._response.headers.getall(name, [])
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        with _translated(before_headers=False):
+            while chunk := await self._response.content.readany():
+                yield chunk
+
+    async def drain(self) -> None:
+        if self.content_length is not None and self.content_length <= DRAIN_BYTES_MAX:
+            async for _ in self.chunks():
+                pass
+
+
+class _CheckedResolver(abc.AbstractResolver):
+    """Our resolver in aiohttp's shape: names only, and of their addresses only those that may be connected to."""
+
+    def __init__(self, resolver: Resolver, addresses: AddressPolicy) -> None:
+        self._resolver = resolver
+        self._addresses = addresses
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[abc.ResolveResult]:
+        found = await self._resolver.look_up(host)
+        allowed = [(kind, address) for kind, address in found if self._addresses.allows(address, port)]
+        if not allowed:
+            raise ResolveError(ErrorClass.ADDR_BLOCKED, f"{host} has no public address ({', '.join(a for _, a in found[:4])})")
+        return [
+            {"hostname": host, "host": address, "port": port, "family": kind, "proto": 0, "flags": socket.AI_NUMERICHOST}
+            for kind, address in allowed
+            if family in (socket.AF_UNSPEC, kind)
+        ]
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def _socket_factory(addresses: AddressPolicy) -> aiohttp.SocketFactoryType:
+    """Return the last gate: every connection, whatever led to it, asks here with the address it is about to use."""
+
+    def make(info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, proto, _, address = info
+        if not addresses.allows(str(address[0]), int(address[1])):
+            raise ResolveError(ErrorClass.ADDR_BLOCKED, f"{address[0]} is not a public address; --allow_net opens networks")
+        return socket.socket(family, kind, proto)
+
+    return make
+
+
+# Errors of this machine, whichever URL they happen to.
+_LOCAL_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN})
+_ERRNOS: Final = {
+    errno.ECONNREFUSED: ErrorClass.CONNECT_REFUSED,
+    errno.EHOSTUNREACH: ErrorClass.CONNECT_UNREACHABLE,
+    errno.ENETUNREACH: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EHOSTDOWN: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EACCES: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EPERM: ErrorClass.CONNECT_UNREACHABLE,
+    errno.ETIMEDOUT: ErrorClass.CONNECT_TIMEOUT,
+}
+# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED and _HOSTNAME_MISMATCH (x509_vfy.h).
+_CERTIFICATE_CODES: Final = {9: ErrorClass.TLS_EXPIRED, 10: ErrorClass.TLS_EXPIRED, 62: ErrorClass.TLS_HOSTNAME, 64: ErrorClass.TLS_HOSTNAME}
+
+
+@contextmanager
+def _translated(*, before_headers: bool) -> Iterator[None]:
+    """Turn what aiohttp raises into FetchFailure, or LocalFault where this machine is to blame."""
+    try:
+        yield
+    except (aiohttp.ClientError, OSError) as error:
+        for theirs, ours in _FAILURES:
+            if isinstance(error, theirs):
+                raise ours(error) from None
+        raise _reset(error, before_headers=before_headers) from None
+
+
+def _certificate_failure(error: aiohttp.ClientConnectorCertificateError) -> FetchFailure:
+    cause = error.certificate_error
+    code = getattr(cause, "verify_code", 0)
+    return FetchFailure(_CERTIFICATE_CODES.get(code, ErrorClass.TLS_UNTRUSTED), f"<urlopen error {clean(str(cause))}>")
+
+
+def _connect_failure(error: OSError) -> FetchFailure | LocalFault:
+    """Name what went wrong before there was a connection."""
+    if isinstance(error, ResolveError):
+        return LocalFault(error.message) if error.error_class is None else FetchFailure(error.error_class, error.message)
+    if error.errno in _LOCAL_ERRNOS:
+        return LocalFault(clean(str(error)))
+    number = error.errno or 0
+    kind = _ERRNOS.get(number, ErrorClass.CONNECT_RESET)
+    # uvloop and aiohappyeyeballs word these differently from each other and from run to run; the errno's own text is stable.
+    words = re.sub(r"^.*\((.*)\)$", r"\1", str(error)) if not number else f"[Errno {number}] {os.strerror(number)}"
+    return FetchFailure(kind, f"<urlopen error {clean(words)}>")
+
+
+def _body_failure(error: aiohttp.ClientPayloadError) -> FetchFailure:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, http_exceptions.ContentEncodingError | http_exceptions.DecompressSizeError):
+            return FetchFailure(ErrorClass.CONTENT_ENCODING, "body cannot be decoded from its Content-Encoding")
+        if isinstance(cause, ConnectionResetError):
+            return FetchFailure(ErrorClass.BODY_RESET, "[Errno 104] Connection reset by peer")
+        if isinstance(cause, http_exceptions.TransferEncodingError) and "Not enough data" not in str(cause):
+            return FetchFailure(ErrorClass.HTTP_MALFORMED, clean(str(cause)))
+        cause = cause.__cause__
+    if "content-encoding" in str(error).lower() or "decode" in str(error).lower():
+        return FetchFailure(ErrorClass.CONTENT_ENCODING, "body cannot be decoded from its Content-Encoding")
+    return FetchFailure(ErrorClass.BODY_TRUNCATED, "IncompleteRead: the body ended before its announced length")
+
+
+def _malformed(error: aiohttp.ClientResponseError) -> FetchFailure:
+    limited = "Got more than" in error.message or "too long" in error.message.lower()
+    kind = ErrorClass.HTTP_HEADER_LIMIT if limited else ErrorClass.HTTP_MALFORMED
+    return FetchFailure(kind, clean(error.message) or "malformed answer")
+
+
+def _reset(error: aiohttp.ClientError | OSError, *, before_headers: bool) -> FetchFailure | LocalFault:
+    """Name the end of a connection that nothing above explains."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _LOCAL_ERRNOS:
+        return LocalFault(clean(str(error)))
+    kind = ErrorClass.CONNECT_RESET if before_headers else ErrorClass.BODY_RESET
+    return FetchFailure(kind, "[Errno 104] Connection reset by peer" if number == errno.ECONNRESET else clean(str(error)))
+
+
+# Their exception → ours, the first that fits.
+_FAILURES: Final[tuple[tuple[type[Exception], Callable[[Any], FetchFailure | LocalFault]], ...]] = (
+    (aiohttp.ClientConnectorCertificateError, _certificate_failure),
+    (aiohttp.ClientConnectorSSLError, lambda error: FetchFailure(ErrorClass.TLS_PROTOCOL, f"<urlopen error {clean(str(error.os_error))}>")),
+    (aiohttp.ClientConnectorError, lambda error: _connect_failure(error.os_error)),
+    (aiohttp.ConnectionTimeoutError, lambda _: FetchFailure(ErrorClass.CONNECT_TIMEOUT, "<urlopen error timed out>")),
+    (aiohttp.ServerTimeoutError, lambda _: FetchFailure(ErrorClass.READ_TIMEOUT, "The read operation timed out")),
+    (aiohttp.ServerDisconnectedError, lambda _: FetchFailure(ErrorClass.CONNECT_RESET, "Remote end closed connection without response")),
+    (aiohttp.ClientPayloadError, _body_failure),
+    (aiohttp.ClientResponseError, _malformed),
+    (aiohttp.InvalidURL, lambda error: FetchFailure(ErrorClass.URL_INVALID, clean(str(error)))),
+)
+
+
+def clean(text: str) -> str:
+    """Make text that others wrote fit for a column: one line, no control characters or lone surrogates, 200 characters at the most."""
+    line = " ".join(re.sub("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+", " ", text).split())
+    return line if len(line) <= 200 else line[:199] + "…"  # noqa: PLR2004  the length named above

@@ -1,0 +1,236 @@
+"""Start rows as their host and this process's window have room.
+
+The async shell around :class:`~async_img2ds.policy.hosts.HostSchedule`. One pacer serves all shards that a process has open, so the
+slow tail of one shard does not idle the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from async_img2ds.errors import FetchFailure
+from async_img2ds.policy import urls
+from async_img2ds.policy.hosts import HostSchedule
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
+
+    from async_img2ds.records import Row
+
+__all__ = ["Pacer", "PacerStatistics", "Turn"]
+
+# Rows between two attempts hold no slot of the window, only a task each (about 4 kB); beyond this many, new rows wait for them.
+LATE_MAX: Final = 4096
+# URLs parsed in one go, so that opening a shard of 10,000 rows does not hold the loop for more than a few milliseconds.
+PARSE_BATCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PacerStatistics:
+    """How a pacer is doing: rows under way, rows waiting for a host or a slot, rows between two attempts, bytes of bodies held."""
+
+    in_flight: int
+    waiting: int
+    late: int
+    held_bytes: int
+
+
+class Pacer:
+    """A window of *in_flight_max* rows and *held_bytes_max* bytes of bodies over rows that wait per host."""
+
+    def __init__(self, *, in_flight_max: int, held_bytes_max: int, per_host_max: int) -> None:
+        """Start empty."""
+        self._schedule: HostSchedule[_Ticket] = HostSchedule(per_host_max)
+        self._in_flight_max = in_flight_max
+        self._held_bytes_max = held_bytes_max
+        self._in_flight = 0
+        self._late = 0
+        self._held: dict[Turn, int] = {}
+        self._held_bytes = 0
+        self._readers: dict[Turn, asyncio.Future[None]] = {}
+        self._hungry = asyncio.Event()
+        self._hungry.set()
+
+    async def turns(self, rows: Iterable[Row]) -> AsyncGenerator[Turn]:
+        """Yield a turn for each row as soon as it may start: not in the order of *rows*, but each exactly once.
+
+        Rows whose URL cannot be asked for are yielded, too; their failure comes from whoever fetches them.
+        """
+        granted: asyncio.Queue[Turn] = asyncio.Queue()
+        tickets: list[_Ticket] = []
+        try:
+            for row in rows:
+                ticket = _Ticket(Turn(self, row, _host_of(row)), granted)
+                tickets.append(ticket)
+                self._schedule.add(ticket.turn.host, ticket)
+                if len(tickets) % PARSE_BATCH == 0:
+                    self._pump()
+                    await asyncio.sleep(0)
+                    while not granted.empty():
+                        yield granted.get_nowait()
+            self._pump()
+            left = sum(not ticket.taken for ticket in tickets) + granted.qsize()
+            while left:
+                turn = await granted.get()
+                left -= 1
+                yield turn
+        finally:
+            for ticket in tickets:
+                ticket.withdrawn = True
+            while not granted.empty():
+                granted.get_nowait().end()
+            self._pump()
+
+    async def wait_hungry(self) -> None:
+        """Wait until there are too few rows waiting to keep the window full."""
+        await self._hungry.wait()
+
+    def statistics(self) -> PacerStatistics:
+        """Return how things stand."""
+        return PacerStatistics(self._in_flight, self._schedule.waiting, self._late, self._held_bytes)
+
+    def _pump(self) -> None:
+        """Start what may start, and say whether more rows would be welcome."""
+        while self._in_flight < self._in_flight_max and self._held_bytes <= self._held_bytes_max:
+            if self._late >= LATE_MAX:
+                break
+            taken = self._schedule.take()
+            if taken is None:
+                break
+            self._grant(*taken)
+        starved = self._in_flight < self._in_flight_max
+        if starved or self._schedule.waiting < self._in_flight_max:
+            self._hungry.set()
+        else:
+            self._hungry.clear()
+
+    def _grant(self, host: str, ticket: _Ticket) -> None:
+        ticket.taken = True
+        if ticket.withdrawn or (isinstance(ticket.granted, asyncio.Future) and ticket.granted.done()):
+            self._schedule.release(host)
+            return
+        self._in_flight += 1
+        ticket.turn.granted()
+        if isinstance(ticket.granted, asyncio.Queue):
+            ticket.granted.put_nowait(ticket.turn)
+        else:
+            ticket.granted.set_result(None)
+
+    # What turns ask of their pacer.
+
+    def _leave_host(self, turn: Turn) -> None:
+        self._schedule.release(turn.host)
+        self._pump()
+
+    def _leave_window(self, turn: Turn) -> None:
+        self._in_flight -= 1
+        self._drop_bytes(turn)
+        self._pump()
+
+    async def _again(self, turn: Turn, delay_s: float) -> None:
+        self._late += 1
+        try:
+            await asyncio.sleep(delay_s)
+        finally:
+            self._late -= 1
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = _Ticket(turn, waiter)
+        self._schedule.add(turn.host, ticket, first=True)
+        self._pump()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            ticket.withdrawn = True
+            raise
+
+    def _hold(self, turn: Turn, count: int) -> bool:
+        """Count *count* more bytes as held; return whether *turn* may read on at once."""
+        self._held[turn] = self._held.get(turn, 0) + count
+        self._held_bytes += count
+        return self._may_read(turn)
+
+    def _may_read(self, turn: Turn) -> bool:
+        """While too much is held only the oldest holder reads on, so that something always comes to its end."""
+        return self._held_bytes <= self._held_bytes_max or next(iter(self._held)) is turn
+
+    async def _wait_to_read(self, turn: Turn) -> None:
+        while not self._may_read(turn):
+            self._readers[turn] = asyncio.get_running_loop().create_future()
+            try:
+                await self._readers[turn]
+            finally:
+                self._readers.pop(turn, None)
+
+    def _drop_bytes(self, turn: Turn) -> None:
+        self._held_bytes -= self._held.pop(turn, 0)
+        for reader, waiter in self._readers.items():
+            if not waiter.done() and self._may_read(reader):
+                waiter.set_result(None)
+
+
+class Turn:
+    """Leave for one row to start: a slot of its host until :meth:`leave_host`, and one of the window until :meth:`end`."""
+
+    __slots__ = ("_at_host", "_in_window", "_pacer", "host", "row")
+
+    def __init__(self, pacer: Pacer, row: Row, host: str) -> None:
+        """Made by the pacer only."""
+        self._pacer = pacer
+        self.row = row
+        self.host = host
+        self._at_host = False
+        self._in_window = False
+
+    def granted(self) -> None:
+        """Called by the pacer: both slots are held from now on."""
+        self._at_host = self._in_window = True
+
+    def leave_host(self) -> None:
+        """Give the host's slot back; the body is here."""
+        if self._at_host:
+            self._at_host = False
+            self._pacer._leave_host(self)  # noqa: SLF001  a turn is the pacer's own hand
+
+    def end(self) -> None:
+        """Give back what is still held."""
+        self.leave_host()
+        if self._in_window:
+            self._in_window = False
+            self._pacer._leave_window(self)  # noqa: SLF001
+
+    def end_with(self, _task: asyncio.Task[None]) -> None:
+        """Be the done-callback of the task that this turn was given to."""
+        self.end()
+
+    async def again(self, delay_s: float) -> None:
+        """Give both slots back, wait *delay_s* seconds, and take them again as soon as there is room."""
+        self.end()
+        await self._pacer._again(self, delay_s)  # noqa: SLF001
+
+    def hold(self, count: int) -> bool:
+        """Count *count* bytes of the row's body as held in memory; return whether to read on without :meth:`wait_to_read`."""
+        return self._pacer._hold(self, count)  # noqa: SLF001
+
+    async def wait_to_read(self) -> None:
+        """Wait until less is held, or all that came before has ended."""
+        await self._pacer._wait_to_read(self)  # noqa: SLF001
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """A turn in the queue of its host, and where to say that it may start."""
+
+    turn: Turn
+    granted: asyncio.Queue[Turn] | asyncio.Future[None]
+    taken: bool = False
+    withdrawn: bool = False
+
+
+def _host_of(row: Row) -> str:
+    """Return what a row is paced under; rows that nobody can be asked for share the empty name."""
+    try:
+        return urls.parse(row.url).host
+    except FetchFailure:
+        return ""

@@ -1,0 +1,58 @@
+"""What each reason for a failure means, and what a user can do about it: one line each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from async_img2ds.errors import ErrorClass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["HINTS"]
+
+HINTS: Final[Mapping[ErrorClass, str]] = {
+    ErrorClass.URL_INVALID: "not a URL: empty, malformed, or not text",
+    ErrorClass.URL_SCHEME: "only http and https are fetched",
+    ErrorClass.DNS_NXDOMAIN: "the host name no longer exists",
+    ErrorClass.DNS_NODATA: "the host name has no address",
+    ErrorClass.DNS_SERVFAIL: "the host's name servers are broken; if many, try other --dns_servers",
+    ErrorClass.DNS_TIMEOUT: "the host's name servers do not answer; if many, try other --dns_servers",
+    ErrorClass.ADDR_BLOCKED: "not a public address; --allow_net opens networks of yours",
+    ErrorClass.CONNECT_REFUSED: "nothing listens at the address",
+    ErrorClass.CONNECT_TIMEOUT: "the host does not answer; --timeout is how long to wait",
+    ErrorClass.CONNECT_UNREACHABLE: "no route to the address; if many, look at your own network (IPv6?)",
+    ErrorClass.CONNECT_RESET: "the server closed the connection without an answer",
+    ErrorClass.TLS_EXPIRED: "the server's certificate has expired or is not yet valid; if many, look at this machine's clock",
+    ErrorClass.TLS_HOSTNAME: "the server's certificate is for another host",
+    ErrorClass.TLS_UNTRUSTED: "the server's certificate is not from a trusted authority",
+    ErrorClass.TLS_PROTOCOL: "the server does not speak a TLS that is still accepted",
+    ErrorClass.HTTP_MALFORMED: "the answer is not HTTP",
+    ErrorClass.HTTP_HEADER_LIMIT: "the answer's headers are too long",
+    ErrorClass.HTTP_STATUS_4XX: "not there any more, or not for us (404, 403, 410 …)",
+    ErrorClass.HTTP_STATUS_5XX: "the server is broken or overloaded; a later run may get it",
+    ErrorClass.HTTP_RATE_LIMITED: "the server asks for fewer requests; try a lower --max_per_host",
+    ErrorClass.HTTP_UNEXPECTED_STATUS: "an answer that carries no whole image",
+    ErrorClass.REDIRECT_LIMIT: "redirects without end",
+    ErrorClass.REDIRECT_INVALID: "a redirect to nowhere",
+    ErrorClass.REDIRECT_BLOCKED: "a redirect to something that is not fetched",
+    ErrorClass.READ_TIMEOUT: "the server went silent; --timeout is how long to wait",
+    ErrorClass.TOTAL_TIMEOUT: "too slow; --attempt_timeout_s is how long one attempt may take",
+    ErrorClass.BODY_TOO_LARGE: "more bytes than --body_bytes_max",
+    ErrorClass.BODY_TRUNCATED: "the connection ended before the image did",
+    ErrorClass.BODY_RESET: "the connection was reset before the image had come",
+    ErrorClass.BODY_EMPTY: "an answer without a body",
+    ErrorClass.CONTENT_ENCODING: "compressed in a way that cannot be undone",
+    ErrorClass.OPTOUT_HEADER: "the owner asks not to use it (X-Robots-Tag)",
+    ErrorClass.NOT_IMAGE: "not an image: most often a web page",
+    ErrorClass.DECODE_ERROR: "a broken image",
+    ErrorClass.DECODE_TRUNCATED: "an image that ends too early",
+    ErrorClass.DECODE_BOMB: "more pixels than are safe to decode",
+    ErrorClass.DECODE_OOM: "not enough memory to decode it",
+    ErrorClass.DECODE_UNSUPPORTED: "a format that is not decoded here",
+    ErrorClass.TOO_SMALL: "below --min_image_size",
+    ErrorClass.AREA: "above --max_image_area",
+    ErrorClass.ASPECT: "above --max_aspect_ratio",
+    ErrorClass.ENCODE_ERROR: "cannot be stored as --encode_format",
+    ErrorClass.INTERNAL: "a defect of this program; the log has its traceback, please report it",
+}

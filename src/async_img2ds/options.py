@@ -1,0 +1,429 @@
+"""Every option: its name, default, help and check, declared once.
+
+A field here is at once a keyword of ``download``, a flag of ``aimg2ds fetch`` and a line of its help. Each stage of the program is
+handed its own group and sees no other. Values are refused here, before anything is started, created or deleted.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import functools
+import ipaddress
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from async_img2ds.errors import OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = [
+    "DEFAULT_DISALLOWED_DIRECTIVES",
+    "FetchOptions",
+    "Flag",
+    "ImageOptions",
+    "InputOptions",
+    "Options",
+    "OutputOptions",
+    "RunOptions",
+    "flags",
+]
+
+# img2dataset's four defaults, from its README ("Opt-out directives").
+DEFAULT_DISALLOWED_DIRECTIVES: Final = ("noai", "noimageai", "noindex", "noimageindex")
+
+INTERPOLATIONS: Final = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")
+
+# Columns that the program itself writes; an input column cannot be carried under one of these names.
+RESERVED_COLUMNS: Final = (
+    *("key", "caption", "url", "width", "height", "original_width", "original_height", "status", "error_message"),
+    *("exif", "md5", "sha256", "sha512", "error_class", "http_status", "attempts"),
+)
+
+
+# The least value of options that may be any positive number of seconds.
+JUST_ABOVE_ZERO: Final = 0.001
+
+
+def option(
+    default: Any = dataclasses.MISSING,  # noqa: ANN401  a default is of the field's own type, which the field annotates
+    *,
+    help: str,  # noqa: A002  the word every command-line library uses
+    choices: tuple[str, ...] = (),
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> Any:  # noqa: ANN401  as dataclasses.field itself
+    """Declare one option; *least* and *most* are inclusive."""
+    metadata = {"help": help, "choices": choices, "least": least, "most": most}
+    return field(default=default, metadata=metadata)
+
+
+class _Checked:
+    """Turn the words of each field into its type, and refuse what its declaration does not allow."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for flag in _flags_of(type(self)):
+            object.__setattr__(self, flag.name, flag.accept(getattr(self, flag.name)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputOptions(_Checked):
+    """What to fetch."""
+
+    url_list: str = option(help="The list of URLs: a file or a folder of files, on disk or at any fsspec URL.")
+    input_format: str = option("txt", choices=("txt", "csv", "parquet"), help="Format of the list; in a folder, also the file ending.")
+    url_col: str = option("url", help="Column that holds the URL (csv, parquet).")
+    caption_col: str | None = option(None, help="Column that holds the caption; stored with each image.")
+    save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
+    number_sample_per_shard: int = option(10_000, least=1, help="Rows in a shard.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOptions(_Checked):
+    """How to ask for the images."""
+
+    timeout: float = option(10.0, least=JUST_ABOVE_ZERO, help="Seconds of silence after which a connection is given up, when connecting and between two reads.")
+    attempt_timeout_s: float | None = option(
+        None, least=JUST_ABOVE_ZERO, help="Seconds one attempt may take in all: name look-up, connection, redirects and body. Default: six times --timeout."
+    )
+    retries: int = option(2, least=0, help="Further attempts after a failure that can heal (time-outs, resets, 429, 5xx).")
+    thread_count: int = option(256, least=1, help="URLs under way at a time in each process.")
+    max_per_host: int = option(64, least=1, help="URLs under way at a time on one host, over all processes of this machine.")
+    body_bytes_max: int = option(32 * 2**20, least=1, help="Bytes one image may have; a longer body is cut off and its row fails.")
+    in_flight_bytes_max: int = option(128 * 2**20, least=1, help="Bytes of bodies held at a time in each process; beyond it reading pauses.")
+    redirects_max: int = option(10, least=0, help="Redirects followed for one URL.")
+    user_agent_token: str | None = option(None, help="Name added to the User-Agent, and looked for in X-Robots-Tag headers.")
+    contact: str = option(
+        "https://pypi.org/project/async-img2ds/", help="Where a site owner can read about or reach whoever runs this; sent in the User-Agent."
+    )
+    disallowed_header_directives: tuple[str, ...] | None = option(
+        None, help="X-Robots-Tag directives that keep an image out, as a list; [] for none. Default: noai, noimageai, noindex, noimageindex."
+    )
+    allow_net: tuple[str, ...] = option(
+        (), help="Networks to allow beside public addresses, as CIDR or CIDR:port, for example 127.0.0.0/8 or [::1]/128:8080. Repeatable."
+    )
+    dns_servers: tuple[str, ...] = option((), help="Name servers to ask instead of the system's, as address or address:port.")
+
+    @property
+    def attempt_deadline_s(self) -> float:
+        """Seconds one attempt may take in all.
+
+        Six times the silence allowed: 60 s at the default, a third of Scrapy's DOWNLOAD_TIMEOUT, and time for
+        32 MiB at 550 kB/s.
+        """
+        return self.attempt_timeout_s if self.attempt_timeout_s is not None else 6 * self.timeout
+
+    @property
+    def directives(self) -> frozenset[str]:
+        """The X-Robots-Tag directives that keep an image out, in lower case."""
+        chosen = self.disallowed_header_directives
+        return frozenset(word.strip().lower() for word in (DEFAULT_DISALLOWED_DIRECTIVES if chosen is None else chosen))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions(_Checked):
+    """What to make of each image."""
+
+    image_size: int = option(256, least=1, most=65_500, help="Target side in pixels.")
+    resize_mode: str = option(
+        "border", choices=("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"), help="How the image is brought to its size."
+    )
+    resize_only_if_bigger: bool = option(default=False, help="Leave an image alone that is not bigger than the target.")
+    upscale_interpolation: str = option("lanczos", choices=INTERPOLATIONS, help="Interpolation to enlarge with.")
+    downscale_interpolation: str = option("area", choices=INTERPOLATIONS, help="Interpolation to reduce with.")
+    encode_quality: int = option(95, least=0, help="jpg: quality 0-100; webp: 0-100, above 100 lossless; png: compression 0-9.")
+    encode_format: str = option("jpg", choices=("jpg", "png", "webp"), help="Format of the stored images.")
+    skip_reencode: bool = option(default=False, help="Keep the original bytes when the format matches and no pixel changes.")
+    disable_all_reencoding: bool = option(default=False, help="Store every body as it came, without decoding or filtering.")
+    min_image_size: int = option(0, least=0, help="Refuse images whose shorter side, in pixels, is below this.")
+    max_image_area: float = option(math.inf, least=0, help="Refuse images of more pixels than this.")
+    max_aspect_ratio: float = option(math.inf, least=1, help="Refuse images whose longer side is more than this many times the shorter.")
+    extract_exif: bool = option(default=True, help="Store the EXIF tags of the original as JSON.")
+    compute_hash: str | None = option("sha256", choices=("md5", "sha256", "sha512"), help="Hash of the original bytes to store, or None.")
+    exact_decode: bool = option(
+        default=False,
+        help="Decode JPEGs at full size before reducing them; by default at half, quarter or eighth size where at least twice the target is left.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions(_Checked):
+    """Where the dataset goes."""
+
+    output_folder: str = option("images", help="Folder for the dataset, on disk or at any fsspec URL.")
+    output_format: str = option("files", choices=("files", "webdataset", "parquet", "dummy"), help="How the images are stored.")
+    oom_shard_count: int = option(5, least=0, most=20, help="Digits of the shard number.")
+    incremental_mode: str = option("incremental", choices=("incremental",), help="incremental: fetch only the shards that are not there yet.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(_Checked):
+    """How the work is spread."""
+
+    processes_count: int | None = option(None, least=1, help="Worker processes. Default: the cores this process may use.")
+    distributor: str = option("multiprocessing", choices=("multiprocessing",), help="What runs the workers.")
+    max_shard_retry: int = option(1, least=0, help="Further tries of a shard that failed as a whole.")
+    grace_s: float = option(20.0, least=0, help="Seconds that open shards get to finish after Ctrl-C or SIGTERM.")
+    progress: str = option("auto", choices=("auto", "rich", "plain", "none"), help="How progress is shown; auto: rich on a terminal, else plain lines.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """All options, in the groups that the stages are handed."""
+
+    input: InputOptions
+    fetch: FetchOptions
+    image: ImageOptions
+    output: OutputOptions
+    run: RunOptions
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords, as ``download(url_list=…, image_size=…)`` takes them.
+
+        Values may be of their own type or words as typed on a command line.
+
+        Raises:
+            OptionsError: a name is unknown, or a value is not one that its option accepts.
+
+        """
+        known = {flag.name for flag in flags()}
+        for name in keywords:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if "url_list" not in keywords:
+            raise OptionsError("url_list is required: the file or folder that lists the URLs")
+        groups = {
+            group_name: group(**{flag.name: keywords[flag.name] for flag in _flags_of(group) if flag.name in keywords}) for group_name, group in GROUPS.items()
+        }
+        return cls(**groups)
+
+    def __post_init__(self) -> None:
+        _check_input(self.input)
+        _check_fetch(self.fetch)
+        _check_image(self.image)
+
+    def words(self) -> dict[str, Any]:
+        """Return every option by name, ready for JSON, to be kept beside the dataset."""
+        return {flag.name: getattr(getattr(self, flag.group), flag.name) for flag in flags()}
+
+
+GROUPS: Final[Mapping[str, type[Any]]] = {
+    "input": InputOptions,
+    "fetch": FetchOptions,
+    "image": ImageOptions,
+    "output": OutputOptions,
+    "run": RunOptions,
+}
+
+
+def _check_input(options: InputOptions) -> None:
+    columns = options.save_additional_columns
+    for name in columns:
+        if name in RESERVED_COLUMNS:
+            raise OptionsError(f"save_additional_columns cannot carry {name!r}: the dataset has a column of that name; rename it in the list")
+    if len(set(columns)) != len(columns):
+        raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
+    if options.input_format == "txt" and (columns or options.caption_col):
+        raise OptionsError("a txt list has URLs only: leave out caption_col and save_additional_columns, or set input_format to csv or parquet")
+
+
+def _check_fetch(options: FetchOptions) -> None:
+    for net in options.allow_net:
+        parse_net(net)
+
+
+def _check_image(options: ImageOptions) -> None:
+    top = {"png": 9, "jpg": 100}.get(options.encode_format, math.inf)
+    if options.encode_quality > top:
+        meaning = "is a compression level, 0 to 9" if options.encode_format == "png" else "is a quality, 0 to 100"
+        raise OptionsError(f"encode_quality for {options.encode_format} {meaning}; got {options.encode_quality}")
+
+
+# A bare IPv6 address takes a port only behind its prefix length, because "::1:80" is an address by itself.
+_NET: Final = re.compile(
+    r"""(?: (?P<v4>[\d.]+) | \[(?P<v6>[\da-f:.]+)\] | (?P<bare>[\da-f:.]+)(?=/|$) )
+        (?P<bits>/\d{1,3})? (?: : (?P<port>\d{1,5}) )?""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def parse_net(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int | None]:
+    """Read a network with an optional port: ``127.0.0.0/8``, ``127.0.0.1:8080``, ``[::1]/128:8080``, ``::1``.
+
+    Raises:
+        OptionsError: it is none of these.
+
+    """
+    if found := _NET.fullmatch(text.strip()):
+        address, bits, port = found["v4"] or found["v6"] or found["bare"], found["bits"] or "", found["port"]
+        try:
+            network = ipaddress.ip_network(address + bits, strict=False)
+        except ValueError:
+            pass
+        else:
+            if port is None or 0 < int(port) < 2**16:
+                return network, int(port) if port else None
+    raise OptionsError(f"allow_net takes networks such as 127.0.0.0/8, 10.1.2.3/32:8080 or [::1]/128:8080; got {text!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One option as the command line and the help see it."""
+
+    name: str
+    group: str
+    type: Any
+    default: Any
+    help: str
+    choices: tuple[str, ...]
+    least: float
+    most: float
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be None."""
+        return type(None) in typing.get_args(self.type)
+
+    @property
+    def kind(self) -> type:
+        """The plain type of its values: str, int, float, bool or tuple."""
+        inner = self.type
+        if isinstance(inner, types.UnionType):
+            inner = next(part for part in typing.get_args(inner) if part is not type(None))
+        return typing.cast("type", typing.get_origin(inner) or inner)
+
+    def accept(self, value: object) -> object:
+        """Return *value* as this option's type.
+
+        Raises:
+            OptionsError: it is not one that this option accepts; says what is.
+
+        """
+        if isinstance(value, str) and value.strip().lower() in ("none", "null") and (self.optional or self.kind is tuple):
+            value = None
+        if value is None:
+            if self.optional:
+                return None
+            if self.kind is tuple:
+                return ()
+            raise OptionsError(f"{self.name} takes {self.accepts}; got None")
+        read = _READERS[self.kind](value)
+        if read is None or not self._allowed(read):
+            raise OptionsError(f"{self.name} takes {self.accepts}; got {value!r}")
+        return read.lower() if self.choices and isinstance(read, str) else read
+
+    def _allowed(self, value: object) -> bool:
+        if self.choices:
+            return isinstance(value, str) and value.lower() in self.choices
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self.least <= value <= self.most
+        return value != ""
+
+    @property
+    def accepts(self) -> str:
+        """What the option takes, in words."""
+        if self.choices:
+            said = ", ".join(self.choices[:-1]) + " or " + self.choices[-1] if len(self.choices) > 1 else f"only {self.choices[0]}"
+        else:
+            said = {str: "a text", int: "a whole number", float: "a number", bool: "True or False", tuple: 'a list such as ["a","b"]'}[self.kind]
+            if math.isfinite(self.least):
+                said += f" of at least {self.least:g}" if self.least != JUST_ABOVE_ZERO else " above 0"
+            if math.isfinite(self.most):
+                said += f" and at most {self.most:g}"
+        return said + (", or None" if self.optional else "")
+
+
+def flags() -> Iterator[Flag]:
+    """Yield every option of every group, in the order of the help."""
+    for group in GROUPS.values():
+        yield from _flags_of(group)
+
+
+def _flags_of(group: type[Any]) -> tuple[Flag, ...]:
+    return _flags_in(next(name for name, known in GROUPS.items() if known is group))
+
+
+@functools.cache
+def _flags_in(group_name: str) -> tuple[Flag, ...]:
+    group = GROUPS[group_name]
+    hints = typing.get_type_hints(group)
+    return tuple(Flag(f.name, group_name, hints[f.name], f.default, **f.metadata) for f in dataclasses.fields(group))
+
+
+def _read_text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    return str(value) if hasattr(value, "__fspath__") else None
+
+
+def _read_whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _read_number(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float | str):
+        try:
+            number = float(value)
+        except ValueError:
+            return None
+        return None if math.isnan(number) else number
+    return None
+
+
+def _read_bool(value: object) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+def _read_list(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        value = _read_list_words(value.strip())
+    if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
+        return tuple(value)
+    return None
+
+
+def _read_list_words(text: str) -> list[object] | None:
+    """Read ``["a","b"]``, ``[a, b]``, ``a,b`` or ``a``."""
+    if text.startswith("["):
+        try:
+            read = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            if not text.endswith("]"):  # an address in brackets, such as [::1]:53, is one item
+                return [text]
+            text = text[1:-1]
+        else:
+            return read if isinstance(read, list) else None
+    return [word.strip().strip("'\"") for word in text.split(",")] if text else []
+
+
+_READERS: Final[Mapping[type, Any]] = {str: _read_text, int: _read_whole, float: _read_number, bool: _read_bool, tuple: _read_list}

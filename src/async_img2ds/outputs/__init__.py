@@ -1,0 +1,1 @@
+"""The formats a shard can be written in: one module each, and the table of them."""

@@ -1,0 +1,82 @@
+"""What every output format is: a writer that takes the samples of one shard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from async_img2ds.policy.schema import Columns
+    from async_img2ds.records import Sample
+    from async_img2ds.storage import Attempt
+
+__all__ = ["WRITERS", "Output", "ShardWriter", "open_writer"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a writer is told about its shard.
+
+    Attributes:
+        attempt: where the files go.
+        stem: what their names begin with, such as ``00012``.
+        listed: the shard's rows as the list has them.
+        columns: the further columns of the metadata.
+        extension: of the images, also the name of the image column.
+        captions: whether the list has captions.
+
+    """
+
+    attempt: Attempt
+    stem: str
+    listed: pa.Table
+    columns: Columns
+    extension: str
+    captions: bool
+
+    @cached_property
+    def _values(self) -> dict[str, list[Any]]:
+        return {name: self.listed.column(name).to_pylist() for name in self.listed.column_names}
+
+    def record(self, sample: Sample) -> bytes:
+        """Return the metadata of *sample* as strict JSON: NaN and infinity are null, what JSON does not know is text."""
+        listed = {name: values[sample.row.index] for name, values in self._values.items()}
+        return orjson.dumps(self.columns.record(sample, listed), default=str)
+
+    def caption(self, sample: Sample) -> bytes:
+        """Return the caption of *sample*, empty if it has none."""
+        return (self._values["caption"][sample.row.index] or "").encode()
+
+
+class ShardWriter(Protocol):
+    """Writes the samples of one shard, failures included, in the order they come."""
+
+    async def write(self, sample: Sample) -> None:
+        """Add *sample*. May be called while another call waits; samples never mix."""
+
+    async def finish(self) -> None:
+        """Complete the files. Committing them is the attempt's."""
+
+
+# The name of a format → the module and the coroutine that opens its writer. Modules are imported when a format is first used, because
+# some need packages of their own.
+WRITERS: Final[Mapping[str, str]] = {
+    "files": "async_img2ds.outputs.files:open_files",
+    "webdataset": "async_img2ds.outputs.tar:open_tar",
+    "parquet": "async_img2ds.outputs.parquet:open_parquet",
+    "dummy": "async_img2ds.outputs.dummy:open_dummy",
+}
+
+
+async def open_writer(output_format: str, output: Output) -> ShardWriter:
+    """Return a writer of *output_format*, a key of :data:`WRITERS`."""
+    module, _, name = WRITERS[output_format].partition(":")
+    return cast("ShardWriter", await getattr(import_module(module), name)(output))

@@ -1,0 +1,71 @@
+"""Whether and after how long to try again, given the attempt, the failure and a draw of chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from async_img2ds.errors import ErrorClass, FetchFailure
+
+__all__ = ["RetryPolicy", "next_delay"]
+
+# Answers that a later attempt may change: curl's --retry set and Scrapy's RETRY_HTTP_CODES, which agree.
+_STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
+_CLASSES: Final = frozenset(
+    {
+        ErrorClass.DNS_SERVFAIL,
+        ErrorClass.DNS_TIMEOUT,
+        ErrorClass.CONNECT_REFUSED,
+        ErrorClass.CONNECT_TIMEOUT,
+        ErrorClass.CONNECT_UNREACHABLE,
+        ErrorClass.CONNECT_RESET,
+        ErrorClass.READ_TIMEOUT,
+        ErrorClass.BODY_TRUNCATED,
+        ErrorClass.BODY_RESET,
+        ErrorClass.BODY_EMPTY,
+    }
+)
+# Refused, unreachable and empty rarely heal within seconds; one more look tells.
+_ONCE: Final = frozenset({ErrorClass.CONNECT_REFUSED, ErrorClass.CONNECT_UNREACHABLE, ErrorClass.BODY_EMPTY})
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient to be.
+
+    Attributes:
+        retries: further attempts at the most.
+        first_delay_s: upper end of the first delay, doubled for each further attempt (curl's --retry starts at 1 s, too).
+        delay_s_max: no delay is longer; a server that asks for more is not asked again.
+
+    """
+
+    retries: int
+    first_delay_s: float = 1.0
+    delay_s_max: float = 60.0
+
+
+def next_delay(policy: RetryPolicy, attempt: int, failure: FetchFailure, jitter: float) -> float | None:
+    """Return how many seconds to wait before attempt *attempt* + 1, or None to give up.
+
+    Delays are drawn evenly between nothing and a bound that doubles ("full jitter", AWS Architecture Blog, 2015), and
+    are never shorter than the server's Retry-After.
+
+    Args:
+        policy: how patient to be.
+        attempt: attempts made so far, from 1.
+        failure: how the last one ended.
+        jitter: a draw from [0, 1).
+
+    """
+    if not _can_heal(failure) or attempt > (min(policy.retries, 1) if failure.error_class in _ONCE else policy.retries):
+        return None
+    delay = jitter * min(policy.delay_s_max, policy.first_delay_s * 2.0 ** (attempt - 1))
+    asked = failure.retry_after_s or 0.0
+    return None if asked > policy.delay_s_max else max(delay, asked)
+
+
+def _can_heal(failure: FetchFailure) -> bool:
+    if failure.http_status is not None and failure.error_class not in _CLASSES:
+        return failure.http_status in _STATUSES
+    return failure.error_class in _CLASSES

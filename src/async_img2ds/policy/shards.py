@@ -1,0 +1,75 @@
+"""How a list is cut into shards, and how shards and samples are named.
+
+The rules are img2dataset's, so that a dataset begun with one tool can be finished with the other: shards are cut per input file, the
+last of a file is short, numbers run on from file to file, and a sample's key is its shard's number followed by its place in the shard.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Naming", "cut", "shard_count"]
+
+
+def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.Table]:
+    """Yield the rows of *batches* as tables of *rows_per_shard* rows, the last one short; no row in two, none left out."""
+    held: list[pa.RecordBatch] = []
+    held_rows = 0
+    for batch in batches:
+        rest = batch
+        while held_rows + rest.num_rows >= rows_per_shard:
+            taken = rows_per_shard - held_rows
+            yield pa.Table.from_batches([*held, rest.slice(0, taken)])
+            rest = rest.slice(taken)
+            held, held_rows = [], 0
+        if rest.num_rows:
+            held.append(rest)
+            held_rows += rest.num_rows
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def shard_count(rows: int, rows_per_shard: int) -> int:
+    """How many shards a file of *rows* rows is cut into."""
+    return -(-rows // rows_per_shard)
+
+
+_STATS_NAME: Final = re.compile(r"(\d+)_stats\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The names of shards and samples, given rows per shard and digits of a shard number."""
+
+    rows_per_shard: int
+    shard_digits: int
+
+    @property
+    def row_digits(self) -> int:
+        """Digits of a key that count rows: enough for the last row of a full shard."""
+        return len(str(self.rows_per_shard - 1)) if self.rows_per_shard > 1 else 0
+
+    def shard(self, shard_id: int) -> str:
+        """The stem of a shard's files, such as ``00012``."""
+        return f"{shard_id:0{self.shard_digits}d}"
+
+    def key(self, shard_id: int, index: int) -> str:
+        """The key of the row at *index* of a shard, such as ``000120345``."""
+        return f"{shard_id * 10**self.row_digits + index:0{self.shard_digits + self.row_digits}d}"
+
+    def stats(self, shard_id: int) -> str:
+        """The name of the file that marks a shard as finished."""
+        return f"{self.shard(shard_id)}_stats.json"
+
+    @staticmethod
+    def finished_shard(name: str) -> int | None:
+        """The number of the shard that the file *name* marks as finished, None for any other file."""
+        found = _STATS_NAME.fullmatch(name)
+        return int(found[1]) if found else None

@@ -1,0 +1,175 @@
+"""Which URLs and which addresses may be asked, and the host a URL is paced under.
+
+Only http and https, and only public unicast addresses unless the user allowed more: a list of URLs from the web is not to be trusted
+with the inside of anybody's network. Python's ``ipaddress.is_global`` is not used because it says yes to NAT64, 6to4, site-local and
+multicast addresses (CPython issues 113171, 124217), so the table below is our own, from the IANA registries.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urljoin, urlsplit
+
+import idna
+
+from async_img2ds.errors import ErrorClass, FetchFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["AddressPolicy", "Target", "parse", "redirect"]
+
+# IANA IPv4 Special-Purpose Address Registry, everything in it that is not globally reachable unicast, with multicast and the
+# reserved top; then two addresses of cloud metadata services that lie in public or shared space (Azure, Alibaba).
+_CLOSED_4: Final = tuple(
+    IPv4Network(net)
+    for net in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+        *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        *("168.63.129.16/32", "100.100.100.200/32"),
+    )
+)
+# IANA IPv6 Global Unicast: all of it lies in 2000::/3, so anything else is closed, and with it loopback, link-local, unique-local,
+# site-local, multicast, IPv4-mapped and NAT64. Inside it: protocol assignments (Teredo, ORCHID), documentation, 6to4.
+_OPEN_6: Final = IPv6Network("2000::/3")
+_CLOSED_6: Final = tuple(IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+
+# Longer than any browser sends; a URL that long in a list is a data: URL or an accident.
+URL_CHARACTERS_MAX: Final = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL that may be asked for. *url* is ready to send: no credentials, no fragment, ASCII only.
+
+    *is_literal* says that the host is an address rather than a name.
+    """
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    is_literal: bool = False
+
+
+class AddressPolicy:
+    """Says whether an address may be connected to: public unicast, or in a network that the user allowed."""
+
+    def __init__(self, allowed: Iterable[tuple[IPv4Network | IPv6Network, int | None]] = ()) -> None:
+        """Open *allowed* beside the public addresses: networks, each with the one port it is open for or None."""
+        self._allowed = tuple(allowed)
+        self._verdict = functools.lru_cache(maxsize=65_536)(self._decide)
+
+    def allows(self, address: str, port: int) -> bool:
+        """Whether *address*, a literal without brackets, may be connected to at *port*."""
+        return self._verdict(address, port)
+
+    def _decide(self, text: str, port: int) -> bool:
+        try:
+            address = ip_address(text.partition("%")[0])
+        except ValueError:
+            return False
+        if any(net.version == address.version and address in net and only in (None, port) for net, only in self._allowed):
+            return True
+        return _is_public(address)
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not any(address in net for net in _CLOSED_4)
+    return address in _OPEN_6 and not any(address in net for net in _CLOSED_6)
+
+
+# What may stand unquoted in what we send: RFC 3986's characters, "%" among them because lists hold quoted URLs, and the few more
+# that browsers leave alone (WHATWG URL, path and query percent-encode sets), so that a signed URL arrives as it was signed.
+_SENDABLE: Final = "!#$%&'()*+,-./:;=?@[]_~|^`{}\\"
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f\ufffd]")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+# A last label of digits or of hexadecimal digits makes the whole host an IPv4 address in some spelling (WHATWG URL, "ends in a number").
+_NUMERIC_HOST: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+
+
+def parse(url: str | None) -> Target:
+    """Read a URL as it stands in a list.
+
+    Raises:
+        FetchFailure: it is empty, malformed, or of a scheme other than http and https.
+
+    """
+    if url is None or not (url := url.strip(" \t\r\n")):
+        raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{url}'")
+    if len(url) > URL_CHARACTERS_MAX:
+        raise FetchFailure(ErrorClass.URL_INVALID, f"URL of {len(url)} characters; at most {URL_CHARACTERS_MAX} are accepted")
+    if bad := _CONTROL.search(url):
+        raise FetchFailure(ErrorClass.URL_INVALID, f"URL can't contain control characters (found {bad[0]!r})")
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _DEFAULT_PORTS:
+        if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", url):
+            raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{_shown(url)}'")
+        raise FetchFailure(ErrorClass.URL_SCHEME, f"only http and https URLs are fetched, not {scheme[:20]}:")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise FetchFailure(ErrorClass.URL_INVALID, f"malformed URL: {_shown(str(error))}") from None
+    if not host:
+        raise FetchFailure(ErrorClass.URL_INVALID, "<urlopen error no host given>")
+    if port is None:
+        port = _DEFAULT_PORTS[scheme]
+    host, is_literal = _ascii_host(host)
+    bracketed = f"[{host}]" if ":" in host else host
+    netloc = bracketed if port == _DEFAULT_PORTS[scheme] else f"{bracketed}:{port}"
+    path = quote(parts.path, safe=_SENDABLE) or "/"
+    query = f"?{quote(parts.query, safe=_SENDABLE)}" if parts.query else ""
+    return Target(f"{scheme}://{netloc}{path}{query}", scheme, host, port, is_literal)
+
+
+def redirect(source: Target, location: str | None) -> Target:
+    """Read where an answer of *source* sends us.
+
+    Raises:
+        FetchFailure: nowhere, or to something that is not fetched.
+
+    """
+    if not location or _CONTROL.search(location):
+        raise FetchFailure(ErrorClass.REDIRECT_INVALID, "redirect without a usable Location")
+    try:
+        return parse(urljoin(source.url, location))
+    except (FetchFailure, ValueError) as error:
+        blocked = isinstance(error, FetchFailure) and error.error_class is ErrorClass.URL_SCHEME
+        raise FetchFailure(ErrorClass.REDIRECT_BLOCKED if blocked else ErrorClass.REDIRECT_INVALID, f"redirect refused: {_shown(str(error))}") from None
+
+
+def _ascii_host(host: str) -> tuple[str, bool]:
+    """Return the host in the form that is sent, and whether it is an address; or raise FetchFailure."""
+    if ":" in host:
+        try:
+            return IPv6Address(host.partition("%")[0]).compressed, True
+        except ValueError:
+            raise FetchFailure(ErrorClass.URL_INVALID, f"malformed address in URL: {_shown(host)}") from None
+    if not host.isascii():
+        try:
+            host = idna.encode(host, uts46=True).decode("ascii")
+        except (idna.IDNAError, UnicodeError) as error:
+            raise FetchFailure(ErrorClass.URL_INVALID, f"host name cannot be encoded: {_shown(str(error))}") from None
+    host = host.lower()
+    if _NUMERIC_HOST.fullmatch(host):
+        try:
+            return str(IPv4Address(host.rstrip("."))), True
+        except ValueError:
+            raise FetchFailure(ErrorClass.URL_INVALID, f"unusual spelling of an address in URL: {_shown(host)}") from None
+    labels = host.rstrip(".").split(".")
+    # RFC 1035 2.3.4: 63 octets a label, 253 characters a name. Underscores are in use, so they pass.
+    if len(host) > 253 or not all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in labels):  # noqa: PLR2004  named above
+        raise FetchFailure(ErrorClass.URL_INVALID, f"malformed host name in URL: {_shown(host)}")
+    return host, False
+
+
+def _shown(text: str) -> str:
+    """Cut a list's own text to a length that fits a message."""
+    return text if len(text) <= 100 else text[:97] + "…"  # noqa: PLR2004  a message stays one line

@@ -1,0 +1,232 @@
+"""The frozen values that travel from stage to stage: Shard → Row → Body → Encoded → Sample → Report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from async_img2ds.errors import ErrorClass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Body",
+    "Done",
+    "Encoded",
+    "Lost",
+    "Progress",
+    "Report",
+    "Row",
+    "RunReport",
+    "Sample",
+    "Shard",
+    "Status",
+    "Tally",
+]
+
+
+class Status(StrEnum):
+    """The three outcomes of a row, as img2dataset names them."""
+
+    SUCCESS = "success"
+    FAILED_TO_DOWNLOAD = "failed_to_download"
+    FAILED_TO_RESIZE = "failed_to_resize"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A numbered piece of the URL list: the unit of work, of retry and of resume.
+
+    Attributes:
+        id: position among all shards of the list, from 0.
+        rows: the rows as an Arrow IPC stream, so that the same bytes can travel to any process or engine.
+        row_count: how many rows that is.
+        attempt: how often the shard was tried before.
+
+    """
+
+    id: int
+    rows: bytes
+    row_count: int
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the URL list: its position in the shard, its key in the dataset, and the URL as it was written."""
+
+    index: int
+    key: str
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a server sent for a URL: the whole body, after *attempts* requests."""
+
+    content: bytes
+    http_status: int
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An image as it will be stored. Sizes are in pixels, None where the bytes were kept without decoding."""
+
+    image: bytes
+    width: int | None
+    height: int | None
+    original_width: int | None
+    original_height: int | None
+    exif: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The outcome of one row: an image, or the reason why there is none."""
+
+    row: Row
+    status: Status
+    encoded: Encoded | None = None
+    error_class: ErrorClass | None = None
+    error_message: str | None = None
+    http_status: int | None = None
+    attempts: int = 0
+    body_bytes: int = 0
+
+
+# img2dataset keeps at most this many distinct messages a shard, and its readers expect no more.
+MESSAGES_MAX = 100_000
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts over samples: of one shard while it runs, or of many added up. The one record that changes."""
+
+    count: int = 0
+    successes: int = 0
+    failed_to_download: int = 0
+    failed_to_resize: int = 0
+    body_bytes: int = 0
+    image_bytes: int = 0
+    messages: Counter[str] = field(default_factory=Counter)
+    error_classes: Counter[str] = field(default_factory=Counter)
+
+    def add(self, sample: Sample) -> None:
+        """Count one sample."""
+        self.count += 1
+        self.body_bytes += sample.body_bytes
+        if sample.encoded is not None:
+            self.successes += 1
+            self.image_bytes += len(sample.encoded.image)
+            self.messages[Status.SUCCESS.value] += 1
+            return
+        if sample.status is Status.FAILED_TO_DOWNLOAD:
+            self.failed_to_download += 1
+        else:
+            self.failed_to_resize += 1
+        self.error_classes[(sample.error_class or ErrorClass.INTERNAL).value] += 1
+        message = sample.error_message or ""
+        if message in self.messages or len(self.messages) < MESSAGES_MAX:
+            self.messages[message] += 1
+
+    def merge(self, other: Tally) -> None:
+        """Add the counts of *other*, but for its messages, which are unbounded over a long run."""
+        self.count += other.count
+        self.successes += other.successes
+        self.failed_to_download += other.failed_to_download
+        self.failed_to_resize += other.failed_to_resize
+        self.body_bytes += other.body_bytes
+        self.image_bytes += other.image_bytes
+        self.error_classes.update(other.error_classes)
+
+    def without_messages(self) -> Tally:
+        """Return a copy that is small enough to be sent twice a second."""
+        copy = Tally()
+        copy.merge(self)
+        return copy
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker has in hand: the counts of its open shards so far, and how many rows are under way."""
+
+    worker: int
+    tally: Tally
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A shard that is committed. *tally* holds its counts, *seconds* how long it was open."""
+
+    worker: int
+    shard_id: int
+    tally: Tally
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A shard that was not committed: *reason* is one line, *traceback* the whole story if there is one."""
+
+    worker: int
+    shard_id: int
+    reason: str
+    traceback: str = ""
+
+
+Report = Progress | Done | Lost
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How a run ended: what ``download`` returns.
+
+    Attributes:
+        count: rows of all shards committed by this run.
+        successes: of these, rows with an image.
+        failed_to_download: rows whose image was not received.
+        failed_to_resize: rows whose bytes did not become an image.
+        error_classes: failed rows by reason.
+        bytes_received: bodies received, in bytes.
+        bytes_written: encoded images, in bytes.
+        shards_done: shards committed by this run.
+        shards_skipped: shards that an earlier run had committed.
+        shards_lost: shards that could not be committed, by number, with the reason. A second run tries them again.
+        seconds: wall time of the run.
+        interrupted: whether the run was asked to stop before the end of the list.
+
+    """
+
+    count: int
+    successes: int
+    failed_to_download: int
+    failed_to_resize: int
+    error_classes: Mapping[str, int]
+    bytes_received: int
+    bytes_written: int
+    shards_done: int
+    shards_skipped: int
+    shards_lost: Mapping[int, str]
+    seconds: float
+    interrupted: bool
+
+    @property
+    def images_per_second(self) -> float:
+        """Images stored for each second of wall time."""
+        return self.successes / self.seconds if self.seconds else 0.0
+
+    @property
+    def internal_errors(self) -> int:
+        """Rows that failed by a defect of this program rather than by anything on the web."""
+        return self.error_classes.get(ErrorClass.INTERNAL, 0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row of the list is accounted for, and none by an internal error."""
+        return not (self.shards_lost or self.interrupted or self.internal_errors)

@@ -1,0 +1,188 @@
+"""download(options): open the list, subtract what is finished, have workers do the rest, add up."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import itertools
+import logging
+import os
+import time
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from async_img2ds.distributors.base import ShardFeed, Stop, distributor
+from async_img2ds.errors import OptionsError
+from async_img2ds.options import Options
+from async_img2ds.progress import Totals, show_progress
+from async_img2ds.records import Lost, RunReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from async_img2ds.inputs import UrlList
+    from async_img2ds.records import Report, Shard
+    from async_img2ds.storage import Store
+
+__all__ = ["Stop", "download", "download_async", "run"]
+
+logger = logging.getLogger(__name__)
+
+
+async def download_async(**options: Any) -> RunReport:  # noqa: ANN401  each is checked against its own field
+    """Fetch the images of a URL list into a dataset.
+
+    Takes the options of ``aimg2ds fetch`` as keywords; ``url_list`` is required. Cancelling the call drops the shards that are open and
+    keeps those that are committed, so that the same call goes on where this one ended.
+
+    Returns:
+        What became of the rows. Failed rows are no exception: they are counted here and told apart in the metadata.
+
+    Raises:
+        OptionsError: an option cannot be used; nothing was started, created or deleted.
+        InputError: the list cannot be read; shards committed before that was noticed are kept.
+        WorkerError: worker processes cannot be kept running.
+
+    """
+    return await run(Options.of(**options))
+
+
+def download(**options: Any) -> RunReport:  # noqa: ANN401  each is checked against its own field
+    """Do what :func:`download_async` does, and wait for it: from a script, a notebook, or inside a running event loop."""
+    checked = Options.of(**options)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(run(checked))
+    return _in_thread(checked)
+
+
+async def run(options: Options, stop: Stop | None = None) -> RunReport:
+    """Do the whole job as *options* say; *stop* is how to ask for an early end."""
+    began = time.monotonic()
+    stop = stop or Stop()
+    from async_img2ds.storage import open_store
+
+    _check_image_library(options)
+    url_list = await asyncio.to_thread(_open_list, options)
+    store = open_store(options.output.output_folder)
+    await asyncio.to_thread(store.prepare)
+    shards = url_list.shards(await asyncio.to_thread(_finished, store))
+    cores = usable_cores()
+    first, shards = await asyncio.to_thread(_look_ahead, shards, options.run.processes_count or cores)
+
+    processes = max(1, len(first))  # a list of few shards needs no more, and each gets more threads instead
+    from async_img2ds.worker.process import work
+
+    totals = Totals()
+    with show_progress(options.run.progress, url_list.rows_expected) as display:
+
+        def emit(report: Report) -> None:
+            totals.add(report)
+            display.update(totals)
+            if isinstance(report, Lost) and report.traceback:
+                logger.error("shard %d is lost:\n%s", report.shard_id, report.traceback)
+
+        feed = ShardFeed(itertools.chain(first, shards), options.run.max_shard_retry)
+        if first:
+            await distributor(options.run.distributor)(partial(work, options, processes, -(-cores // processes)), feed, emit, processes, stop, options.run)
+    if feed.error is not None:
+        raise feed.error
+    return _report(totals, url_list, time.monotonic() - began, interrupted=stop.drain.is_set())
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use: by its affinity mask and, in a container, by its share of CPU time."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # "max 100000" or "150000 100000"
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
+
+
+def _check_image_library(options: Options) -> None:
+    if importlib.util.find_spec("PIL") is None:
+        raise OptionsError(
+            "no image library is installed. Type one of these two lines:\n"
+            "  pip install 'async-img2ds[simd]'     # pillow-simd: faster, compiled on this machine\n"
+            "  pip install 'async-img2ds[pillow]'   # Pillow: ready to use"
+        )
+    from async_img2ds.images import codec
+
+    if missing := codec.missing_formats():
+        if options.image.encode_format in missing:
+            raise OptionsError(
+                f"encode_format: {codec.library()} was built without {options.image.encode_format}; install its headers and rebuild, or take the extra 'pillow'"
+            )
+        logger.warning("%s was built without %s: such images will fail as decode_unsupported", codec.library(), ", ".join(missing))
+
+
+def _open_list(options: Options) -> UrlList:
+    from async_img2ds.inputs import UrlList
+
+    same = os.path.normpath(options.input.url_list) == os.path.normpath(options.output.output_folder)
+    if same or Path(options.input.url_list).resolve() == Path(options.output.output_folder).resolve():
+        raise OptionsError("output_folder is the folder of the list: the dataset's own files would be read as part of it; choose another")
+    return UrlList.open(options.input)
+
+
+def _finished(store: Store) -> set[int]:
+    """Return the shards that are marked as finished; an empty marker is none."""
+    from async_img2ds.policy.shards import Naming
+
+    return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
+
+
+def _look_ahead(shards: Iterator[Shard], count: int) -> tuple[list[Shard], Iterator[Shard]]:
+    """Take up to *count* shards, enough to know how many processes there is work for."""
+    return list(itertools.islice(shards, count)), shards
+
+
+def _report(totals: Totals, url_list: UrlList, seconds: float, *, interrupted: bool) -> RunReport:
+    tally = totals.committed
+    return RunReport(
+        count=tally.count,
+        successes=tally.successes,
+        failed_to_download=tally.failed_to_download,
+        failed_to_resize=tally.failed_to_resize,
+        error_classes=dict(tally.error_classes.most_common()),
+        bytes_received=tally.body_bytes,
+        bytes_written=tally.image_bytes,
+        shards_done=totals.shards_done,
+        shards_skipped=url_list.shards_skipped,
+        shards_lost=dict(totals.lost),
+        seconds=seconds,
+        interrupted=interrupted,
+    )
+
+
+def _in_thread(options: Options) -> RunReport:
+    """Run in a loop of its own in another thread, because this one's loop is running."""
+    outcome: Future[RunReport] = Future()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(run(options))
+
+    def target() -> None:
+        try:
+            outcome.set_result(loop.run_until_complete(task))
+        except BaseException as error:  # noqa: BLE001  carried over to the thread that waits
+            outcome.set_exception(error)
+        finally:
+            loop.close()
+
+    thread = Thread(target=target, name="async-img2ds")
+    thread.start()
+    try:
+        return outcome.result()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(task.cancel)
+        raise
+    finally:
+        thread.join()

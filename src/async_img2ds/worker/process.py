@@ -1,0 +1,199 @@
+"""One worker process: one loop, one client, one thread pool, and as many open shards as keep its window full."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+import os
+import random
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from async_img2ds.fetch.client import HttpClient
+from async_img2ds.fetch.fetcher import Fetcher, user_agent
+from async_img2ds.fetch.pacer import Pacer
+from async_img2ds.images import codec
+from async_img2ds.images.transform import Transformer
+from async_img2ds.options import parse_net
+from async_img2ds.policy.shards import Naming
+from async_img2ds.policy.urls import AddressPolicy
+from async_img2ds.records import Done, Lost, Progress, Tally
+from async_img2ds.storage import RemoteStore, open_store
+from async_img2ds.worker.shard import ShardRunner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from concurrent.futures import Future
+
+    from async_img2ds.options import Options
+    from async_img2ds.records import Encoded, Report, Shard
+
+__all__ = ["work"]
+
+logger = logging.getLogger(__name__)
+
+# A shard is opened before the one before it has ended, so that slow rows at its end do not idle the core. With shards of the default
+# size four cover the tail of a minute's time-outs; small shards may be more, up to a number of open files that any system allows.
+OPEN_ROWS_MAX: Final = 40_000
+OPEN_SHARDS_MAX: Final = 64
+PROGRESS_S: Final = 0.5
+# Descriptors for everything but connections: libraries, the loop, open shards and look-ups.
+DESCRIPTORS_RESERVED: Final = 200
+
+
+def work(options: Options, processes: int, threads: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Do *shards* until they end, reporting each; what a distributor runs.
+
+    Args:
+        options: all of them.
+        processes: how many such workers this machine has; limits for the machine are divided by it.
+        threads: how many threads decode and encode.
+        shards: asked for one at a time, from a thread, when there is room for another.
+        emit: called from the loop for each report.
+        stop: when it is resolved, open shards are dropped at once and this returns.
+
+    """
+    codec.prepare()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_work(options, processes, threads, shards, emit, stop))
+
+
+async def _work(options: Options, processes: int, threads: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    fetch = options.fetch
+    addresses = AddressPolicy(map(parse_net, fetch.allow_net))
+    pacer = Pacer(
+        in_flight_max=_connections(fetch.thread_count),
+        held_bytes_max=fetch.in_flight_bytes_max,
+        per_host_max=-(-fetch.max_per_host // processes),
+    )
+    store = open_store(options.output.output_folder)
+    agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
+    with ThreadPoolExecutor(threads, "transform") as pool:
+        async with HttpClient.open(fetch, addresses, agent) as client:
+            runner = ShardRunner(
+                pacer=pacer,
+                fetcher=Fetcher(client, fetch, addresses, random.random),
+                transform=_in_pool(pool, Transformer(options.image)),
+                store=store,
+                image=options.image,
+                output=options.output,
+                naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
+            )
+            await _Worker(runner, pacer, emit).run(shards, stop)
+    if isinstance(store, RemoteStore):
+        store.close()
+
+
+@dataclass(slots=True)
+class _Worker:
+    """The open shards of a process, and what is said of them."""
+
+    runner: ShardRunner
+    pacer: Pacer
+    emit: Callable[[Report], None]
+    _open: dict[int, tuple[Shard, Tally]] = field(default_factory=dict)
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, shards: Iterator[Shard], stop: Future[None]) -> None:
+        """Open shards as there is room until they end and all are closed, or until *stop*."""
+        work = asyncio.ensure_future(self._run_all(shards))
+        stopped = asyncio.wrap_future(stop)
+        await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+    async def _run_all(self, shards: Iterator[Shard]) -> None:
+        loop = asyncio.get_running_loop()
+        feeder = ThreadPoolExecutor(1, "shards")
+        async with asyncio.TaskGroup() as tasks:
+            progress = tasks.create_task(self._report_progress())
+            async with asyncio.TaskGroup() as opened:
+                while True:
+                    await self._wait_for_room()
+                    shard = await loop.run_in_executor(feeder, next, shards, None)
+                    if shard is None:
+                        break
+                    tally = Tally()
+                    self._open[shard.id] = (shard, tally)
+                    opened.create_task(self._run_shard(shard, tally))
+            progress.cancel()
+        feeder.shutdown(wait=False)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until another shard would have rows to start and memory to be open in."""
+        while True:
+            await self.pacer.wait_hungry()
+            rows = sum(shard.row_count for shard, _ in self._open.values())
+            if len(self._open) < 2 or (len(self._open) < OPEN_SHARDS_MAX and rows < OPEN_ROWS_MAX):  # noqa: PLR2004  one whose tail runs, one that fills the window
+                return
+            self._closed.clear()
+            await self._closed.wait()
+
+    async def _run_shard(self, shard: Shard, tally: Tally) -> None:
+        """Run one shard and report how it ended; whatever happens in it ends with it."""
+        try:
+            seconds = await self.runner.run(shard, tally)
+        except Exception as error:  # noqa: BLE001  one shard's end is not the others'; it is reported with its traceback
+            del self._open[shard.id]
+            self.emit(Lost(os.getpid(), shard.id, _reason(error), "".join(traceback.format_exception(error))))
+        else:
+            del self._open[shard.id]
+            self.emit(Done(os.getpid(), shard.id, tally, seconds))
+        finally:
+            self._closed.set()
+
+    async def _report_progress(self) -> None:
+        while True:
+            await asyncio.sleep(PROGRESS_S)
+            total = Tally()
+            for _, tally in self._open.values():
+                total.merge(tally)
+            self.emit(Progress(os.getpid(), total, self.pacer.statistics().in_flight))
+
+
+def _in_pool(pool: ThreadPoolExecutor, transformer: Transformer) -> Callable[[bytes], Coroutine[None, None, Encoded]]:
+    async def transform(content: bytes) -> Encoded:
+        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content)
+
+    return transform
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost words of *error*; a group's first says what the group does not."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # on Windows
+        return None
+    return uvloop.new_event_loop
+
+
+def _connections(wanted: int) -> int:
+    """Raise this process's limit of open files as far as it may, and return how many of *wanted* connections it leaves room for."""
+    try:
+        import resource
+    except ImportError:  # on Windows, where sockets have no such limit
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = 4 * wanted + DESCRIPTORS_RESERVED  # idle connections count, too, until their keep-alive ends
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        soft = enough if hard == resource.RLIM_INFINITY else min(hard, enough)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    room = max(1, (soft - DESCRIPTORS_RESERVED) // 2)
+    if room < wanted:
+        logger.warning("this process may open %d files, so %d URLs are under way at a time instead of %d (see ulimit -n)", soft, room, wanted)
+    return min(wanted, room)

@@ -1,0 +1,140 @@
+"""One shard, from its rows to its committed files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure
+from async_img2ds.inputs import rows_of
+from async_img2ds.outputs.base import Output, open_writer
+from async_img2ds.policy.schema import Columns
+from async_img2ds.records import Row, Sample, Status, Tally
+from async_img2ds.storage import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import pyarrow as pa
+
+    from async_img2ds.fetch.fetcher import Fetcher
+    from async_img2ds.fetch.pacer import Pacer, Turn
+    from async_img2ds.options import ImageOptions, OutputOptions
+    from async_img2ds.outputs.base import ShardWriter
+    from async_img2ds.policy.shards import Naming
+    from async_img2ds.records import Encoded, Shard
+    from async_img2ds.storage import Store
+
+__all__ = ["ShardRunner"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRunner:
+    """What a process lends to each of its shards: *transform* turns a body into an image in the thread pool."""
+
+    pacer: Pacer
+    fetcher: Fetcher
+    transform: Callable[[bytes], Awaitable[Encoded]]
+    store: Store
+    image: ImageOptions
+    output: OutputOptions
+    naming: Naming
+
+    async def run(self, shard: Shard, tally: Tally) -> float:
+        """Fetch, transform and write all rows of *shard*, and commit it; *tally* follows it as it goes.
+
+        Returns:
+            How long it took, in seconds.
+
+        Raises:
+            StorageError: its files cannot be written; nothing of them is left.
+
+        """
+        started, began = time.time(), time.monotonic()
+        listed = rows_of(shard)
+        rows = [Row(index, self.naming.key(shard.id, index), url) for index, url in enumerate(listed.column("url").to_pylist())]
+        async with Attempt.open(self.store) as attempt:
+            writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
+            async with asyncio.TaskGroup() as samples:
+                async for turn in self.pacer.turns(rows):
+                    sample = samples.create_task(self._run_sample(turn, writer, tally))
+                    # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
+                    sample.add_done_callback(turn.end_with)
+            await writer.finish()
+            seconds = time.monotonic() - began
+            await attempt.commit(self.naming.stats(shard.id), _stats(tally, started, seconds))
+        return seconds
+
+    async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
+        """The life of one row."""
+        sample = await self._make_sample(turn)
+        await writer.write(sample)
+        tally.add(sample)
+
+    async def _make_sample(self, turn: Turn) -> Sample:
+        row, body, encoded = turn.row, None, None
+        failure: SampleFailure | None = None
+        try:
+            body = await self.fetcher.fetch(row.url, turn)
+            turn.leave_host()
+            encoded = await self.transform(body.content)
+        except SampleFailure as expected:
+            failure = expected
+        except AsyncImg2dsError:
+            raise
+        except Exception:
+            # A defect of ours on one row must not cost the shard its other rows. It is told, counted apart, and makes the run fail.
+            logger.exception("internal error on %s (%s); please report it", row.key, row.url)
+            failure = SampleFailure(ErrorClass.INTERNAL, traceback.format_exc(limit=0).strip()[:200])
+        if failure is None and body is not None and encoded is not None:
+            return Sample(row, Status.SUCCESS, encoded, None, None, body.http_status, body.attempts, len(body.content))
+        assert failure is not None
+        downloaded = body is not None
+        status = Status.FAILED_TO_DOWNLOAD if isinstance(failure, FetchFailure) or not downloaded else Status.FAILED_TO_RESIZE
+        return Sample(
+            row,
+            status,
+            error_class=failure.error_class,
+            error_message=failure.message,
+            http_status=body.http_status if body else failure.http_status,
+            attempts=body.attempts if body else failure.attempts,
+            body_bytes=len(body.content) if body else 0,
+        )
+
+    def _output(self, attempt: Attempt, shard: Shard, listed: pa.Table) -> Output:
+        return Output(
+            attempt=attempt,
+            stem=self.naming.shard(shard.id),
+            listed=listed,
+            columns=Columns(exif=self.image.extract_exif, digest=self.image.compute_hash),
+            extension=self.image.encode_format,
+            captions="caption" in listed.column_names,
+        )
+
+
+def _stats(tally: Tally, started: float, seconds: float) -> bytes:
+    """Return the stats file: img2dataset's fields, then our own. Times are Unix times in seconds."""
+    return orjson.dumps(
+        {
+            "count": tally.count,
+            "successes": tally.successes,
+            "failed_to_download": tally.failed_to_download,
+            "failed_to_resize": tally.failed_to_resize,
+            "duration": seconds,
+            "start_time": started,
+            "end_time": started + seconds,
+            "status_dict": dict(tally.messages.most_common()),
+            "error_classes": dict(tally.error_classes.most_common()),
+            "bytes_received": tally.body_bytes,
+            "bytes_written": tally.image_bytes,
+        },
+        option=orjson.OPT_INDENT_2,
+    )
