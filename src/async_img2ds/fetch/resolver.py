@@ -70,6 +70,8 @@ class Resolver:
             ResolveError: there are none, or nobody could be asked.
 
         """
+        if name.rstrip(".").endswith(".invalid"):  # never exists, and nobody is to be asked (RFC 6761 6.4)
+            raise ResolveError(ErrorClass.DNS_NXDOMAIN, _UNKNOWN)
         answers_before = self._answers
         try:
             found = await self._dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)

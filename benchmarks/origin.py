@@ -1,0 +1,106 @@
+"""A real origin server on loopback: nginx, with a folder of pictures and a few places that fail in the ways of the web."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CONFIGURATION = """
+daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+worker_processes 1;
+events {{ worker_connections 8192; }}
+http {{
+  access_log {log};
+  log_format urls '$status $request_uri';
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  types {{ image/jpeg jpg; image/png png; image/webp webp; image/gif gif; text/html html; }}
+  keepalive_requests 1000000;
+  server {{
+    listen 127.0.0.1:{port} backlog=4096;
+    root {pictures};
+    location = /page.jpg {{ default_type image/jpeg; return 200 "<!DOCTYPE html><html><body>not here any more</body></html>"; }}
+    location = /loop {{ return 302 /loop; }}
+    location = /busy {{ return 503; }}
+    location = /empty {{ return 200; }}
+    location = /nocontent {{ return 204; }}
+    location = /gone {{ return 410; }}
+    location = /limited {{ add_header Retry-After 1 always; return 429; }}
+    location = /elsewhere {{ return 302 ftp://127.0.0.1/x.jpg; }}
+    location = /inside {{ return 302 http://10.0.0.1/x.jpg; }}
+    location /moved/ {{ rewrite ^/moved/(.*)$ /$1 redirect; }}
+    location /reserved/ {{ alias {pictures}/; add_header X-Robots-Tag "noai, noimageai"; }}
+    location /others/ {{ alias {pictures}/; add_header X-Robots-Tag "otherbot: noai"; }}
+    location /slow/ {{ alias {pictures}/; limit_rate 200k; }}
+  }}
+}}
+"""
+
+
+class Origin:
+    """A running server."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        """Know where it listens, and what it logs."""
+        self.port = port
+        self._log = log
+
+    def url(self, path: str) -> str:
+        """Return the URL of *path*."""
+        return f"http://127.0.0.1:{self.port}/{path.lstrip('/')}"
+
+    def requests(self) -> list[str]:
+        """Return the paths asked for so far, in order; empty unless it was started with a log."""
+        return [line.split(" ", 1)[1] for line in self._log.read_text().splitlines()] if self._log.exists() else []
+
+
+@contextmanager
+def serve(pictures: Path, *, logged: bool = False) -> Iterator[Origin]:
+    """Serve the folder *pictures* on a free port until the end of the block."""
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx is None:
+        raise RuntimeError("nginx is not installed: apt-get install nginx-light")
+    with tempfile.TemporaryDirectory(prefix="origin-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # nginx started by root serves as another user
+        port, log = free_port(), folder / "access.log"
+        configuration = folder / "nginx.conf"
+        configuration.write_text(_CONFIGURATION.format(folder=folder, pictures=pictures, port=port, log=f"{log} urls" if logged else "off"))
+        with subprocess.Popen([nginx, "-e", str(folder / "error.log"), "-c", str(configuration)], stderr=subprocess.DEVNULL) as server:
+            try:
+                wait_for_port(port)
+                yield Origin(port, log)
+            finally:
+                server.terminate()
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, seconds: float = 10) -> None:
+    """Return as soon as somebody listens on *port* of loopback."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return

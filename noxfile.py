@@ -1,0 +1,100 @@
+"""One door to everything: ``nox -s demo``, ``nox -s tests``, ``nox -s lint types``, ``nox -s bench -- NAME``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.sessions = ["lint", "types", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+# What Debian and Ubuntu call what is needed. pillow-simd is compiled, and a codec whose header is missing is left out without a word.
+COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
+SERVERS = ["nginx-light", "unbound"]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Run the main job on real photographs."""
+    system_packages(session, [*COMPILER, "nginx-light"])
+    session.install(".")
+    install_image_library(session, "simd")
+    session.run("python", "benchmarks/demo.py", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("library", ["simd", "pillow"])
+def tests(session: nox.Session, library: str) -> None:
+    """Run every test, on pillow-simd and on stock Pillow."""
+    system_packages(session, [*(COMPILER if library == "simd" else []), *SERVERS])
+    session.install(".", *nox.project.dependency_groups(PROJECT, "test"))
+    install_image_library(session, library)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    session.install(".[pillow]", *nox.project.dependency_groups(PROJECT, "types"))
+    session.run("mypy")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run a benchmark by name: nox -s bench -- long-list."""
+    system_packages(session, [*COMPILER, "nginx-light"])
+    session.install(".", "psutil>=6")
+    install_image_library(session, "simd")
+    session.run("python", "benchmarks/bench.py", *session.posargs)
+
+
+def install_image_library(session: nox.Session, library: str) -> None:
+    """Install the image library, and see that it has all its codecs.
+
+    A wheel that pip built earlier, when a header was missing, lies in its cache and would be installed again; then it is built anew.
+    """
+    [requirement] = PROJECT["project"]["optional-dependencies"][library]
+    session.install(requirement)
+    whole = "import sys; from PIL import features; sys.exit(not all(map(features.check, ('jpg', 'zlib', 'webp'))))"
+    python = str(Path(session.bin) / "python")
+    if subprocess.run([python, "-c", whole], check=False).returncode:
+        session.install("--no-cache-dir", "--force-reinstall", "--no-deps", requirement)
+        session.run("python", "-c", whole)
+
+
+def system_packages(session: nox.Session, names: list[str]) -> None:
+    """Install those of the Debian packages *names* that are missing, or say what to type."""
+    if shutil.which("dpkg-query") is None:
+        session.warn(f"not a Debian or Ubuntu machine: see that it has what these packages have: {' '.join(names)}")
+        return
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}\n"]
+    missing = [name for name in names if "installed" not in _output([*query, name]).split()]
+    if not missing:
+        return
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    if sudo and subprocess.run([*sudo, "true"], check=False, capture_output=True).returncode:
+        session.error(f"type this, then run nox again:  sudo apt-get install -y {' '.join(missing)}")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run(*sudo, "apt-get", "update", "-q", external=True, silent=True)
+    # Servers that packages start by themselves would take ports; the tests start their own.
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
+    session.run(*sudo, *install, *missing, external=True, silent=True, env=quiet)
+
+
+def _output(command: list[str]) -> str:
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout
