@@ -40,7 +40,14 @@ def main() -> int:
         with (HERE / "urls.csv").open("w", newline="") as file:
             csv.writer(file).writerows([("url", "caption"), *rows])
         command = ["aimg2ds", "fetch", str(HERE / "urls.csv"), "--input_format", "csv", "--caption_col", "caption"]
-        command += ["--output_folder", str(HERE / "dataset"), "--output_format", "webdataset", "--number_sample_per_shard", "25"]
+        command += [
+            "--output_folder",
+            str(HERE / "dataset"),
+            "--output_format",
+            "webdataset",
+            "--number_sample_per_shard",
+            "25",
+        ]
         command += ["--processes_count", "2", "--allow_net", "127.0.0.0/8"]
         print(f"{len(rows)} URLs, {len(captions)} of them photographs, served on port {server.port} of this machine\n")
         print("$", " ".join(command), flush=True)

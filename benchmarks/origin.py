@@ -21,8 +21,8 @@ error_log {folder}/error.log;
 worker_processes 1;
 events {{ worker_connections 8192; }}
 http {{
-  access_log {log};
   log_format urls '$status $request_uri';
+  access_log {log};
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   types {{ image/jpeg jpg; image/png png; image/webp webp; image/gif gif; text/html html; }}
@@ -76,8 +76,12 @@ def serve(pictures: Path, *, logged: bool = False) -> Iterator[Origin]:
         folder.chmod(0o755)  # nginx started by root serves as another user
         port, log = free_port(), folder / "access.log"
         configuration = folder / "nginx.conf"
-        configuration.write_text(_CONFIGURATION.format(folder=folder, pictures=pictures, port=port, log=f"{log} urls" if logged else "off"))
-        with subprocess.Popen([nginx, "-e", str(folder / "error.log"), "-c", str(configuration)], stderr=subprocess.DEVNULL) as server:
+        configuration.write_text(
+            _CONFIGURATION.format(folder=folder, pictures=pictures, port=port, log=f"{log} urls" if logged else "off")
+        )
+        with subprocess.Popen(
+            [nginx, "-e", str(folder / "error.log"), "-c", str(configuration)], stderr=subprocess.DEVNULL
+        ) as server:
             try:
                 wait_for_port(port)
                 yield Origin(port, log)

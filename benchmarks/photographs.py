@@ -60,7 +60,19 @@ def wheel() -> Path:
     """Return the wheel, downloading it once."""
     found = sorted(CACHE.glob("scikit_image-*.whl"))
     if not found:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(CACHE), WHEEL]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            str(CACHE),
+            WHEEL,
+        ]
         subprocess.run(command, check=True)
         found = sorted(CACHE.glob("scikit_image-*.whl"))
     return found[0]
@@ -75,11 +87,19 @@ def _all() -> Iterator[tuple[str, bytes, str]]:
         image = Image.open(io.BytesIO(originals[f"{stem}.png"])).convert("RGB")
         caption = CAPTIONS[f"{stem}.png"]
         yield f"{stem}-baseline.jpg", _saved(image, "JPEG", quality=90), f"{caption}, as a JPEG"
-        yield f"{stem}-progressive.jpg", _saved(image, "JPEG", quality=90, progressive=True), f"{caption}, as a progressive JPEG"
+        yield (
+            f"{stem}-progressive.jpg",
+            _saved(image, "JPEG", quality=90, progressive=True),
+            f"{caption}, as a progressive JPEG",
+        )
         yield f"{stem}.webp", _saved(image, "WEBP", quality=80), f"{caption}, as a WebP"
         yield f"{stem}-cmyk.jpg", _saved(image.convert("CMYK"), "JPEG", quality=90), f"{caption}, in CMYK"
         yield f"{stem}-alpha.png", _saved(_faded(image), "PNG"), f"{caption}, fading out"
-        yield f"{stem}-rotated.jpg", _saved(image.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=_turned()), f"{caption}, turned by EXIF"
+        yield (
+            f"{stem}-rotated.jpg",
+            _saved(image.transpose(Image.Transpose.ROTATE_90), "JPEG", exif=_turned()),
+            f"{caption}, turned by EXIF",
+        )
     for stem in ("camera", "coins", "moon"):
         image = Image.open(io.BytesIO(originals[f"{stem}.png"])).convert("L")
         yield f"{stem}-gray.jpg", _saved(image, "JPEG", quality=90), f"{CAPTIONS[f'{stem}.png']}, as a grey JPEG"

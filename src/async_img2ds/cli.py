@@ -13,6 +13,7 @@ import inspect
 import logging
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -46,16 +47,22 @@ def main() -> None:
     app(_in_one_spelling(sys.argv[1:]), prog_name="aimg2ds")
 
 
+def _show_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"aimg2ds {version('async-img2ds')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _aimg2ds(
     *,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"aimg2ds {installed('async-img2ds')}")
-        raise typer.Exit
+    """Have commands below ``aimg2ds``, even while there is only one."""
 
 
 def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
@@ -70,6 +77,8 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
     except AsyncImg2dsError as error:
         typer.echo(f"aimg2ds: {error}", err=True)
         raise typer.Exit(INCOMPLETE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + signal.SIGINT) from None
     typer.echo(_summary(report, options))
     if signalled:
         typer.echo("interrupted: run the same command again to go on", err=True)
@@ -86,8 +95,9 @@ async def _run_until_signalled(options: Options) -> tuple[RunReport, int]:
     stop = Stop()
     received: list[int] = []
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _heed, number, received, stop, options.run.grace_s)
+    with suppress(NotImplementedError):  # on Windows, where Ctrl-C ends the run at once
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, _heed, number, received, stop, options.run.grace_s)
     return await run(options, stop), received[0] if received else 0
 
 
@@ -111,9 +121,13 @@ def _summary(report: RunReport, options: Options) -> str:
         + (f", {len(report.shards_lost)} LOST" if report.shards_lost else ""),
     ]
     if failed := rows - report.successes:
-        lines.append(f"failed: {failed:,} ({report.failed_to_download:,} not downloaded, {report.failed_to_resize:,} not made into an image)")
+        lines.append(
+            f"failed: {failed:,} ({report.failed_to_download:,} not downloaded, {report.failed_to_resize:,} not made into an image)"
+        )
         width = max(len(name) for name in report.error_classes)
-        lines += [f"  {name:<{width}}  {count:>9,}  {HINTS[ErrorClass(name)]}" for name, count in report.error_classes.items()]
+        lines += [
+            f"  {name:<{width}}  {count:>9,}  {HINTS[ErrorClass(name)]}" for name, count in report.error_classes.items()
+        ]
     lines += [f"  shard {shard_id}: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
     lines.append(f"dataset: {options.output.output_folder}")
     return "\n".join(lines)
@@ -161,9 +175,15 @@ def _parameter(flag: Flag) -> inspect.Parameter:
         made: Any = typer.Argument(help=flag.help, show_default=False, metavar=flag.name.upper())
         return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, made])
     made = typer.Option(
-        f"--{flag.name}", help=flag.help + _default_in_words(flag), show_default=False, metavar=_metavar(flag), rich_help_panel=_PANELS[flag.group]
+        f"--{flag.name}",
+        help=flag.help + _default_in_words(flag),
+        show_default=False,
+        metavar=_metavar(flag),
+        rich_help_panel=_PANELS[flag.group],
     )
-    return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, made])
+    return inspect.Parameter(
+        flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, made]
+    )
 
 
 def _default_in_words(flag: Flag) -> str:

@@ -43,7 +43,8 @@ class UrlList:
         files: their paths in *fs*, sorted.
         sizes: their sizes in bytes.
         rows_read: rows cut into shards so far, those skipped included.
-        shards_skipped: shards left out because they were finished before.
+        rows_skipped: rows left out because their shards were finished before.
+        shards_skipped: how many shards these are.
 
     """
 
@@ -52,6 +53,7 @@ class UrlList:
     files: list[str]
     sizes: list[int]
     rows_read: int = 0
+    rows_skipped: int = 0
     shards_skipped: int = 0
     _bytes_before: int = 0
     _position: Callable[[], float] = field(default=lambda: 0.0)
@@ -71,7 +73,9 @@ class UrlList:
             if fs.isdir(path):
                 files = sorted(fs.glob(f"{path.rstrip('/')}/*.{options.input_format}"))
                 if not files:
-                    raise InputError(f"url_list: no file ending in .{options.input_format} in the folder {options.url_list}; input_format says which ending")
+                    raise InputError(
+                        f"url_list: no file ending in .{options.input_format} in the folder {options.url_list}; input_format says which ending"
+                    )
             elif fs.exists(path):
                 files = [path]
             else:
@@ -95,6 +99,7 @@ class UrlList:
                 self.rows_read += table.num_rows
                 if shard_id in finished:
                     self.shards_skipped += 1
+                    self.rows_skipped += table.num_rows
                 else:
                     yield Shard(shard_id, _to_ipc(table), table.num_rows)
                 shard_id += 1
@@ -103,11 +108,14 @@ class UrlList:
         self._ended = True
 
     def rows_expected(self) -> int | None:
-        """Return how many rows the list has: exact once it is read, before that from the share of bytes read, None at first."""
+        """Return how many rows there are to do, those skipped left out: exact once the list is read, else from the share of bytes read.
+
+        None while there is nothing to tell it from.
+        """
         if self._ended:
-            return self.rows_read
+            return self.rows_read - self.rows_skipped
         share = (self._bytes_before + self._position()) / max(1, sum(self.sizes))
-        return round(self.rows_read / share) if share > 0 and self.rows_read else None
+        return max(0, round(self.rows_read / share) - self.rows_skipped) if share > 0 and self.rows_read else None
 
     def _batches(self, file: str) -> Iterator[pa.RecordBatch]:
         try:
@@ -123,7 +131,9 @@ class UrlList:
                 names = FORMATS[self.options.input_format].columns(stream)
         except (pa.ArrowException, ValueError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"url_list: {self.files[0]} cannot be read as {self.options.input_format}: {said}") from error
+            raise InputError(
+                f"url_list: {self.files[0]} cannot be read as {self.options.input_format}: {said}"
+            ) from error
         if names is not None:
             for name, flag in self._wanted().items():
                 if name not in names:
@@ -251,7 +261,10 @@ def _as_text(array: pa.Array) -> pa.Array:
     try:
         return array.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array([value if value is None else bytes(value).decode("utf-8", "replace") for value in array.to_pylist()], pa.string())
+        return pa.array(
+            [value if value is None else bytes(value).decode("utf-8", "replace") for value in array.to_pylist()],
+            pa.string(),
+        )
 
 
 def _to_ipc(table: pa.Table) -> bytes:

@@ -79,7 +79,9 @@ class InputOptions(_Checked):
     """What to fetch."""
 
     url_list: str = option(help="The list of URLs: a file or a folder of files, on disk or at any fsspec URL.")
-    input_format: str = option("txt", choices=("txt", "csv", "parquet"), help="Format of the list; in a folder, also the file ending.")
+    input_format: str = option(
+        "txt", choices=("txt", "csv", "parquet"), help="Format of the list; in a folder, also the file ending."
+    )
     url_col: str = option("url", help="Column that holds the URL (csv, parquet).")
     caption_col: str | None = option(None, help="Column that holds the caption; stored with each image.")
     save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
@@ -90,27 +92,48 @@ class InputOptions(_Checked):
 class FetchOptions(_Checked):
     """How to ask for the images."""
 
-    timeout: float = option(10.0, least=JUST_ABOVE_ZERO, help="Seconds of silence after which a connection is given up, when connecting and between two reads.")
-    attempt_timeout_s: float | None = option(
-        None, least=JUST_ABOVE_ZERO, help="Seconds one attempt may take in all: name look-up, connection, redirects and body. Default: six times --timeout."
+    timeout: float = option(
+        10.0,
+        least=JUST_ABOVE_ZERO,
+        help="Seconds of silence after which a connection is given up, when connecting and between two reads.",
     )
-    retries: int = option(2, least=0, help="Further attempts after a failure that can heal (time-outs, resets, 429, 5xx).")
+    attempt_timeout_s: float | None = option(
+        None,
+        least=JUST_ABOVE_ZERO,
+        help="Seconds one attempt may take in all: name look-up, connection, redirects and body. Default: six times --timeout.",
+    )
+    retries: int = option(
+        2, least=0, help="Further attempts after a failure that can heal (time-outs, resets, 429, 5xx)."
+    )
     thread_count: int = option(256, least=1, help="URLs under way at a time in each process.")
-    max_per_host: int = option(64, least=1, help="URLs under way at a time on one host, over all processes of this machine.")
-    body_bytes_max: int = option(32 * 2**20, least=1, help="Bytes one image may have; a longer body is cut off and its row fails.")
-    in_flight_bytes_max: int = option(128 * 2**20, least=1, help="Bytes of bodies held at a time in each process; beyond it reading pauses.")
+    max_per_host: int = option(
+        64, least=1, help="URLs under way at a time on one host, over all processes of this machine."
+    )
+    body_bytes_max: int = option(
+        32 * 2**20, least=1, help="Bytes one image may have; a longer body is cut off and its row fails."
+    )
+    in_flight_bytes_max: int = option(
+        128 * 2**20, least=1, help="Bytes of bodies held at a time in each process; beyond it reading pauses."
+    )
     redirects_max: int = option(10, least=0, help="Redirects followed for one URL.")
-    user_agent_token: str | None = option(None, help="Name added to the User-Agent, and looked for in X-Robots-Tag headers.")
+    user_agent_token: str | None = option(
+        None, help="Name added to the User-Agent, and looked for in X-Robots-Tag headers."
+    )
     contact: str = option(
-        "https://pypi.org/project/async-img2ds/", help="Where a site owner can read about or reach whoever runs this; sent in the User-Agent."
+        "https://pypi.org/project/async-img2ds/",
+        help="Where a site owner can read about or reach whoever runs this; sent in the User-Agent.",
     )
     disallowed_header_directives: tuple[str, ...] | None = option(
-        None, help="X-Robots-Tag directives that keep an image out, as a list; [] for none. Default: noai, noimageai, noindex, noimageindex."
+        None,
+        help="X-Robots-Tag directives that keep an image out, as a list; [] for none. Default: noai, noimageai, noindex, noimageindex.",
     )
     allow_net: tuple[str, ...] = option(
-        (), help="Networks to allow beside public addresses, as CIDR or CIDR:port, for example 127.0.0.0/8 or [::1]/128:8080. Repeatable."
+        (),
+        help="Networks to allow beside public addresses, as CIDR or CIDR:port, for example 127.0.0.0/8 or [::1]/128:8080. Repeatable.",
     )
-    dns_servers: tuple[str, ...] = option((), help="Name servers to ask instead of the system's, as address or address:port.")
+    dns_servers: tuple[str, ...] = option(
+        (), help="Name servers to ask instead of the system's, as address or address:port."
+    )
 
     @property
     def attempt_deadline_s(self) -> float:
@@ -134,20 +157,32 @@ class ImageOptions(_Checked):
 
     image_size: int = option(256, least=1, most=65_500, help="Target side in pixels.")
     resize_mode: str = option(
-        "border", choices=("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"), help="How the image is brought to its size."
+        "border",
+        choices=("no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"),
+        help="How the image is brought to its size.",
     )
     resize_only_if_bigger: bool = option(default=False, help="Leave an image alone that is not bigger than the target.")
     upscale_interpolation: str = option("lanczos", choices=INTERPOLATIONS, help="Interpolation to enlarge with.")
     downscale_interpolation: str = option("area", choices=INTERPOLATIONS, help="Interpolation to reduce with.")
-    encode_quality: int = option(95, least=0, help="jpg: quality 0-100; webp: 0-100, above 100 lossless; png: compression 0-9.")
+    encode_quality: int = option(
+        95, least=0, help="jpg: quality 0-100; webp: 0-100, above 100 lossless; png: compression 0-9."
+    )
     encode_format: str = option("jpg", choices=("jpg", "png", "webp"), help="Format of the stored images.")
-    skip_reencode: bool = option(default=False, help="Keep the original bytes when the format matches and no pixel changes.")
-    disable_all_reencoding: bool = option(default=False, help="Store every body as it came, without decoding or filtering.")
+    skip_reencode: bool = option(
+        default=False, help="Keep the original bytes when the format matches and no pixel changes."
+    )
+    disable_all_reencoding: bool = option(
+        default=False, help="Store every body as it came, without decoding or filtering."
+    )
     min_image_size: int = option(0, least=0, help="Refuse images whose shorter side, in pixels, is below this.")
     max_image_area: float = option(math.inf, least=0, help="Refuse images of more pixels than this.")
-    max_aspect_ratio: float = option(math.inf, least=1, help="Refuse images whose longer side is more than this many times the shorter.")
+    max_aspect_ratio: float = option(
+        math.inf, least=1, help="Refuse images whose longer side is more than this many times the shorter."
+    )
     extract_exif: bool = option(default=True, help="Store the EXIF tags of the original as JSON.")
-    compute_hash: str | None = option("sha256", choices=("md5", "sha256", "sha512"), help="Hash of the original bytes to store, or None.")
+    compute_hash: str | None = option(
+        "sha256", choices=("md5", "sha256", "sha512"), help="Hash of the original bytes to store, or None."
+    )
     exact_decode: bool = option(
         default=False,
         help="Decode JPEGs at full size before reducing them; by default at half, quarter or eighth size where at least twice the target is left.",
@@ -159,20 +194,30 @@ class OutputOptions(_Checked):
     """Where the dataset goes."""
 
     output_folder: str = option("images", help="Folder for the dataset, on disk or at any fsspec URL.")
-    output_format: str = option("files", choices=("files", "webdataset", "parquet", "dummy"), help="How the images are stored.")
+    output_format: str = option(
+        "files", choices=("files", "webdataset", "parquet", "dummy"), help="How the images are stored."
+    )
     oom_shard_count: int = option(5, least=0, most=20, help="Digits of the shard number.")
-    incremental_mode: str = option("incremental", choices=("incremental",), help="incremental: fetch only the shards that are not there yet.")
+    incremental_mode: str = option(
+        "incremental", choices=("incremental",), help="incremental: fetch only the shards that are not there yet."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(_Checked):
     """How the work is spread."""
 
-    processes_count: int | None = option(None, least=1, help="Worker processes. Default: the cores this process may use.")
+    processes_count: int | None = option(
+        None, least=1, help="Worker processes. Default: the cores this process may use."
+    )
     distributor: str = option("multiprocessing", choices=("multiprocessing",), help="What runs the workers.")
     max_shard_retry: int = option(1, least=0, help="Further tries of a shard that failed as a whole.")
     grace_s: float = option(20.0, least=0, help="Seconds that open shards get to finish after Ctrl-C or SIGTERM.")
-    progress: str = option("auto", choices=("auto", "rich", "plain", "none"), help="How progress is shown; auto: rich on a terminal, else plain lines.")
+    progress: str = option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +248,8 @@ class Options:
         if "url_list" not in keywords:
             raise OptionsError("url_list is required: the file or folder that lists the URLs")
         groups = {
-            group_name: group(**{flag.name: keywords[flag.name] for flag in _flags_of(group) if flag.name in keywords}) for group_name, group in GROUPS.items()
+            group_name: group(**{flag.name: keywords[flag.name] for flag in _flags_of(group) if flag.name in keywords})
+            for group_name, group in GROUPS.items()
         }
         return cls(**groups)
 
@@ -230,11 +276,15 @@ def _check_input(options: InputOptions) -> None:
     columns = options.save_additional_columns
     for name in columns:
         if name in RESERVED_COLUMNS:
-            raise OptionsError(f"save_additional_columns cannot carry {name!r}: the dataset has a column of that name; rename it in the list")
+            raise OptionsError(
+                f"save_additional_columns cannot carry {name!r}: the dataset has a column of that name; rename it in the list"
+            )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
     if options.input_format == "txt" and (columns or options.caption_col):
-        raise OptionsError("a txt list has URLs only: leave out caption_col and save_additional_columns, or set input_format to csv or parquet")
+        raise OptionsError(
+            "a txt list has URLs only: leave out caption_col and save_additional_columns, or set input_format to csv or parquet"
+        )
 
 
 def _check_fetch(options: FetchOptions) -> None:
@@ -273,7 +323,9 @@ def parse_net(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network,
         else:
             if port is None or 0 < int(port) < 2**16:
                 return network, int(port) if port else None
-    raise OptionsError(f"allow_net takes networks such as 127.0.0.0/8, 10.1.2.3/32:8080 or [::1]/128:8080; got {text!r}")
+    raise OptionsError(
+        f"allow_net takes networks such as 127.0.0.0/8, 10.1.2.3/32:8080 or [::1]/128:8080; got {text!r}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +366,11 @@ class Flag:
             OptionsError: it is not one that this option accepts; says what is.
 
         """
-        if isinstance(value, str) and value.strip().lower() in ("none", "null") and (self.optional or self.kind is tuple):
+        if (
+            isinstance(value, str)
+            and value.strip().lower() in ("none", "null")
+            and (self.optional or self.kind is tuple)
+        ):
             value = None
         if value is None:
             if self.optional:
@@ -338,9 +394,19 @@ class Flag:
     def accepts(self) -> str:
         """What the option takes, in words."""
         if self.choices:
-            said = ", ".join(self.choices[:-1]) + " or " + self.choices[-1] if len(self.choices) > 1 else f"only {self.choices[0]}"
+            said = (
+                ", ".join(self.choices[:-1]) + " or " + self.choices[-1]
+                if len(self.choices) > 1
+                else f"only {self.choices[0]}"
+            )
         else:
-            said = {str: "a text", int: "a whole number", float: "a number", bool: "True or False", tuple: 'a list such as ["a","b"]'}[self.kind]
+            said = {
+                str: "a text",
+                int: "a whole number",
+                float: "a number",
+                bool: "True or False",
+                tuple: 'a list such as ["a","b"]',
+            }[self.kind]
             if math.isfinite(self.least):
                 said += f" of at least {self.least:g}" if self.least != JUST_ABOVE_ZERO else " above 0"
             if math.isfinite(self.most):
@@ -400,7 +466,9 @@ def _read_number(value: object) -> float | None:
 
 def _read_bool(value: object) -> bool | None:
     if isinstance(value, str):
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.strip().lower())
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+            value.strip().lower()
+        )
     return value if isinstance(value, bool) else None
 
 
@@ -426,4 +494,10 @@ def _read_list_words(text: str) -> list[object] | None:
     return [word.strip().strip("'\"") for word in text.split(",")] if text else []
 
 
-_READERS: Final[Mapping[type, Any]] = {str: _read_text, int: _read_whole, float: _read_number, bool: _read_bool, tuple: _read_list}
+_READERS: Final[Mapping[type, Any]] = {
+    str: _read_text,
+    int: _read_whole,
+    float: _read_number,
+    bool: _read_bool,
+    tuple: _read_list,
+}

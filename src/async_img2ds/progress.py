@@ -53,7 +53,7 @@ class Totals:
             case Done():
                 self.committed.merge(report.tally)
                 self.shards_done += 1
-                self._open.pop(report.worker, None)  # its next one, within the second, no longer counts this shard
+                self._open.pop(report.worker, None)  # its next one comes at once and no longer counts this shard
             case Lost():
                 self.lost[report.shard_id] = report.reason
 
@@ -78,7 +78,9 @@ class Display(Protocol):
 
 
 @contextmanager
-def show_progress(kind: str, rows_expected: Callable[[], int | None], console: Console | None = None) -> Iterator[Display]:
+def show_progress(
+    kind: str, rows_expected: Callable[[], int | None], console: Console | None = None
+) -> Iterator[Display]:
     """Yield a display of *kind* (auto, rich, plain or none) on standard error.
 
     Args:
@@ -99,7 +101,12 @@ def show_progress(kind: str, rows_expected: Callable[[], int | None], console: C
     from rich.live import Live
 
     bars = _Bars(rows_expected)
-    with Live(get_renderable=bars.render, console=console or Console(stderr=True), refresh_per_second=4, transient=True) as live, _logging_to(live.console):
+    with (
+        Live(
+            get_renderable=bars.render, console=console or Console(stderr=True), refresh_per_second=4, transient=True
+        ) as live,
+        _logging_to(live.console),
+    ):
         yield bars
 
 
@@ -175,7 +182,8 @@ class _Lines:
             f"  rows {tally.count:,} of {'?' if expected is None else format(expected, ',')}"
             f"  {self._rate.now():.0f} images/s (mean {self._rate.mean(tally.successes):.0f})"
             f"  success {_share(tally.successes, tally.count)}"
-            f"  left {_clock(_left_s(tally.count, expected, self._rate.began))}" + (f"  failures: {reasons}" if reasons else ""),
+            f"  left {_clock(_left_s(tally.count, expected, self._rate.began))}"
+            + (f"  failures: {reasons}" if reasons else ""),
             file=sys.stderr,
             flush=True,
         )
@@ -213,8 +221,12 @@ class _Bars:
             + (f"   [red]lost {len(self._totals.lost)}[/]" if self._totals.lost else "")
             + f"   in flight {self._totals.in_flight()}   {_clock(time.monotonic() - self._rate.began)}"
         )
-        reasons = [f"{name} {_share(count, tally.count)}" for name, count in tally.error_classes.most_common(FAILURES_SHOWN)]
-        return Group(top, figures, Text("failures: " + "  ".join(reasons) if reasons else "no failures so far", style="dim"))
+        reasons = [
+            f"{name} {_share(count, tally.count)}" for name, count in tally.error_classes.most_common(FAILURES_SHOWN)
+        ]
+        return Group(
+            top, figures, Text("failures: " + "  ".join(reasons) if reasons else "no failures so far", style="dim")
+        )
 
 
 @contextmanager

@@ -9,21 +9,26 @@ import logging
 import os
 import time
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
-from async_img2ds.errors import OptionsError
+from async_img2ds.errors import InputError, OptionsError
+from async_img2ds.inputs import UrlList
 from async_img2ds.options import Options
+from async_img2ds.policy.shards import Naming
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Lost, RunReport
+from async_img2ds.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from async_img2ds.inputs import UrlList
+    from async_img2ds.distributors.base import Work
+    from async_img2ds.progress import Display
     from async_img2ds.records import Report, Shard
     from async_img2ds.storage import Store
 
@@ -64,34 +69,51 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
     began = time.monotonic()
     stop = stop or Stop()
-    from async_img2ds.storage import open_store
-
-    _check_image_library(options)
-    url_list = await asyncio.to_thread(_open_list, options)
-    store = open_store(options.output.output_folder)
-    await asyncio.to_thread(store.prepare)
-    shards = url_list.shards(await asyncio.to_thread(_finished, store))
-    cores = usable_cores()
-    first, shards = await asyncio.to_thread(_look_ahead, shards, options.run.processes_count or cores)
-
-    processes = max(1, len(first))  # a list of few shards needs no more, and each gets more threads instead
-    from async_img2ds.worker.process import work
-
+    plan = await asyncio.to_thread(_plan, options)
+    feed = ShardFeed(plan.shards, options.run.max_shard_retry)
+    distribute = distributor(options.run.distributor)
     totals = Totals()
-    with show_progress(options.run.progress, url_list.rows_expected) as display:
-
-        def emit(report: Report) -> None:
-            totals.add(report)
-            display.update(totals)
-            if isinstance(report, Lost) and report.traceback:
-                logger.error("shard %d is lost:\n%s", report.shard_id, report.traceback)
-
-        feed = ShardFeed(itertools.chain(first, shards), options.run.max_shard_retry)
-        if first:
-            await distributor(options.run.distributor)(partial(work, options, processes, -(-cores // processes)), feed, emit, processes, stop, options.run)
+    with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
+        await distribute(plan.work, feed, partial(_take_in, totals, display), plan.processes, stop, options.run)
     if feed.error is not None:
         raise feed.error
-    return _report(totals, url_list, time.monotonic() - began, interrupted=stop.drain.is_set())
+    return _report(totals, plan.url_list, time.monotonic() - began, interrupted=stop.drain.is_set())
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be done: the *shards* that are not finished, and *work* to do them in a number of *processes*."""
+
+    url_list: UrlList
+    shards: Iterator[Shard]
+    work: Work
+    processes: int
+
+
+def _plan(options: Options) -> _Plan:
+    """Open both ends and see what there is to do; whatever must be refused is refused before anything is created."""
+    _check_image_library(options)
+    from async_img2ds.worker.process import work  # imports the image library, which is there now
+
+    _check_folders(options)
+    url_list = UrlList.open(options.input)
+    store = open_store(options.output.output_folder)
+    cores = usable_cores()
+    first, rest = _look_ahead(url_list.shards(_finished(store)), options.run.processes_count or cores)
+    store.prepare()
+    if not url_list.rows_read:
+        logger.warning("url_list: %s has no rows", options.input.url_list)
+    # A list of few shards needs few processes, and each gets more threads instead.
+    processes = len(first)
+    threads = -(-cores // max(1, processes))
+    return _Plan(url_list, itertools.chain(first, rest), partial(work, options, processes, threads), processes)
+
+
+def _take_in(totals: Totals, display: Display, report: Report) -> None:
+    totals.add(report)
+    display.update(totals)
+    if isinstance(report, Lost) and report.traceback:
+        logger.error("shard %d is lost:\n%s", report.shard_id, report.traceback)
 
 
 def usable_cores() -> int:
@@ -121,28 +143,44 @@ def _check_image_library(options: Options) -> None:
             raise OptionsError(
                 f"encode_format: {codec.library()} was built without {options.image.encode_format}; install its headers and rebuild, or take the extra 'pillow'"
             )
-        logger.warning("%s was built without %s: such images will fail as decode_unsupported", codec.library(), ", ".join(missing))
+        logger.warning(
+            "%s was built without %s: such images will fail as decode_unsupported", codec.library(), ", ".join(missing)
+        )
 
 
-def _open_list(options: Options) -> UrlList:
-    from async_img2ds.inputs import UrlList
-
-    same = os.path.normpath(options.input.url_list) == os.path.normpath(options.output.output_folder)
-    if same or Path(options.input.url_list).resolve() == Path(options.output.output_folder).resolve():
-        raise OptionsError("output_folder is the folder of the list: the dataset's own files would be read as part of it; choose another")
-    return UrlList.open(options.input)
+def _check_folders(options: Options) -> None:
+    url_list, output = options.input.url_list, options.output.output_folder
+    if os.path.normpath(url_list) == os.path.normpath(output) or Path(url_list).resolve() == Path(output).resolve():
+        raise OptionsError(
+            "output_folder is the folder of the list: the dataset's own files would be read as part of it; choose another"
+        )
 
 
 def _finished(store: Store) -> set[int]:
     """Return the shards that are marked as finished; an empty marker is none."""
-    from async_img2ds.policy.shards import Naming
-
     return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
 
 
 def _look_ahead(shards: Iterator[Shard], count: int) -> tuple[list[Shard], Iterator[Shard]]:
-    """Take up to *count* shards, enough to know how many processes there is work for."""
-    return list(itertools.islice(shards, count)), shards
+    """Take up to *count* shards, enough to know how many processes there is work for; return them and all that follow them.
+
+    Raises:
+        InputError: the list breaks before its first shard. One that breaks later does so again when the shards before are done.
+
+    """
+    first: list[Shard] = []
+    try:
+        first.extend(itertools.islice(shards, count))
+    except InputError as error:
+        if not first:
+            raise
+        shards = _raising(error)
+    return first, shards
+
+
+def _raising(error: InputError) -> Iterator[Shard]:
+    raise error
+    yield
 
 
 def _report(totals: Totals, url_list: UrlList, seconds: float, *, interrupted: bool) -> RunReport:

@@ -98,7 +98,9 @@ class LocalStore:
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
 
     def names(self) -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself: name and size in bytes."""
+        """Yield the files that lie in the folder itself: name and size in bytes; none while there is no folder."""
+        if not self._root.is_dir():
+            return
         with os.scandir(self._root) as entries:
             for entry in entries:
                 if entry.is_file():

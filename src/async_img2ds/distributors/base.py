@@ -25,14 +25,22 @@ logger = logging.getLogger(__name__)
 class Work(Protocol):
     """Does shards until they end or *stop* is resolved; picklable, because it is sent to where it runs."""
 
-    def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None], /) -> None:
         """Take *shards* one at a time and report on each with *emit*."""
 
 
 class Distributor(Protocol):
     """Runs *work* in *processes* places at a time until *feed* is empty, passing reports to *emit*."""
 
-    async def __call__(self, work: Work, feed: ShardFeed, emit: Callable[[Report], None], processes: int, stop: Stop, options: RunOptions) -> None:
+    async def __call__(
+        self,
+        work: Work,
+        feed: ShardFeed,
+        emit: Callable[[Report], None],
+        processes: int,
+        stop: Stop,
+        options: RunOptions,
+    ) -> None:
         """Return when every shard is done or given up, or *stop* has been obeyed."""
 
 

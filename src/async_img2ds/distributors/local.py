@@ -55,7 +55,9 @@ class End:
     """There are no more shards for this worker."""
 
 
-async def run_local(work: Work, feed: ShardFeed, emit: Callable[[Report], None], processes: int, stop: Stop, options: RunOptions) -> None:
+async def run_local(
+    work: Work, feed: ShardFeed, emit: Callable[[Report], None], processes: int, stop: Stop, options: RunOptions
+) -> None:
     """Run *work* in *processes* processes at a time until *feed* is empty.
 
     Raises:
@@ -124,7 +126,9 @@ class _Crew:
         if self._failed_starts >= FAILED_STARTS_MAX:
             raise WorkerError(f"worker processes end before they do any work ({worker.ending}): {worker.last_words}")
         if worker.open or not worker.has_asked:
-            logger.warning("worker %d died (%s); %d open shards are done again", worker.pid, worker.ending, len(worker.open))
+            logger.warning(
+                "worker %d died (%s); %d open shards are done again", worker.pid, worker.ending, len(worker.open)
+            )
         for shard in worker.open.values():
             if not self.feed.orphaned(shard):
                 self.emit(Lost(worker.pid, shard.id, f"its worker died again and again ({worker.ending})"))
@@ -137,7 +141,9 @@ async def _start() -> asyncio.subprocess.Process:
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ}
     pipe = asyncio.subprocess.PIPE
     try:
-        return await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", _BOOT, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, limit=2**20)
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-c", _BOOT, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, limit=2**20
+        )
     except OSError as error:
         raise WorkerError(f"cannot start a worker process: {error}") from error
 
@@ -219,7 +225,9 @@ class _Worker:
     async def _send(self, message: object) -> None:
         stdin = self._process.stdin
         assert stdin is not None
-        with suppress(ConnectionError, RuntimeError):  # it is dead or hung up on; its output will end, and that is where it is noticed
+        with suppress(
+            ConnectionError, RuntimeError
+        ):  # it is dead or hung up on; its output will end, and that is where it is noticed
             stdin.write(_packed(message))
             await stdin.drain()
 

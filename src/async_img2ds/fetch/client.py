@@ -117,7 +117,11 @@ class HttpClient:
         try:
             yield _HttpAnswer(response)
         finally:
-            if not response.content.at_eof() and response.connection is not None and response.connection.transport is not None:
+            if (
+                not response.content.at_eof()
+                and response.connection is not None
+                and response.connection.transport is not None
+            ):
                 # A closed TLS connection goes on receiving for up to 30 s under uvloop (uvloop issue 471); an aborted one does not.
                 response.connection.transport.abort()
             response.close()
@@ -155,13 +159,24 @@ class _CheckedResolver(abc.AbstractResolver):
         self._resolver = resolver
         self._addresses = addresses
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[abc.ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[abc.ResolveResult]:
         found = await self._resolver.look_up(host)
         allowed = [(kind, address) for kind, address in found if self._addresses.allows(address, port)]
         if not allowed:
-            raise ResolveError(ErrorClass.ADDR_BLOCKED, f"{host} has no public address ({', '.join(a for _, a in found[:4])})")
+            raise ResolveError(
+                ErrorClass.ADDR_BLOCKED, f"{host} has no public address ({', '.join(a for _, a in found[:4])})"
+            )
         return [
-            {"hostname": host, "host": address, "port": port, "family": kind, "proto": 0, "flags": socket.AI_NUMERICHOST}
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": kind,
+                "proto": 0,
+                "flags": socket.AI_NUMERICHOST,
+            }
             for kind, address in allowed
             if family in (socket.AF_UNSPEC, kind)
         ]
@@ -176,25 +191,36 @@ def _socket_factory(addresses: AddressPolicy) -> aiohttp.SocketFactoryType:
     def make(info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, proto, _, address = info
         if not addresses.allows(str(address[0]), int(address[1])):
-            raise ResolveError(ErrorClass.ADDR_BLOCKED, f"{address[0]} is not a public address; --allow_net opens networks")
+            raise ResolveError(
+                ErrorClass.ADDR_BLOCKED, f"{address[0]} is not a public address; --allow_net opens networks"
+            )
         return socket.socket(family, kind, proto)
 
     return make
 
 
 # Errors of this machine, whichever URL they happen to.
-_LOCAL_ERRNOS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN})
+_LOCAL_ERRNOS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN}
+)
+# The most telling first: of a host's two addresses one may be refused, and the other unreachable because this machine has no IPv6.
 _ERRNOS: Final = {
     errno.ECONNREFUSED: ErrorClass.CONNECT_REFUSED,
+    errno.ECONNRESET: ErrorClass.CONNECT_RESET,
+    errno.ETIMEDOUT: ErrorClass.CONNECT_TIMEOUT,
     errno.EHOSTUNREACH: ErrorClass.CONNECT_UNREACHABLE,
-    errno.ENETUNREACH: ErrorClass.CONNECT_UNREACHABLE,
     errno.EHOSTDOWN: ErrorClass.CONNECT_UNREACHABLE,
+    errno.ENETUNREACH: ErrorClass.CONNECT_UNREACHABLE,
     errno.EACCES: ErrorClass.CONNECT_UNREACHABLE,
     errno.EPERM: ErrorClass.CONNECT_UNREACHABLE,
-    errno.ETIMEDOUT: ErrorClass.CONNECT_TIMEOUT,
 }
 # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED and _HOSTNAME_MISMATCH (x509_vfy.h).
-_CERTIFICATE_CODES: Final = {9: ErrorClass.TLS_EXPIRED, 10: ErrorClass.TLS_EXPIRED, 62: ErrorClass.TLS_HOSTNAME, 64: ErrorClass.TLS_HOSTNAME}
+_CERTIFICATE_CODES: Final = {
+    9: ErrorClass.TLS_EXPIRED,
+    10: ErrorClass.TLS_EXPIRED,
+    62: ErrorClass.TLS_HOSTNAME,
+    64: ErrorClass.TLS_HOSTNAME,
+}
 
 
 @contextmanager
@@ -218,14 +244,17 @@ def _certificate_failure(error: aiohttp.ClientConnectorCertificateError) -> Fetc
 def _connect_failure(error: OSError) -> FetchFailure | LocalFault:
     """Name what went wrong before there was a connection."""
     if isinstance(error, ResolveError):
-        return LocalFault(error.message) if error.error_class is None else FetchFailure(error.error_class, error.message)
-    if error.errno in _LOCAL_ERRNOS:
+        return (
+            LocalFault(error.message) if error.error_class is None else FetchFailure(error.error_class, error.message)
+        )
+    # Where several addresses failed in different ways, aiohappyeyeballs gives their errnos in words only.
+    numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
+    if not _LOCAL_ERRNOS.isdisjoint(numbers):
         return LocalFault(clean(str(error)))
-    number = error.errno or 0
-    kind = _ERRNOS.get(number, ErrorClass.CONNECT_RESET)
-    # uvloop and aiohappyeyeballs word these differently from each other and from run to run; the errno's own text is stable.
-    words = re.sub(r"^.*\((.*)\)$", r"\1", str(error)) if not number else f"[Errno {number}] {os.strerror(number)}"
-    return FetchFailure(kind, f"<urlopen error {clean(words)}>")
+    for number, kind in _ERRNOS.items():
+        if number in numbers:
+            return FetchFailure(kind, f"<urlopen error [Errno {number}] {os.strerror(number)}>")
+    return FetchFailure(ErrorClass.CONNECT_RESET, f"<urlopen error {clean(str(error))}>")
 
 
 def _body_failure(error: aiohttp.ClientPayloadError) -> FetchFailure:
@@ -255,17 +284,25 @@ def _reset(error: aiohttp.ClientError | OSError, *, before_headers: bool) -> Fet
     if number in _LOCAL_ERRNOS:
         return LocalFault(clean(str(error)))
     kind = ErrorClass.CONNECT_RESET if before_headers else ErrorClass.BODY_RESET
-    return FetchFailure(kind, "[Errno 104] Connection reset by peer" if number == errno.ECONNRESET else clean(str(error)))
+    return FetchFailure(
+        kind, "[Errno 104] Connection reset by peer" if number == errno.ECONNRESET else clean(str(error))
+    )
 
 
 # Their exception → ours, the first that fits.
 _FAILURES: Final[tuple[tuple[type[Exception], Callable[[Any], FetchFailure | LocalFault]], ...]] = (
     (aiohttp.ClientConnectorCertificateError, _certificate_failure),
-    (aiohttp.ClientConnectorSSLError, lambda error: FetchFailure(ErrorClass.TLS_PROTOCOL, f"<urlopen error {clean(str(error.os_error))}>")),
+    (
+        aiohttp.ClientConnectorSSLError,
+        lambda error: FetchFailure(ErrorClass.TLS_PROTOCOL, f"<urlopen error {clean(str(error.os_error))}>"),
+    ),
     (aiohttp.ClientConnectorError, lambda error: _connect_failure(error.os_error)),
     (aiohttp.ConnectionTimeoutError, lambda _: FetchFailure(ErrorClass.CONNECT_TIMEOUT, "<urlopen error timed out>")),
     (aiohttp.ServerTimeoutError, lambda _: FetchFailure(ErrorClass.READ_TIMEOUT, "The read operation timed out")),
-    (aiohttp.ServerDisconnectedError, lambda _: FetchFailure(ErrorClass.CONNECT_RESET, "Remote end closed connection without response")),
+    (
+        aiohttp.ServerDisconnectedError,
+        lambda _: FetchFailure(ErrorClass.CONNECT_RESET, "Remote end closed connection without response"),
+    ),
     (aiohttp.ClientPayloadError, _body_failure),
     (aiohttp.ClientResponseError, _malformed),
     (aiohttp.InvalidURL, lambda error: FetchFailure(ErrorClass.URL_INVALID, clean(str(error)))),

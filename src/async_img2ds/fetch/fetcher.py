@@ -99,7 +99,11 @@ class Fetcher:
                         locations = answer.headers("Location")
                         await answer.drain()
                     target = self._redirected(target, locations[0] if locations else None)
-                raise FetchFailure(ErrorClass.REDIRECT_LIMIT, f"more than {self.options.redirects_max} redirects", http_status=answer.status)
+                raise FetchFailure(
+                    ErrorClass.REDIRECT_LIMIT,
+                    f"more than {self.options.redirects_max} redirects",
+                    http_status=answer.status,
+                )
         except TimeoutError:
             message = f"timed out: the whole attempt took more than {self.options.attempt_deadline_s:g} s"
             raise FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
@@ -115,7 +119,9 @@ class Fetcher:
     def _check_address(self, target: Target) -> None:
         """Refuse an address written into the URL; names are checked once they are resolved."""
         if target.is_literal and not self.addresses.allows(target.host, target.port):
-            raise FetchFailure(ErrorClass.ADDR_BLOCKED, f"{target.host} is not a public address; --allow_net opens networks")
+            raise FetchFailure(
+                ErrorClass.ADDR_BLOCKED, f"{target.host} is not a public address; --allow_net opens networks"
+            )
 
     def _check_consent(self, answer: Answer) -> None:
         """Refuse an image that a header of any answer on the way to it reserves; its body is never read."""
@@ -135,7 +141,9 @@ class Fetcher:
 
     async def _read(self, answer: Answer, hold: Hold, deadline: asyncio.Timeout) -> bytes:
         most = self.options.body_bytes_max
-        too_large = FetchFailure(ErrorClass.BODY_TOO_LARGE, f"body of more than {most} bytes", http_status=answer.status)
+        too_large = FetchFailure(
+            ErrorClass.BODY_TOO_LARGE, f"body of more than {most} bytes", http_status=answer.status
+        )
         if (answer.content_length or 0) > most:
             raise too_large
         pieces: list[bytes] = []

@@ -63,7 +63,9 @@ def library() -> str:
 
 def missing_formats() -> list[str]:
     """Return the formats that this build of the library cannot decode or encode, of those every build should."""
-    return [name for name, feature in (("jpg", "jpg"), ("png", "zlib"), ("webp", "webp")) if not features.check(feature)]
+    return [
+        name for name, feature in (("jpg", "jpg"), ("png", "zlib"), ("webp", "webp")) if not features.check(feature)
+    ]
 
 
 def sniff(content: bytes) -> str | None:
@@ -110,12 +112,17 @@ class Source:
         if name is None:
             raise TransformFailure(ErrorClass.NOT_IMAGE, "Image decoding error")
         if _PILLOW_NAMES.get(name) not in Image.OPEN:
-            raise TransformFailure(ErrorClass.DECODE_UNSUPPORTED, f"{name} images are not decoded by this program or this build of its image library")
+            raise TransformFailure(
+                ErrorClass.DECODE_UNSUPPORTED,
+                f"{name} images are not decoded by this program or this build of its image library",
+            )
         with _translated():
             image = Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name]])
         width, height = image.size
         if width * height > PIXELS_MAX:
-            raise TransformFailure(ErrorClass.DECODE_BOMB, f"image of {width}x{height} pixels; at most {PIXELS_MAX} are decoded")
+            raise TransformFailure(
+                ErrorClass.DECODE_BOMB, f"image of {width}x{height} pixels; at most {PIXELS_MAX} are decoded"
+            )
         return cls(name, (width, height), image)
 
     @property
@@ -175,7 +182,9 @@ def encode(image: Image.Image, name: str, quality: int) -> bytes:
         else:
             image.save(stored, "WEBP", quality=min(quality, 100), lossless=quality > 100)  # noqa: PLR2004  img2dataset's sign
     except (OSError, ValueError, struct.error, SystemError) as error:
-        raise TransformFailure(ErrorClass.ENCODE_ERROR, f"cannot encode {image.width}x{image.height} as {name}: {error}"[:200]) from None
+        raise TransformFailure(
+            ErrorClass.ENCODE_ERROR, f"cannot encode {image.width}x{image.height} as {name}: {error}"[:200]
+        ) from None
     return stored.getvalue()
 
 
@@ -216,7 +225,19 @@ def _translated() -> Iterator[None]:
         raise TransformFailure(ErrorClass.DECODE_ERROR, "Image decoding error") from None
     except MemoryError:
         raise TransformFailure(ErrorClass.DECODE_OOM, "not enough memory to decode the image") from None
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, RuntimeError, OverflowError, ZeroDivisionError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        EOFError,
+        struct.error,
+        RuntimeError,
+        OverflowError,
+        ZeroDivisionError,
+    ) as error:
         truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
         kind = ErrorClass.DECODE_TRUNCATED if truncated else ErrorClass.DECODE_ERROR
         raise TransformFailure(kind, "Image decoding error") from None

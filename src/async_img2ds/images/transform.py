@@ -43,7 +43,11 @@ class Transformer:
 
         """
         options = self.options
-        digest = hashlib.new(options.compute_hash, content, usedforsecurity=False).hexdigest() if options.compute_hash else None
+        digest = (
+            hashlib.new(options.compute_hash, content, usedforsecurity=False).hexdigest()
+            if options.compute_hash
+            else None
+        )
         exif = exif_json(content) if options.extract_exif else None
         if options.disable_all_reencoding:
             if _is_markup(content):
@@ -51,7 +55,9 @@ class Transformer:
             return Encoded(content, None, None, None, None, exif, digest)
         source = codec.Source.open(content)
         self._filter(*source.size)
-        placement = geometry.place(options.resize_mode, source.size, options.image_size, only_if_bigger=options.resize_only_if_bigger)
+        placement = geometry.place(
+            options.resize_mode, source.size, options.image_size, only_if_bigger=options.resize_only_if_bigger
+        )
         untouched = not placement.changes and not source.has_alpha and source.format == options.encode_format
         # Even what is stored as it came is decoded once: a truncated file must not become a sample.
         pixels = codec.render(
@@ -61,7 +67,11 @@ class Transformer:
             enlarging=options.upscale_interpolation,
             exact=options.exact_decode,
         )
-        image = content if options.skip_reencode and untouched else codec.encode(pixels, options.encode_format, options.encode_quality)
+        image = (
+            content
+            if options.skip_reencode and untouched
+            else codec.encode(pixels, options.encode_format, options.encode_quality)
+        )
         return Encoded(image, *pixels.size, *source.size, exif, digest)
 
     def _filter(self, width: int, height: int) -> None:

@@ -63,7 +63,9 @@ def _field(text: str, width: int) -> bytes:
 # magic and version, owner and group as webdataset's TarWriter has them, device numbers, prefix and padding.
 _BEFORE_SIZE: Final = _field("0000444", 8) + _field("0000000", 8) * 2
 _TIME: Final = _field("00000000000", 12)
-_BEHIND_SUM: Final = b"0" + bytes(100) + b"ustar\00000" + _field("bigdata", 32) * 2 + _field("0000000", 8) * 2 + bytes(155) + bytes(12)
+_BEHIND_SUM: Final = (
+    b"0" + bytes(100) + b"ustar\00000" + _field("bigdata", 32) * 2 + _field("0000000", 8) * 2 + bytes(155) + bytes(12)
+)
 # The checksum counts its own field as eight spaces.
 _FIXED_SUM: Final = sum(_BEFORE_SIZE) + sum(_TIME) + sum(_BEHIND_SUM) + 8 * ord(" ")
 

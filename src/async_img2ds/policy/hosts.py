@@ -1,10 +1,12 @@
 """Which queued item may start now, given how busy its host is.
 
-Items wait per host, not in line: a host at its limit holds up nobody else. Hosts that have both an item and room take turns.
+Items wait per host, not in line: a host at its limit holds up nobody else. Among hosts with room the item that came first goes first,
+so that nothing starves and a list is worked through in about its own order.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -16,9 +18,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Host(Generic[T]):
-    waiting: deque[T] = field(default_factory=deque)
+    waiting: deque[tuple[int, T]] = field(default_factory=deque)
     active: int = 0
-    in_turn: bool = False
+    # Place in line of the item that this host is queued for, None while it has no room or nothing waiting.
+    queued: int | None = None
 
 
 class HostSchedule(Generic[T]):
@@ -28,28 +31,35 @@ class HostSchedule(Generic[T]):
         """Start empty."""
         self._per_host_max = per_host_max
         self._hosts: dict[str, _Host[T]] = {}
-        self._turns: deque[str] = deque()
+        self._line: list[tuple[int, str]] = []
+        self._added = 0
         self.waiting = 0
 
     def add(self, host: str, item: T, *, first: bool = False) -> None:
-        """Queue *item* behind those of its host, or before them if it was here *first*."""
-        entry = self._hosts.setdefault(host, _Host())
-        (entry.waiting.appendleft if first else entry.waiting.append)(item)
+        """Queue *item* behind all others, or before them if it is *first*: one that has started before and tries again."""
+        self._added += 1
         self.waiting += 1
-        self._take_turn(host, entry)
+        entry = self._hosts.setdefault(host, _Host())
+        if first:
+            entry.waiting.appendleft((-self._added, item))
+        else:
+            entry.waiting.append((self._added, item))
+        self._queue(host, entry)
 
     def take(self) -> tuple[str, T] | None:
         """Hand out the next item that may start, with its host, and count it as active; None if all must wait."""
-        if not self._turns:
-            return None
-        host = self._turns.popleft()
-        entry = self._hosts[host]
-        entry.in_turn = False
-        item = entry.waiting.popleft()
-        entry.active += 1
-        self.waiting -= 1
-        self._take_turn(host, entry)
-        return host, item
+        while self._line:
+            place, host = heapq.heappop(self._line)
+            entry = self._hosts.get(host)
+            if entry is None or entry.queued != place:
+                continue  # overtaken by one that was first
+            entry.queued = None
+            _, item = entry.waiting.popleft()
+            entry.active += 1
+            self.waiting -= 1
+            self._queue(host, entry)
+            return host, item
+        return None
 
     def release(self, host: str) -> None:
         """Say that an active item of *host* has ended."""
@@ -58,9 +68,10 @@ class HostSchedule(Generic[T]):
         if not entry.active and not entry.waiting:
             del self._hosts[host]
         else:
-            self._take_turn(host, entry)
+            self._queue(host, entry)
 
-    def _take_turn(self, host: str, entry: _Host[T]) -> None:
-        if entry.waiting and entry.active < self._per_host_max and not entry.in_turn:
-            entry.in_turn = True
-            self._turns.append(host)
+    def _queue(self, host: str, entry: _Host[T]) -> None:
+        """Put *host* in line for its oldest item, if it has one and room."""
+        if entry.waiting and entry.active < self._per_host_max and entry.queued != entry.waiting[0][0]:
+            entry.queued = entry.waiting[0][0]
+            heapq.heappush(self._line, (entry.queued, host))

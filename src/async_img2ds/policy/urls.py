@@ -74,7 +74,9 @@ class AddressPolicy:
             address = ip_address(text.partition("%")[0])
         except ValueError:
             return False
-        if any(net.version == address.version and address in net and only in (None, port) for net, only in self._allowed):
+        if any(
+            net.version == address.version and address in net and only in (None, port) for net, only in self._allowed
+        ):
             return True
         return _is_public(address)
 
@@ -104,7 +106,9 @@ def parse(url: str | None) -> Target:
     if url is None or not (url := url.strip(" \t\r\n")):
         raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{url}'")
     if len(url) > URL_CHARACTERS_MAX:
-        raise FetchFailure(ErrorClass.URL_INVALID, f"URL of {len(url)} characters; at most {URL_CHARACTERS_MAX} are accepted")
+        raise FetchFailure(
+            ErrorClass.URL_INVALID, f"URL of {len(url)} characters; at most {URL_CHARACTERS_MAX} are accepted"
+        )
     if bad := _CONTROL.search(url):
         raise FetchFailure(ErrorClass.URL_INVALID, f"URL can't contain control characters (found {bad[0]!r})")
     scheme = url.partition(":")[0].lower()
@@ -142,7 +146,10 @@ def redirect(source: Target, location: str | None) -> Target:
         return parse(urljoin(source.url, location))
     except (FetchFailure, ValueError) as error:
         blocked = isinstance(error, FetchFailure) and error.error_class is ErrorClass.URL_SCHEME
-        raise FetchFailure(ErrorClass.REDIRECT_BLOCKED if blocked else ErrorClass.REDIRECT_INVALID, f"redirect refused: {_shown(str(error))}") from None
+        raise FetchFailure(
+            ErrorClass.REDIRECT_BLOCKED if blocked else ErrorClass.REDIRECT_INVALID,
+            f"redirect refused: {_shown(str(error))}",
+        ) from None
 
 
 def _ascii_host(host: str) -> tuple[str, bool]:
@@ -162,7 +169,9 @@ def _ascii_host(host: str) -> tuple[str, bool]:
         try:
             return str(IPv4Address(host.rstrip("."))), True
         except ValueError:
-            raise FetchFailure(ErrorClass.URL_INVALID, f"unusual spelling of an address in URL: {_shown(host)}") from None
+            raise FetchFailure(
+                ErrorClass.URL_INVALID, f"unusual spelling of an address in URL: {_shown(host)}"
+            ) from None
     labels = host.rstrip(".").split(".")
     # RFC 1035 2.3.4: 63 octets a label, 253 characters a name. Underscores are in use, so they pass.
     if len(host) > 253 or not all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in labels):  # noqa: PLR2004  named above

@@ -45,7 +45,14 @@ PROGRESS_S: Final = 0.5
 DESCRIPTORS_RESERVED: Final = 200
 
 
-def work(options: Options, processes: int, threads: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+def work(
+    options: Options,
+    processes: int,
+    threads: int,
+    shards: Iterator[Shard],
+    emit: Callable[[Report], None],
+    stop: Future[None],
+) -> None:
     """Do *shards* until they end, reporting each; what a distributor runs.
 
     Args:
@@ -62,7 +69,14 @@ def work(options: Options, processes: int, threads: int, shards: Iterator[Shard]
         runner.run(_work(options, processes, threads, shards, emit, stop))
 
 
-async def _work(options: Options, processes: int, threads: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+async def _work(
+    options: Options,
+    processes: int,
+    threads: int,
+    shards: Iterator[Shard],
+    emit: Callable[[Report], None],
+    stop: Future[None],
+) -> None:
     fetch = options.fetch
     addresses = AddressPolicy(map(parse_net, fetch.allow_net))
     pacer = Pacer(
@@ -146,14 +160,18 @@ class _Worker:
             self.emit(Done(os.getpid(), shard.id, tally, seconds))
         finally:
             self._closed.set()
+            self._emit_progress()
 
     async def _report_progress(self) -> None:
         while True:
             await asyncio.sleep(PROGRESS_S)
-            total = Tally()
-            for _, tally in self._open.values():
-                total.merge(tally)
-            self.emit(Progress(os.getpid(), total, self.pacer.statistics().in_flight))
+            self._emit_progress()
+
+    def _emit_progress(self) -> None:
+        total = Tally()
+        for _, tally in self._open.values():
+            total.merge(tally)
+        self.emit(Progress(os.getpid(), total, self.pacer.statistics().in_flight))
 
 
 def _in_pool(pool: ThreadPoolExecutor, transformer: Transformer) -> Callable[[bytes], Coroutine[None, None, Encoded]]:
@@ -195,5 +213,10 @@ def _connections(wanted: int) -> int:
         return wanted
     room = max(1, (soft - DESCRIPTORS_RESERVED) // 2)
     if room < wanted:
-        logger.warning("this process may open %d files, so %d URLs are under way at a time instead of %d (see ulimit -n)", soft, room, wanted)
+        logger.warning(
+            "this process may open %d files, so %d URLs are under way at a time instead of %d (see ulimit -n)",
+            soft,
+            room,
+            wanted,
+        )
     return min(wanted, room)

@@ -60,7 +60,10 @@ class ShardRunner:
         """
         started, began = time.time(), time.monotonic()
         listed = rows_of(shard)
-        rows = [Row(index, self.naming.key(shard.id, index), url) for index, url in enumerate(listed.column("url").to_pylist())]
+        rows = [
+            Row(index, self.naming.key(shard.id, index), url)
+            for index, url in enumerate(listed.column("url").to_pylist())
+        ]
         async with Attempt.open(self.store) as attempt:
             writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
             async with asyncio.TaskGroup() as samples:
@@ -98,7 +101,11 @@ class ShardRunner:
             return Sample(row, Status.SUCCESS, encoded, None, None, body.http_status, body.attempts, len(body.content))
         assert failure is not None
         downloaded = body is not None
-        status = Status.FAILED_TO_DOWNLOAD if isinstance(failure, FetchFailure) or not downloaded else Status.FAILED_TO_RESIZE
+        status = (
+            Status.FAILED_TO_DOWNLOAD
+            if isinstance(failure, FetchFailure) or not downloaded
+            else Status.FAILED_TO_RESIZE
+        )
         return Sample(
             row,
             status,

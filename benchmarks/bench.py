@@ -1,0 +1,227 @@
+"""Benchmarks, run by name: ``nox -s bench -- photographs`` or ``nox -s bench -- long-list``.
+
+Each prepares what it needs, runs ``aimg2ds`` as a user would, watches the whole process tree, checks what came out, and writes what it saw
+to benchmarks/runs/ with the command, the versions and the machine. Add ``--rows N`` for a smaller or larger one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import origin
+import photographs
+from async_img2ds.images import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RUNS = Path(__file__).parent / "runs"
+SAMPLE_S = 0.5
+BATCH_ROWS = 250_000
+
+
+@dataclass
+class Run:
+    """What was seen of one run of the tool. Memory is resident set size, in bytes."""
+
+    command: list[str]
+    exit_status: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    driver_rss_bytes_max: int = 0
+    worker_rss_bytes_max: int = 0
+    driver_rss_bytes: list[tuple[float, int]] = field(default_factory=list)
+    summary: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """Run the benchmark that was named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("--rows", type=int, help="rows of the list")
+    parser.add_argument("--processes", type=int, default=2, help="worker processes")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        run, facts = BENCHMARKS[asked.name](folder, asked.rows, asked.processes)
+    _write(asked.name, run, facts)
+    return run.exit_status or (0 if facts.get("whole") else 1)
+
+
+def photographs_over_http(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
+    """20,000 photographs, a tenth of them missing, from nginx on loopback into webdataset shards of 1,000."""
+    rows = rows or 20_000
+    names = sorted(photographs.write_all(folder / "pictures"))
+    with origin.serve(folder / "pictures") as server:
+        paths = [f"gone-{number}.jpg" if number % 10 == 0 else names[number % len(names)] for number in range(rows)]
+        (folder / "urls.txt").write_text("".join(f"{server.url(path)}?{number}\n" for number, path in enumerate(paths)))
+        command = [
+            "aimg2ds",
+            "fetch",
+            str(folder / "urls.txt"),
+            "--output_folder",
+            str(folder / "out"),
+            "--output_format",
+            "webdataset",
+        ]
+        command += [
+            "--number_sample_per_shard",
+            "1000",
+            "--processes_count",
+            str(processes),
+            "--allow_net",
+            "127.0.0.0/8",
+        ]
+        run = watch(command)
+    table = pa.concat_tables(pq.read_table(file) for file in sorted((folder / "out").glob("*.parquet")))
+    succeeded = {row["key"] for row in table.select(["key", "status"]).to_pylist() if row["status"] == "success"}
+    stored = list(_keys(folder / "out"))
+    whole = table.num_rows == rows and len(stored) == len(succeeded) and set(stored) == succeeded
+    return run, {
+        "rows": rows,
+        "metadata_rows": table.num_rows,
+        "successes": len(succeeded),
+        "tar_keys": len(stored),
+        "whole": whole,
+    }
+
+
+def long_list(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
+    """5,000,000 rows of parquet, one in fifty alive, the others refused, with dummy output: does memory grow with the list?"""
+    rows = rows or 5_000_000
+    photographs.write_all(folder / "pictures")
+    with origin.serve(folder / "pictures") as server:
+        _write_long_list(folder / "urls.parquet", rows, server)
+        command = [
+            "aimg2ds",
+            "fetch",
+            str(folder / "urls.parquet"),
+            "--input_format",
+            "parquet",
+            "--caption_col",
+            "caption",
+        ]
+        command += ["--output_folder", str(folder / "out"), "--output_format", "dummy", "--retries", "0"]
+        command += ["--processes_count", str(processes), "--allow_net", "127.0.0.0/8"]
+        run = watch(command)
+    counted = sum(json.loads(file.read_bytes())["count"] for file in (folder / "out").glob("*_stats.json"))
+    return run, {"rows": rows, "rows_counted": counted, "whole": counted == rows}
+
+
+BENCHMARKS: dict[str, Callable[[Path, int | None, int], tuple[Run, dict[str, object]]]] = {
+    "photographs": photographs_over_http,
+    "long-list": long_list,
+}
+
+
+def watch(command: list[str]) -> Run:
+    """Run *command*, passing on what it prints, and watch it and its children until it ends."""
+    print("$", " ".join(command), flush=True)
+    run = Run(command)
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        driver = psutil.Process(process.pid)
+        cpu: dict[int, float] = {}
+        while process.poll() is None:
+            for member in [driver, *_children(driver)]:
+                try:
+                    times, rss = member.cpu_times(), member.memory_info().rss
+                except psutil.Error:
+                    continue
+                cpu[member.pid] = times.user + times.system
+                if member.pid == driver.pid:
+                    run.driver_rss_bytes_max = max(run.driver_rss_bytes_max, rss)
+                    run.driver_rss_bytes.append((round(time.monotonic() - began, 1), rss))
+                else:
+                    run.worker_rss_bytes_max = max(run.worker_rss_bytes_max, rss)
+            time.sleep(SAMPLE_S)
+        assert process.stdout is not None
+        run.summary = process.stdout.read().splitlines()
+        run.exit_status = process.returncode
+    run.wall_s = time.monotonic() - began
+    run.cpu_s = sum(cpu.values())
+    return run
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _write_long_list(path: Path, rows: int, server: origin.Origin) -> None:
+    schema = pa.schema([("url", pa.string()), ("caption", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, BATCH_ROWS):
+            numbers = range(start, min(rows, start + BATCH_ROWS))
+            urls = [
+                server.url(f"microaneurysms.png?{number}")
+                if number % 50 == 0
+                else f"http://127.{(number >> 16) % 200 + 2}.{(number >> 8) % 256}.{number % 254 + 1}:9/images/{number:09d}/photo.jpg"
+                for number in numbers
+            ]
+            captions = [
+                f"a caption with the number {number} and a few more words, to be of the usual length"
+                for number in numbers
+            ]
+            writer.write_table(pa.table([urls, captions], schema=schema))
+
+
+def _keys(folder: Path) -> Iterator[str]:
+    for file in sorted(folder.glob("*.tar")):
+        with tarfile.open(file) as tar:
+            yield from (member.name.removesuffix(".jpg") for member in tar if member.name.endswith(".jpg"))
+
+
+def _write(name: str, run: Run, facts: dict[str, object]) -> None:
+    machine = {
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(),
+    }
+    packages = ("async-img2ds", "aiohttp", "aiodns", "uvloop", "pyarrow")
+    versions = {
+        "python": platform.python_version(),
+        "images": codec.library(),
+        **{package: version(package) for package in packages},
+    }
+    run.driver_rss_bytes = run.driver_rss_bytes[:: max(1, len(run.driver_rss_bytes) // 100)]
+    RUNS.mkdir(exist_ok=True)
+    file = RUNS / f"{datetime.now(UTC):%Y-%m-%d-%H%M}-{name}.json"
+    file.write_text(
+        json.dumps({"benchmark": name, **facts, **asdict(run), "versions": versions, "machine": machine}, indent=1)
+        + "\n"
+    )
+    print(*run.summary, sep="\n")
+    print(json.dumps(facts))
+    print(
+        f"wall {run.wall_s:.1f} s, CPU {run.cpu_s:.1f} s, driver at most {run.driver_rss_bytes_max / 1e6:.0f} MB, ",
+        end="",
+    )
+    print(f"a worker at most {run.worker_rss_bytes_max / 1e6:.0f} MB\nwritten to {file}")
+
+
+if __name__ == "__main__":
+    if shutil.which("aimg2ds") is None:
+        sys.exit("aimg2ds is not on the PATH: run this by nox -s bench")
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""A server that does what no real one can be made to: each path is a fault, written as the bytes that are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+_OK = b"HTTP/1.1 200 OK\r\n"
+JPEG = b"\xff\xd8\xff" + bytes(97)
+
+
+class FaultyServer:
+    """Listens on loopback until the end of :func:`serve`; knows what it was asked for and what it sent."""
+
+    def __init__(self) -> None:
+        """Count from nothing."""
+        self.port = 0
+        self.asked: list[str] = []
+        self.headers: list[str] = []
+        self.sent_bytes = 0
+        self.hang_ups = 0
+
+    def url(self, fault: str) -> str:
+        """Return the URL of a fault."""
+        return f"http://127.0.0.1:{self.port}/{fault}"
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection, as often as its fault allows."""
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                path = head.split(" ")[1].lstrip("/").partition("?")[0]
+                self.asked.append(path)
+                self.headers.append(head)
+                if not await FAULTS[path](self, reader, writer):
+                    break
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def send(self, writer: asyncio.StreamWriter, content: bytes) -> None:
+        """Send and count."""
+        try:
+            writer.write(content)
+            await writer.drain()
+        except ConnectionError:
+            self.hang_ups += 1
+            raise
+        self.sent_bytes += len(content)
+
+
+FAULTS: dict[str, Callable[[FaultyServer, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[bool]]] = {}
+
+
+def _says(name: str, content: bytes, *, stays: bool = False) -> None:
+    async def fault(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        await server.send(writer, content)
+        return stays
+
+    FAULTS[name] = fault
+
+
+_says("fine", _OK + b"Content-Length: 100\r\n\r\n" + JPEG, stays=True)
+_says("short", _OK + b"Content-Length: 1000\r\n\r\n" + JPEG)
+_says("unfinished-chunks", _OK + b"Transfer-Encoding: chunked\r\n\r\n64\r\n" + JPEG + b"\r\n")
+_says("bad-chunks", _OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n" + JPEG)
+_says("not-http", b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+_says("huge-header", _OK + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n")
+_says("announced-huge", _OK + b"Content-Length: 107374182400\r\n\r\n" + JPEG)
+_says("two-lengths", _OK + b"Content-Length: 100\r\nContent-Length: 90\r\n\r\n" + JPEG)
+_says("bad-gzip", _OK + b"Content-Encoding: gzip\r\nContent-Length: 100\r\n\r\n" + JPEG)
+_says("no-location", b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", stays=True)
+_says("partial", b"HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
+_says("odd-header", _OK + b"X-Odd: \xff\xfe\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
+_says("two-robots", _OK + b"X-Robots-Tag: all\r\nX-Robots-Tag: NoAI\r\nContent-Length: 50000000\r\n\r\n" + JPEG)
+_says("robots-on-the-way", b"HTTP/1.1 302 Found\r\nX-Robots-Tag: noai\r\nLocation: /fine\r\nContent-Length: 0\r\n\r\n", stays=True)
+_says("cookies", _OK + b"Set-Cookie: a=b\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
+
+
+async def _close(_server: FaultyServer, _reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> bool:
+    return False
+
+
+async def _reset(_server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    writer.transport.abort()
+    return False
+
+
+async def _reset_in_body(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Content-Length: 1000000\r\n\r\n" + JPEG)
+    await asyncio.sleep(0.05)  # let it be read: a reset overtakes what is still in the kernel
+    handle: socket.socket = writer.get_extra_info("socket")
+    handle.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by RST
+    writer.transport.abort()
+    return False
+
+
+async def _silent(_server: FaultyServer, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> bool:
+    await reader.read(1)  # until the client hangs up
+    return False
+
+
+async def _stall(server: FaultyServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Content-Length: 1000\r\n\r\n" + JPEG)
+    await reader.read(1)
+    return False
+
+
+async def _endless(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Transfer-Encoding: chunked\r\n\r\n")
+    while True:
+        await server.send(writer, b"10000\r\n" + bytes(65_536) + b"\r\n")
+
+
+async def _drip(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Content-Length: 1000000\r\n\r\n")
+    while True:
+        await server.send(writer, b"x")
+        await asyncio.sleep(0.05)
+
+
+async def _heals(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    times = server.asked.count("heals")
+    words = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+    await server.send(writer, words if times <= 2 else _OK + b"Content-Length: 100\r\n\r\n" + JPEG)
+    return True
+
+
+FAULTS |= {
+    "closed": _close,
+    "reset": _reset,
+    "reset-in-body": _reset_in_body,
+    "silent": _silent,
+    "stall": _stall,
+    "endless": _endless,
+    "drip": _drip,
+    "heals": _heals,
+}
+
+
+@contextmanager
+def serve() -> Iterator[FaultyServer]:
+    """Run the server in a thread of its own until the end of the block."""
+    faulty = FaultyServer()
+    loop = asyncio.new_event_loop()
+    ready = threading.Event()
+    stopping = asyncio.Event()
+
+    async def listen() -> None:
+        server = await asyncio.start_server(faulty.answer, "127.0.0.1", 0)
+        faulty.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await stopping.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(listen(),))
+    thread.start()
+    ready.wait()
+    try:
+        yield faulty
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

@@ -1,0 +1,145 @@
+"""The command line: how it is typed, what it refuses, and its exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from async_img2ds import cli
+from async_img2ds.options import flags
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from origin import Origin
+
+
+def aimg2ds(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "async_img2ds", *arguments], check=False, capture_output=True, text=True, cwd=cwd)
+
+
+def test_summary_says_what_came_of_it_and_why_not(origin: Origin, tmp_path: Path) -> None:
+    """Counts, each reason with a hint, and where the dataset is."""
+    (tmp_path / "urls.txt").write_text("\n".join([origin.url("rocket.jpg"), origin.url("no-such.jpg"), "http://10.0.0.1/x.jpg"]))
+    done = aimg2ds("fetch", "urls.txt", "--allow_net", "127.0.0.0/8", "--output_folder", "out", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert "1 of 3 images" in done.stdout
+    assert "http_status_4xx" in done.stdout
+    assert "--allow_net opens networks of yours" in done.stdout
+    assert "dataset: out" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["urls.txt", "--resize_mode", "squash"], ["resize_mode", "keep_ratio", "squash"]),
+        (["urls.txt", "--image_size", "big"], ["image_size", "whole number", "big"]),
+        (["urls.txt", "--encode_format", "png"], ["encode_quality", "png", "0 to 9", "95"]),
+        (["urls.txt", "--allow_net", "everything"], ["allow_net", "127.0.0.0/8", "everything"]),
+        (["urls.txt", "--nonsense", "1"], ["--nonsense"]),
+        (["urls.txt", "--image_sise", "1"], ["--image_sise", "image_size"]),
+        (["no-such.txt"], ["url_list", "no-such.txt", "does not exist"]),
+        (["urls.csv", "--input_format", "csv", "--url_col", "link"], ["url_col", "'link'", "url, text"]),
+        (["urls.csv", "--input_format", "csv", "--caption_col", "words"], ["caption_col", "'words'", "url, text"]),
+        (["urls.csv", "--input_format", "parquet"], ["url_list", "urls.csv", "parquet"]),
+        (["urls.txt", "--output_folder", "urls.csv/out"], ["output_folder", "urls.csv/out"]),
+        (["urls.txt", "--output_folder", "nosuch://bucket/out"], ["nosuch"]),
+        (["empty"], ["url_list", ".txt", "empty"]),
+        ([], ["URL_LIST"]),
+    ],
+)
+def test_bad_requests_are_refused_in_a_sentence(tmp_path: Path, arguments: list[str], words: list[str]) -> None:
+    """Exit 2, the option and what it accepts, no traceback, and nothing created."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    (tmp_path / "urls.csv").write_text("url,text\nhttp://x.test/,x\n")
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    done = aimg2ds("fetch", *arguments, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert all(word in _joined(done.stderr) for word in words), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_lost_shard_is_exit_status_3(origin: Origin, tmp_path: Path) -> None:
+    """A run that could not commit everything does not look like one that could."""
+    (tmp_path / "urls.txt").write_text(origin.url("rocket.jpg"))
+    (tmp_path / "images" / "00000.parquet" / "in-the-way").mkdir(parents=True)
+    done = aimg2ds("fetch", "urls.txt", "--allow_net", "127.0.0.0/8", cwd=tmp_path)
+
+    assert done.returncode == 3
+    assert "1 LOST" in done.stdout
+    assert "shard 0: StorageError" in done.stdout
+
+
+def test_every_option_is_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its flag and its help text there."""
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = aimg2ds("fetch", "--help").stdout
+
+    for flag in flags():
+        assert (flag.name.upper() if flag.required else f"--{flag.name}") in shown
+
+
+def test_version_is_shown() -> None:
+    """For bug reports."""
+    assert aimg2ds("--version").stdout.startswith("aimg2ds 0.")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--resize_only_if_bigger"], ["--resize_only_if_bigger=True"]),
+        (["--resize-only-if-bigger", "--timeout", "3"], ["--resize_only_if_bigger=True", "--timeout", "3"]),
+        (["--resize_only_if_bigger", "False"], ["--resize_only_if_bigger", "False"]),
+        (["--resize_only_if_bigger=True"], ["--resize_only_if_bigger=True"]),
+        (["--image-size=384"], ["--image_size=384"]),
+        (["my-list.txt", "--output-folder", "my-out"], ["my-list.txt", "--output_folder", "my-out"]),
+        (["--no-such-flag"], ["--no-such-flag"]),
+    ],
+)
+def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> None:
+    """Hyphens for underscores, and switches bare or with a value; values are never touched."""
+    assert cli._in_one_spelling(typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "list_meant"),
+    [
+        (['["a","b"]'], '["a","b"]'),
+        (["a,b"], "a,b"),
+        (["a", "b"], ["a", "b"]),
+        (["127.0.0.0/8,10.0.0.0/8", "[::1]:80"], ["127.0.0.0/8", "10.0.0.0/8", "[::1]:80"]),
+    ],
+)
+def test_list_options_may_be_repeated(words: list[str], list_meant: str | list[str]) -> None:
+    """Once with a list, or several times with an item each."""
+    assert cli._joined(words) == list_meant
+
+
+def test_without_an_image_library_the_two_lines_are_said(tmp_path: Path) -> None:
+    """An environment with neither Pillow learns which of two lines to type."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    script = (
+        "import importlib.util, sys\n"
+        "find = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'PIL' else find(name, *rest)\n"
+        "from async_img2ds.cli import app\n"
+        "app(['fetch', 'urls.txt'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "pip install 'async-img2ds[simd]'" in done.stderr
+    assert "pip install 'async-img2ds[pillow]'" in done.stderr
+
+
+def _joined(boxed: str) -> str:
+    """Return the words of a message that was folded into a box."""
+    return " ".join(boxed.replace("│", " ").split())

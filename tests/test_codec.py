@@ -1,0 +1,306 @@
+"""Decoding and encoding: every kind of picture the web sends, and every kind of damage."""
+
+from __future__ import annotations
+
+import io
+import math
+import random
+import struct
+import subprocess
+import sys
+import zlib
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import pytest
+from PIL import Image, ImageChops, ImageStat, features
+
+from async_img2ds.errors import ErrorClass, TransformFailure
+from async_img2ds.images import codec
+from async_img2ds.policy import geometry
+from async_img2ds.policy.geometry import Placement
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RED = (200, 30, 30)
+WHITE = (255, 255, 255)
+GREY = b"\x9c\x40"  # 40,000 of 65,535, which is 156 of 255
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    stored = io.BytesIO()
+    image.save(stored, kind, **options)
+    return stored.getvalue()
+
+
+def decoded(content: bytes, placement: Placement | None = None, *, exact: bool = False) -> Image.Image:
+    source = codec.Source.open(content)
+    return codec.render(source, placement or Placement(source.size), reducing="area", enlarging="lanczos", exact=exact)
+
+
+def refusal(content: bytes) -> ErrorClass:
+    with pytest.raises(TransformFailure) as caught:
+        decoded(content)
+    return caught.value.error_class
+
+
+def near(pixel: object, colour: tuple[int, ...] | int) -> bool:
+    channels, wanted = (value if isinstance(value, tuple) else (value,) for value in (pixel, colour))
+    return len(channels) == len(wanted) and all(abs(a - b) <= 6 for a, b in zip(channels, wanted, strict=True))
+
+
+def psnr(one: Image.Image, other: Image.Image) -> float:
+    """Return the peak signal-to-noise ratio of two images in dB."""
+    squares = ImageStat.Stat(ImageChops.difference(one, other)).sum2
+    mean = sum(squares) / (one.width * one.height * len(squares))
+    return 10 * math.log10(255**2 / mean) if mean else math.inf
+
+
+def test_photographs_of_every_format_are_decoded(photographs: Path) -> None:
+    """Each becomes grey or RGB at the size it is stored in, whichever way EXIF would turn it."""
+    contents = {path.name: path.read_bytes() for path in photographs.iterdir() if path.name != "truncated.jpg"}
+    images = {name: decoded(content) for name, content in contents.items()}
+    sizes = {name: Image.open(io.BytesIO(content)).size for name, content in contents.items()}
+
+    assert {name: image.size for name, image in images.items()} == sizes
+    assert images["coffee-rotated.jpg"].size == (400, 600)
+    assert {image.mode for image in images.values()} == {"L", "RGB"}
+
+
+CHELSEAS = ["chelsea-baseline.jpg", "chelsea-progressive.jpg", "chelsea.webp"]
+
+
+@pytest.mark.parametrize("name", [*CHELSEAS, "chelsea-cmyk.jpg"])
+def test_every_format_shows_the_same_picture(photographs: Path, name: str) -> None:
+    """Neither inverted nor in other colours: each format comes close to the PNG that it was made from."""
+    original = decoded((photographs / "chelsea.png").read_bytes())
+
+    assert psnr(decoded((photographs / name).read_bytes()), original) > 28
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(size: tuple[int, int], depth: int, colour: int, pixels: bytes = b"", *others: bytes) -> bytes:
+    """Return a PNG with one row of *pixels*, written by hand because Pillow does not write all kinds."""
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), *others, chunk(b"IDAT", zlib.compress(b"\0" + pixels)), chunk(b"IEND", b"")]
+    )
+
+
+BLACK_IS_TRANSPARENT = chunk(b"tRNS", b"\0\0")
+PIXELS = {
+    "16-bit-grey": (png((1, 1), 16, 0, GREY), 156),
+    "16-bit-grey-beside-transparent": (png((1, 1), 16, 0, GREY, BLACK_IS_TRANSPARENT), (156, 156, 156)),
+    "16-bit-grey-transparent": (png((1, 1), 16, 0, b"\0\0", BLACK_IS_TRANSPARENT), WHITE),
+    "16-bit-rgb": (png((1, 1), 16, 2, GREY * 3), (156, 156, 156)),
+    "16-bit-rgba": (png((1, 1), 16, 6, GREY * 3 + b"\xff\xff"), (156, 156, 156)),
+    "1-bit": (png((1, 1), 1, 0, b"\x80"), 255),
+    "1-bit-transparent": (png((1, 1), 1, 0, b"\0", BLACK_IS_TRANSPARENT), WHITE),
+    "transparent-grey": (saved(Image.new("LA", (1, 1), (40, 0)), "PNG"), WHITE),
+    "opaque-grey": (saved(Image.new("LA", (1, 1), (40, 255)), "PNG"), (40, 40, 40)),
+    "transparent": (saved(Image.new("RGBA", (1, 1), (*RED, 0)), "PNG"), WHITE),
+    "a-fifth-of-black": (saved(Image.new("RGBA", (1, 1), (0, 0, 0, 51)), "PNG"), (204, 204, 204)),
+    "transparent-webp": (saved(Image.new("RGBA", (1, 1), (*RED, 0)), "WEBP", lossless=True), WHITE),
+    "palette": (saved(Image.new("RGB", (1, 1), RED).quantize(2), "PNG"), RED),
+    "palette-transparent": (saved(Image.new("P", (1, 1)), "PNG", transparency=0), WHITE),
+    "gif-transparent": (saved(Image.new("P", (1, 1)), "GIF", transparency=0), WHITE),
+    "cmyk": (saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"), (255, 0, 0)),
+    "bmp": (saved(Image.new("RGB", (8, 8), RED), "BMP"), RED),
+    "1-bit-bmp": (saved(Image.new("1", (8, 8), 1), "BMP"), 255),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), PIXELS.values(), ids=PIXELS)
+def test_any_kind_of_pixel_becomes_grey_or_rgb_on_white(content: bytes, expected: tuple[int, ...] | int) -> None:
+    """Depth is scaled to eight bits, and what is transparent shows white."""
+    assert near(decoded(content).getpixel((0, 0)), expected)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "MPO"])
+def test_first_frame_of_an_animation_is_taken(kind: str) -> None:
+    """Of many pictures in one file the first is the image."""
+    others = [Image.new("RGB", (16, 16), colour) for colour in ("blue", "lime")]
+    content = saved(Image.new("RGB", (16, 16), RED), kind, save_all=True, append_images=others)
+
+    assert near(decoded(content).getpixel((8, 8)), RED)
+
+
+CUTS = [*((name, 1) for name in CHELSEAS), ("chelsea.png", 12), ("coins.gif", 64)]
+
+
+@pytest.mark.parametrize(("name", "missing"), CUTS, ids=[f"{name}-{missing}" for name, missing in CUTS])
+def test_truncated_photograph_is_refused(photographs: Path, name: str, missing: int) -> None:
+    """Wherever a file is cut off, and be it before its end mark, none of it becomes an image."""
+    whole = (photographs / name).read_bytes()
+    lengths = [*range(40, len(whole) - missing, len(whole) // 40), len(whole) - missing]
+
+    assert {refusal(whole[:length]) for length in lengths} <= {ErrorClass.DECODE_TRUNCATED, ErrorClass.DECODE_ERROR}
+
+
+NO_IMAGES = {
+    "html": b"<!DOCTYPE html><html><body>Not found</body></html>",
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+    "pdf": b"%PDF-1.7\n",
+    "psd": b"8BPS\0\x01" + bytes(60),
+    "ppm": saved(Image.new("L", (2, 2)), "PPM"),
+    "mp4": b"\0\0\0\x20ftypisom" + bytes(60),
+    "empty": b"",
+    "tiff": saved(Image.new("L", (2, 2)), "TIFF"),
+    "big-endian-tiff": b"MM\0*" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("name", NO_IMAGES)
+def test_what_is_no_image_of_the_web_never_reaches_the_library(name: str) -> None:
+    """Its first bytes decide, so no rarely used decoder and no external program sees a body."""
+    expected = ErrorClass.DECODE_UNSUPPORTED if "tiff" in name else ErrorClass.NOT_IMAGE
+
+    with mock.patch.object(Image, "open", side_effect=AssertionError("reached the library")):
+        assert refusal(NO_IMAGES[name]) is expected
+
+
+@pytest.mark.skipif(bool(features.check("avif")), reason="this build decodes AVIF")
+def test_format_that_the_build_lacks_is_unsupported() -> None:
+    """An AVIF is told apart from a damaged image, and without a warning, where its decoder was not built in."""
+    assert refusal(b"\0\0\0\x1cftypavif" + bytes(100)) is ErrorClass.DECODE_UNSUPPORTED
+
+
+def gif(width: int, height: int) -> bytes:
+    return (
+        b"GIF89a"
+        + struct.pack("<HH", width, height)
+        + b"\0\0\0,"
+        + struct.pack("<HHHH", 0, 0, width, height)
+        + b"\0\x02\x02L\x01\0;"
+    )
+
+
+BOMBS = {
+    "png": png((50_000, 50_000), 1, 0),
+    "png-just-too-large": png((9_460, 9_460), 8, 2),
+    "gif": gif(65_535, 65_535),
+    "bmp": b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "jpg": saved(Image.new("L", (8, 8)), "JPEG").replace(b"\0\x0b\x08\0\x08\0\x08", b"\0\x0b\x08\xff\xdc\xff\xdc"),
+}
+# Prints by how many kB (Linux) the second file raises the peak of memory above that of the first.
+MEASURED = """
+import contextlib, resource, sys
+from async_img2ds.errors import TransformFailure
+from async_img2ds.images import codec, transform
+from async_img2ds.options import ImageOptions
+codec.prepare()
+peaks = []
+for path in sys.argv[1:]:
+    with contextlib.suppress(TransformFailure), open(path, "rb") as file:
+        transform.Transformer(ImageOptions(resize_mode="center_crop"))(file.read())
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peaks[1] - peaks[0])
+"""
+
+
+@pytest.mark.parametrize("content", BOMBS.values(), ids=BOMBS)
+def test_image_of_too_many_pixels_is_refused_by_its_header(content: bytes) -> None:
+    """A few bytes that announce gigabytes of pixels are refused before any pixel is asked for."""
+    with mock.patch("PIL.Image.core.new", side_effect=AssertionError("allocated")):
+        assert refusal(content) is ErrorClass.DECODE_BOMB
+
+
+@pytest.mark.parametrize("content", [BOMBS["png"], saved(Image.new("L", (1, 4000)), "PNG")], ids=["bomb", "thin-line"])
+def test_small_body_does_not_take_much_memory(photographs: Path, tmp_path: Path, content: bytes) -> None:
+    """Neither a bomb nor a picture whose enlargement would be one costs more than a few large photographs."""
+    (tmp_path / "hostile").write_bytes(content)
+    command = [sys.executable, "-c", MEASURED, str(photographs / "chelsea.png"), str(tmp_path / "hostile")]
+
+    grown_kb = int(subprocess.run(command, check=True, capture_output=True).stdout)
+
+    assert grown_kb < 100_000
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the library remarks on odd metadata
+@pytest.mark.parametrize("name", [*CHELSEAS, "chelsea-cmyk.jpg", "chelsea-alpha.png", "coins.gif"])
+def test_damaged_image_only_ever_fails_as_its_row(photographs: Path, name: str) -> None:
+    """Whatever bytes are changed, lost or added, either an image comes out or the one failure that becomes a row."""
+    whole, chance = (photographs / name).read_bytes(), random.Random(name)  # noqa: S311  the same damage every time
+    outcomes = set()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice([1, 4, 16])):
+            place, old, new = (
+                chance.randrange(chance.choice([64, 1024, len(whole)])),
+                chance.choice([0, 4]),
+                chance.choice([0, 4]),
+            )
+            damaged[place : place + old] = chance.randbytes(new)
+        try:
+            outcomes.add(decoded(bytes(damaged)).mode)
+        except TransformFailure as failure:
+            outcomes.add(failure.error_class.value)
+
+    assert len(outcomes) > 1
+
+
+@pytest.mark.parametrize("name", ["astronaut-baseline.jpg", "retina.jpg", "rocket.jpg", "camera-gray.jpg"])
+@pytest.mark.parametrize("side", [64, 200])
+def test_jpeg_decoded_at_reduced_size_looks_the_same(photographs: Path, name: str, side: int) -> None:
+    """Decoding fewer pixels than there are is not seen in the reduced image."""
+    content = (photographs / name).read_bytes()
+    placement = geometry.place("keep_ratio", codec.Source.open(content).size, side, only_if_bigger=False)
+
+    fast, exact = decoded(content, placement), decoded(content, placement, exact=True)
+
+    assert fast.size == exact.size == placement.size
+    assert psnr(fast, exact) >= 32
+
+
+@pytest.mark.parametrize(("name", "quality"), [("jpg", 95), ("png", 6), ("webp", 95), ("webp", 101)])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"], ids=["from-jpg", "from-png", "from-webp"])
+def test_stored_image_carries_no_metadata(kind: str, name: str, quality: int) -> None:
+    """Profile, EXIF, comment and XMP of the original stay behind."""
+    exif = Image.Exif()
+    exif[0x010F] = "camera of somebody"
+    carried = {
+        "exif": exif,
+        "icc_profile": b"of somebody" + bytes(200),
+        "comment": b"by somebody",
+        "xmp": b"<x>somebody</x>",
+    }
+    original = saved(Image.new("RGB", (16, 16), RED), kind, **carried)
+
+    stored = codec.encode(decoded(original), name, quality)
+
+    assert b"somebody" in original
+    assert b"somebody" not in stored
+    assert not Image.open(io.BytesIO(stored)).info.keys() & carried.keys()
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("jpg", 0, 100), ("webp", 0, 100), ("png", 9, 0)])
+def test_quality_has_its_meaning_from_end_to_end(photographs: Path, name: str, least: int, most: int) -> None:
+    """The lowest value gives the smallest file and the highest the largest, each of the whole image."""
+    image = decoded((photographs / "chelsea.png").read_bytes())
+    small, large = codec.encode(image, name, least), codec.encode(image, name, most)
+
+    assert len(small) < 0.6 * len(large)
+    assert codec.sniff(small) == codec.sniff(large) == name
+    assert decoded(small).size == decoded(large).size == image.size
+
+
+@pytest.mark.parametrize(("name", "quality"), [("webp", 101), ("png", 0), ("png", 9)])
+def test_lossless_means_every_pixel(photographs: Path, name: str, quality: int) -> None:
+    """PNG at any level and WebP above 100 give back exactly what was stored."""
+    image = decoded((photographs / "chelsea.png").read_bytes())
+
+    assert decoded(codec.encode(image, name, quality)).tobytes() == image.tobytes()
+
+
+@pytest.mark.parametrize(("name", "side"), [("webp", 20_000), ("jpg", 70_000)])
+def test_image_too_long_for_its_format_is_a_failure_of_its_row(name: str, side: int) -> None:
+    """What a format cannot hold fails with the size and the format in its message."""
+    with pytest.raises(TransformFailure, match=f"cannot encode {side}x2 as {name}") as caught:
+        codec.encode(Image.new("L", (side, 2)), name, 90)
+
+    assert caught.value.error_class is ErrorClass.ENCODE_ERROR

@@ -1,0 +1,155 @@
+"""Supervised worker processes: real ones, with work that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import workloads
+from async_img2ds.distributors.base import ShardFeed, Stop
+from async_img2ds.distributors.local import run_local
+from async_img2ds.errors import InputError, WorkerError
+from async_img2ds.options import RunOptions
+from async_img2ds.records import Done, Lost, Shard
+from processes import workers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from async_img2ds.distributors.base import Work
+    from async_img2ds.records import Report
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes import the workloads."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def shards(count: int) -> Iterator[Shard]:
+    return (Shard(number, b"rows", 10) for number in range(count))
+
+
+def distribute(work: Work, count: int = 6, *, processes: int = 2, retries: int = 1, grace_s: float = 0.2, stop_after_s: float | None = None) -> list[Report]:
+    """Run *work* and return all reports."""
+    reports: list[Report] = []
+
+    async def run() -> None:
+        stop = Stop()
+        if stop_after_s is not None:
+            asyncio.get_running_loop().call_later(stop_after_s, stop.ask)
+        await run_local(work, ShardFeed(shards(count), retries), reports.append, processes, stop, RunOptions(grace_s=grace_s))
+
+    asyncio.run(run())
+    return reports
+
+
+def done(reports: list[Report]) -> list[int]:
+    return sorted(report.shard_id for report in reports if isinstance(report, Done))
+
+
+def lost(reports: list[Report]) -> list[Lost]:
+    return [report for report in reports if isinstance(report, Lost)]
+
+
+def test_every_shard_is_done_once() -> None:
+    """Six shards over two processes come back as six reports."""
+    assert done(distribute(workloads.behave)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_shards_of_a_killed_worker_are_done_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that is killed twice over the same shard costs nothing but the time, and is told about."""
+    reports = distribute(partial(workloads.die_at, str(tmp_path), 3, 2))
+
+    assert done(reports) == [0, 1, 2, 3, 4, 5]
+    assert not lost(reports)
+    assert "killed by SIGKILL" in caplog.text
+
+
+def test_shard_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
+    """After five deaths the shard is reported lost; the run ends and the others are done."""
+    reports = distribute(partial(workloads.die_at, str(tmp_path), 3, 99))
+
+    assert done(reports) == [0, 1, 2, 4, 5]
+    assert [report.shard_id for report in lost(reports)] == [3]
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+@pytest.mark.parametrize(("retries", "is_lost"), [(0, True), (1, True), (2, False)])
+def test_failed_shard_is_tried_as_often_as_asked(retries: int, *, is_lost: bool) -> None:
+    """A shard that succeeds at its third try needs two retries; with fewer it is lost, with its reason."""
+    reports = distribute(partial(workloads.fail_at, 3, 2), retries=retries)
+
+    assert [report.reason for report in lost(reports)] == (["StorageError: no space left on device"] if is_lost else [])
+    assert (3 in done(reports)) is not is_lost
+
+
+def test_workers_that_cannot_start_end_the_run_with_their_last_words() -> None:
+    """What breaks in every worker before it does anything is an error, not an endless restart."""
+    with pytest.raises(WorkerError, match="this library is broken"):
+        distribute(workloads.never_start)
+
+
+def test_noise_on_standard_output_does_not_reach_the_reports(caplog: pytest.LogCaptureFixture) -> None:
+    """What libraries print is passed on as log lines of its worker."""
+    caplog.set_level(logging.WARNING)
+    reports = distribute(workloads.chatter, 3)
+
+    assert done(reports) == [0, 1, 2]
+    assert "a warning about shard 1" in caplog.text
+
+
+def test_stop_ends_workers_that_do_not_finish_in_time() -> None:
+    """After the time of grace open shards are dropped; they are neither done nor lost."""
+    reports = distribute(workloads.hang, stop_after_s=1.0)
+
+    assert not done(reports)
+    assert not lost(reports)
+
+
+def test_deaf_worker_is_killed() -> None:
+    """One that ignores being told to stop is gone within seconds all the same."""
+    began = time.monotonic()
+    distribute(workloads.hang_deaf, processes=1, stop_after_s=1.0)
+
+    assert time.monotonic() - began < 60  # it would sleep for 600
+
+
+def test_cancelling_leaves_no_process_behind() -> None:
+    """A cancelled run has ended all its workers by the time it returns."""
+
+    async def run() -> None:
+        work = asyncio.create_task(run_local(workloads.hang, ShardFeed(shards(6), 1), print, 2, Stop(), RunOptions()))
+        while len(children := workers_of(os.getpid())) < 2:
+            await asyncio.sleep(0.05)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        assert not set(children) & set(workers_of(os.getpid()))
+
+    asyncio.run(run())
+
+
+def test_list_that_breaks_is_told_at_the_end() -> None:
+    """Shards read before the error are done first; the error is kept for whoever started the run."""
+
+    def breaking() -> Iterator[Shard]:
+        yield from shards(3)
+        raise InputError("row group 7 is corrupt")
+
+    async def run() -> tuple[list[Report], ShardFeed]:
+        reports: list[Report] = []
+        feed = ShardFeed(breaking(), 1)
+        await run_local(workloads.behave, feed, reports.append, 2, Stop(), RunOptions())
+        return reports, feed
+
+    reports, feed = asyncio.run(run())
+
+    assert done(reports) == [0, 1, 2]
+    assert isinstance(feed.error, InputError)

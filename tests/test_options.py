@@ -1,0 +1,250 @@
+"""What each option accepts, in values and in words, and how it refuses the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+from collections import Counter
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_img2ds.errors import OptionsError
+from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, Flag, Options, flags, parse_net
+from async_img2ds.policy.schema import Columns
+
+FLAGS = list(flags())
+FOUR = set(DEFAULT_DISALLOWED_DIRECTIVES)
+every_flag = pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+
+
+def of(**keywords: Any) -> Options:
+    return Options.of(**{"url_list": "list.parquet", "input_format": "parquet"} | keywords)
+
+
+def refusal(**keywords: Any) -> str:
+    with pytest.raises(OptionsError) as caught:
+        of(**keywords)
+    return str(caught.value)
+
+
+def impossible(flag: Flag) -> list[Any]:
+    """Values that an option of this kind cannot have."""
+    values: list[Any] = [object(), b"x", {"a": 1}, *([] if flag.optional or flag.kind is tuple else [None])]
+    if flag.choices:
+        return [*values, "nonsense", "", 1, True, flag.choices[0] + "x"]
+    if flag.kind in (int, float):
+        values += [1.5, "1.5", math.inf, "inf", "0x10"] if flag.kind is int else []
+        values += [beyond for beyond in (flag.least - 1, flag.most + 1) if math.isfinite(beyond)]
+        return [*values, "", "many", "1,5", True, [1], math.nan, "nan"]
+    return [*values, *{bool: ["", "maybe", 1, 0, 2], str: ["", 1, ["x"]], tuple: [1, [1], [None], [""], '["a", 1]', "a,,b", {"a"}]}[flag.kind]]
+
+
+@every_flag
+def test_impossible_value_is_refused_in_words_that_help(flag: Flag) -> None:
+    """A refusal names the option, what it takes, and what it was given."""
+    for value in impossible(flag):
+        assert refusal(**{flag.name: value}) == f"{flag.name} takes {flag.accepts}; got {value!r}"
+
+
+REFUSALS = {
+    ("image_size", "big"): "image_size takes a whole number of at least 1 and at most 65500; got 'big'",
+    ("timeout", 0): "timeout takes a number above 0; got 0",
+    ("processes_count", 0): "processes_count takes a whole number of at least 1, or None; got 0",
+    ("encode_format", "gif"): "encode_format takes jpg, png or webp; got 'gif'",
+    ("compute_hash", "crc"): "compute_hash takes md5, sha256 or sha512, or None; got 'crc'",
+    ("save_additional_columns", 5): 'save_additional_columns takes a list such as ["a","b"]; got 5',
+}
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSALS)
+def test_refusals_read_like_this(name: str, value: object) -> None:
+    """One example of each kind."""
+    assert refusal(**{name: value}) == REFUSALS[name, value]
+
+
+@given(value=st.one_of(st.text(), st.integers(), st.floats(), st.lists(st.text()), st.none(), st.just(10**400)), flag=st.sampled_from(FLAGS))
+def test_any_value_is_taken_or_refused(value: object, flag: Flag) -> None:
+    """No value, however odd, ends in another error; what is taken is of the option's type."""
+    try:
+        taken = flag.accept(value)
+    except OptionsError:
+        return
+
+    assert isinstance(taken, (flag.kind, type(None)) if flag.optional else flag.kind)
+    assert flag.accept(taken) == taken
+
+
+@pytest.mark.parametrize("name", ["user_agent_token", "contact"])
+def test_text_that_cannot_be_sent_in_a_header_is_refused(name: str) -> None:
+    """What becomes part of the User-Agent is one line."""
+    for text in ("a\nb", "a\r\nX-Other: b", "a\x00b"):
+        assert refusal(**{name: text}).startswith(f"{name} ")
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [("image_sise", "; did you mean 'image_size'?"), ("url_colum", "; did you mean 'url_col'?"), ("Timeout", "; did you mean 'timeout'?"), ("zzzz", "")],
+)
+def test_unknown_option_is_refused_with_the_near_one(name: str, guess: str) -> None:
+    """A slip of the pen is told what was meant; nothing is suggested where nothing is near."""
+    assert refusal(**{name: 1}) == f"there is no option {name!r}{guess}"
+
+
+def test_list_of_urls_is_the_one_thing_required() -> None:
+    """Everything else has a default."""
+    with pytest.raises(OptionsError, match="url_list is required"):
+        Options.of(image_size=1)
+
+    assert [flag.name for flag in FLAGS if flag.required] == ["url_list"]
+
+
+EXAMPLES: dict[type, list[Any]] = {str: [Path("x")], int: [7], float: [2.5, 3], bool: [True, False], tuple: [[], ["a"], ["a", "b c"]]}
+
+
+@every_flag
+def test_words_and_values_mean_the_same(flag: Flag) -> None:
+    """What is typed on a command line gives what the value gives in Python."""
+    values: list[Any] = [*flag.choices, *([None] if flag.optional else []), *([] if flag.required else [flag.default])]
+    values += [] if flag.choices else EXAMPLES[flag.kind]
+    for value in values:
+        words = json.dumps(value) if isinstance(value, list | tuple) else str(value)
+
+        assert flag.accept(words) == flag.accept(value)
+
+    assert [flag.accept(choice.upper()) for choice in flag.choices] == list(flag.choices)
+    assert flag.required or flag.accept(flag.default) == flag.default
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        *(("None", ()), ("null", ()), ("[]", ()), ("", ()), ('["a","b"]', ("a", "b")), ("['a', 'b']", ("a", "b")), ("[a, b]", ("a", "b"))),
+        *(("a,b", ("a", "b")), ("a", ("a",)), (' ["a"] ', ("a",)), (["a"], ("a",)), (("a", "b"), ("a", "b")), (None, ()), ("['a,b']", ("a,b",))),
+    ],
+)
+def test_lists_may_be_spelled_in_these_ways(words: object, read: tuple[str, ...]) -> None:
+    """Python and JSON lists, bare words, and nothing."""
+    assert of(save_additional_columns=words).input.save_additional_columns == read
+
+
+@pytest.mark.parametrize("words", ["[::1]:53", "[::1]:53,127.0.0.1", "127.0.0.1,[::1]:53", "[::1]:53,[::2]:53", "[::1],[::2]"])
+def test_address_in_brackets_is_no_list(words: str) -> None:
+    """The brackets of an IPv6 address are its own."""
+    assert of(dns_servers=words).fetch.dns_servers == tuple(words.split(","))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "directives"),
+    [(None, FOUR), ("None", FOUR), ("[]", set()), ([], set()), ("noai", {"noai"}), ('["NoAI", " noml "]', {"noai", "noml"})],
+)
+def test_none_is_the_default_directives_and_an_empty_list_is_none_at_all(chosen: object, directives: set[str]) -> None:
+    """Not to choose is not to choose nothing."""
+    assert of(disallowed_header_directives=chosen).fetch.directives == directives
+
+
+@pytest.mark.parametrize(("encode_format", "most"), [("jpg", 100), ("png", 9)])
+def test_quality_ends_where_the_format_ends_it(encode_format: str, most: int) -> None:
+    """A jpg's quality ends at 100, a png's compression at 9; a webp above 100 is lossless."""
+    assert of(encode_format=encode_format, encode_quality=most).image.encode_quality == most
+    assert refusal(encode_format=encode_format, encode_quality=most + 1).startswith(f"encode_quality for {encode_format} is a ")
+    assert of(encode_format="webp", encode_quality=most + 1).image.encode_quality == most + 1
+    assert "0 to 9" in refusal(encode_format="png")  # the default is a jpg's
+
+
+@pytest.mark.parametrize("columns", [Columns(exif=True, digest=name) for name in ("md5", "sha256", "sha512")], ids=lambda columns: columns.digest)
+def test_columns_of_the_dataset_cannot_be_carried(columns: Columns) -> None:
+    """A column of the list never takes the name of one that the dataset itself has."""
+    for name in ("url", "caption", *(field.name for field in columns.fields())):
+        assert f"cannot carry {name!r}" in refusal(save_additional_columns=["fine", name])
+
+
+def test_column_of_the_images_cannot_be_carried() -> None:
+    """In parquet output the images are a column named like their format."""
+    assert "save_additional_columns" in refusal(save_additional_columns=["webp"], output_format="parquet", encode_format="webp")
+    assert of(save_additional_columns=["webp"], output_format="files").input.save_additional_columns == ("webp",)
+
+
+def test_contradictions_are_refused() -> None:
+    """Options that cannot hold together are refused before work begins."""
+    assert "names a column twice" in refusal(save_additional_columns=["a", "b", "a"])
+    assert "a txt list has URLs only" in refusal(input_format="txt", caption_col="text")
+    assert "a txt list has URLs only" in refusal(input_format="txt", save_additional_columns=["a"])
+
+
+def test_list_of_the_caller_is_left_alone() -> None:
+    """What is passed in is neither changed nor kept."""
+    options = of(save_additional_columns=(columns := ["a", "b"]))
+    columns.append("c")
+
+    assert columns == ["a", "b", "c"]
+    assert options.input.save_additional_columns == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "port"),
+    [
+        *(
+            ("127.0.0.0/8", "127.0.0.0/8", None),
+            ("127.0.0.1", "127.0.0.1/32", None),
+            ("127.0.0.1:8080", "127.0.0.1/32", 8080),
+            ("10.1.2.3/8", "10.0.0.0/8", None),
+        ),
+        *(("10.1.2.3/32:8080", "10.1.2.3/32", 8080), ("[::1]/128:8080", "::1/128", 8080), ("[::1]:80", "::1/128", 80), ("[::1]", "::1/128", None)),
+        *((" ::1 ", "::1/128", None), ("fd00::/8", "fd00::/8", None), ("FD00::/8:1", "fd00::/8", 1), ("::1:80", "::1:80/128", None)),
+    ],
+)
+def test_net_is_read_with_its_port(text: str, network: str, port: int | None) -> None:
+    """A network, or one address, with or without a port."""
+    assert parse_net(text) == (ip_network(network), port)
+    assert of(allow_net=[text]).fetch.allow_net == (text,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("localhost", "10.0.0", "10.0.0.256", "10.0.0.0/33", "::1/129", "10.0.0.1/8/8", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:-1"),
+        *("10.0.0.1:http", "10.0.0.1/", "[::1", "::1]", "[::1]80", ":80", "/8", "*", "10.0.0.0-10.0.0.9", "http://10.0.0.1/", "fe80::1%eth0"),
+    ],
+)
+def test_what_is_no_net_is_refused(text: str) -> None:
+    """A net that opens nothing, or not what was meant, is noticed before work begins."""
+    assert refusal(allow_net=[text]).startswith("allow_net takes networks such as ")
+
+
+def test_no_two_groups_have_an_option_of_one_name() -> None:
+    """Options are given flat, so a name belongs to one group."""
+    names = Counter(field.name for group in GROUPS.values() for field in dataclasses.fields(group))
+
+    assert set(names.values()) == {1}
+    assert list(names) == [flag.name for flag in FLAGS]
+
+
+@every_flag
+def test_every_option_has_a_help_text(flag: Flag) -> None:
+    """Help is one sentence or more on one line, and short enough to be read."""
+    assert flag.help.endswith(".")
+    assert flag.help == " ".join(flag.help.split())
+    assert 10 < len(flag.help) < 200
+
+
+def test_options_survive_pickling_and_json() -> None:
+    """Options travel to other processes, and the words kept beside a dataset are the options it was made with."""
+    options = of(save_additional_columns=["a"], allow_net=["::1"], max_image_area=1e6, compute_hash=None, extract_exif=False)
+
+    assert pickle.loads(pickle.dumps(options)) == options  # noqa: S301  our own bytes
+    assert Options.of(**json.loads(json.dumps(options.words()))) == options
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_options_do_not_change(group: str) -> None:
+    """What was checked stays as it was."""
+    for record, name in ((of(), group), (getattr(of(), group), dataclasses.fields(GROUPS[group])[0].name)):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(record, name, "x")

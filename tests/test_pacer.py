@@ -1,0 +1,205 @@
+"""Starting rows as their host and the window have room."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from async_img2ds.fetch.pacer import Pacer
+from async_img2ds.records import Row
+
+if TYPE_CHECKING:
+    from async_img2ds.fetch.pacer import Turn
+
+
+def rows(*urls: str | None) -> list[Row]:
+    return [Row(index, f"{index:04}", url) for index, url in enumerate(urls)]
+
+
+def pacer(in_flight: int = 10, held_bytes: int = 1000, per_host: int = 10) -> Pacer:
+    return Pacer(in_flight_max=in_flight, held_bytes_max=held_bytes, per_host_max=per_host)
+
+
+async def settle() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class Shard:
+    """Takes turns as they come, in a task, like an open shard."""
+
+    def __init__(self, paced: Pacer, shard_rows: list[Row]) -> None:
+        self.turns: list[Turn] = []
+        self.task = asyncio.create_task(self._take(paced, shard_rows))
+
+    async def _take(self, paced: Pacer, shard_rows: list[Row]) -> None:
+        async with aclosing(paced.turns(shard_rows)) as turns:
+            async for turn in turns:
+                self.turns.append(turn)
+
+
+def test_window_bounds_rows_under_way_over_all_shards() -> None:
+    """Two shards together never have more under way than the window, and all rows get their turn once."""
+
+    async def run() -> None:
+        paced = pacer(in_flight=3)
+        shards = [Shard(paced, rows(*(f"http://h{n}.test/" for n in range(5)))) for _ in range(2)]
+        ended: list[Turn] = []
+        while len(ended) < 10:
+            await settle()
+            running = [turn for shard in shards for turn in shard.turns if turn not in ended]
+            assert 0 < len(running) <= 3
+            running[0].end()
+            ended.append(running[0])
+        await asyncio.gather(*(shard.task for shard in shards))
+
+        assert sorted(turn.row.index for turn in ended) == sorted([*range(5), *range(5)])
+        assert paced.statistics().in_flight == 0
+
+    asyncio.run(run())
+
+
+def test_busy_host_does_not_hold_up_others() -> None:
+    """Rows behind ten of a host at its limit start at once; the next of that host starts when one leaves it."""
+
+    async def run() -> None:
+        paced = pacer(per_host=1)
+        shard = Shard(paced, rows(*(["http://busy.test/"] * 10), "http://free.test/"))
+        await settle()
+        assert [turn.host for turn in shard.turns] == ["busy.test", "free.test"]
+
+        shard.turns[0].leave_host()
+        await settle()
+        assert [turn.host for turn in shard.turns] == ["busy.test", "free.test", "busy.test"]
+
+        shard.task.cancel()
+
+    asyncio.run(run())
+
+
+def test_row_between_attempts_holds_no_slot_and_comes_back_first() -> None:
+    """While a row waits to try again another takes its place; then it goes before rows that never started."""
+
+    async def run() -> None:
+        paced = pacer(in_flight=1)
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(3))))
+        await settle()
+        [first] = shard.turns
+        again = asyncio.create_task(first.again(0))
+        await settle()
+        assert [turn.row.index for turn in shard.turns] == [0, 1]
+        assert not again.done()
+
+        shard.turns[1].end()
+        await settle()
+        assert again.done()
+        assert len(shard.turns) == 2
+
+        shard.task.cancel()
+
+    asyncio.run(run())
+
+
+def test_bytes_held_stop_new_rows() -> None:
+    """No row starts while too many bytes of bodies are held, and one starts when they are dropped."""
+
+    async def run() -> None:
+        paced = pacer(in_flight=2, held_bytes=100)
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(4))))
+        await settle()
+        first, second = shard.turns
+        assert first.hold(101)  # the oldest holder always reads on
+        second.end()
+        await settle()
+        assert len(shard.turns) == 2
+
+        first.end()
+        await settle()
+        assert len(shard.turns) == 4
+        assert paced.statistics().held_bytes == 0
+
+        shard.task.cancel()
+
+    asyncio.run(run())
+
+
+def test_only_the_oldest_reads_on_when_memory_is_full() -> None:
+    """A younger body waits until the older one is done with, so that one always comes to its end."""
+
+    async def run() -> None:
+        paced = pacer(held_bytes=100)
+        shard = Shard(paced, rows("http://a.test/", "http://b.test/"))
+        await settle()
+        older, younger = shard.turns
+        assert older.hold(90)
+        assert not younger.hold(90)
+        waiting = asyncio.create_task(younger.wait_to_read())
+        await settle()
+        assert older.hold(500)
+        assert not waiting.done()
+
+        older.end()
+        await settle()
+        assert waiting.done()
+
+        await shard.task
+
+    asyncio.run(run())
+
+
+def test_closing_a_shard_gives_back_all_it_had() -> None:
+    """Rows of a dropped shard that wait, are granted or are between attempts leave nothing behind for the other shards."""
+
+    async def run() -> None:
+        paced = pacer(in_flight=2, per_host=1)
+        dropped = Shard(paced, rows(*(["http://one.test/"] * 5), "http://two.test/"))
+        await settle()
+        again = asyncio.create_task(dropped.turns[0].again(0))
+        await settle()
+        again.cancel()
+        dropped.task.cancel()
+        await settle()
+        for turn in dropped.turns:
+            turn.end()
+        other = Shard(paced, rows("http://one.test/", "http://two.test/"))
+        await asyncio.wait_for(other.task, 1)
+
+        assert len(other.turns) == 2
+        assert paced.statistics().waiting == 0
+
+    asyncio.run(run())
+
+
+def test_hunger_is_felt_before_the_window_runs_dry() -> None:
+    """More rows are asked for when fewer wait than the window holds, not before."""
+
+    async def run() -> None:
+        paced = pacer(in_flight=2)
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(8))))
+        await settle()
+        hungry = asyncio.create_task(paced.wait_hungry())
+        await settle()
+        assert not hungry.done()
+
+        for number in range(5):
+            shard.turns[number].end()
+            await settle()
+        assert hungry.done()
+
+        shard.task.cancel()
+
+    asyncio.run(run())
+
+
+def test_rows_without_a_usable_url_get_their_turn() -> None:
+    """They must become rows of the metadata, so they are yielded like any other."""
+
+    async def run() -> None:
+        shard = Shard(pacer(), rows(None, "", "nonsense", "http://ok.test/"))
+        await asyncio.wait_for(shard.task, 1)
+
+        assert sorted(turn.row.index for turn in shard.turns) == [0, 1, 2, 3]
+
+    asyncio.run(run())

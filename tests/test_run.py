@@ -1,0 +1,345 @@
+"""The main job, end to end: real processes, a real server, real photographs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import origin as origin_server
+from async_img2ds import InputError, OptionsError, download, download_async
+from processes import is_alive, wait_until, workers_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from origin import Origin
+
+PICTURES = ("rocket.jpg", "coffee.png", "chelsea.webp", "camera-gray.jpg", "astronaut-cmyk.jpg", "coins.gif", "motorcycle_left-rotated.jpg")
+# How each of these ends, by path of the origin.
+FAILURES = {
+    "no-such.jpg": "http_status_4xx",
+    "page.jpg": "not_image",
+    "truncated.jpg": "decode_truncated",
+    "loop": "redirect_limit",
+    "reserved/rocket.jpg": "optout_header",
+    "busy": "http_status_5xx",
+}
+QUIET: dict[str, Any] = {"allow_net": "127.0.0.0/8", "progress": "none", "retries": 0, "processes_count": 2}
+
+
+def write_list(path: Path, origin: Origin, rows: int) -> dict[str, str | None]:
+    """Write a txt list of *rows* URLs, a good many of them broken; return what each should end as, None for an image."""
+    outcomes: dict[str, str | None] = {}
+    for number in range(rows):
+        if number % 5 == 4:
+            broken, outcome = list(FAILURES.items())[number // 5 % len(FAILURES)]
+            outcomes[origin.url(f"{broken}?{number}")] = outcome
+        else:
+            outcomes[origin.url(f"{PICTURES[number % len(PICTURES)]}?{number}")] = None
+    path.write_text("".join(f"{url}\n" for url in outcomes))
+    return outcomes
+
+
+def metadata(folder: Path) -> list[dict[str, Any]]:
+    return [row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
+
+
+def stored(folder: Path) -> dict[str, bytes]:
+    """Return the images in the tars by key; fails on one that is there twice."""
+    images: dict[str, bytes] = {}
+    for file in sorted(folder.glob("*.tar")):
+        with tarfile.open(file) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")
+                if extension == "jpg":
+                    assert key not in images
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    images[key] = content.read()
+    return images
+
+
+def contents(folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Return what matters of each row, by key."""
+    images = stored(folder)
+    return {
+        row["key"]: (row["url"], row["status"], row["error_class"], row["sha256"], hashlib.sha256(images.get(row["key"], b"")).hexdigest())
+        for row in metadata(folder)
+    }
+
+
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet", "dummy"])
+def test_every_row_is_accounted_for_once(origin: Origin, tmp_path: Path, output_format: str) -> None:
+    """Each URL ends in one metadata row with the class it deserves, and each image is stored under its key."""
+    outcomes = write_list(tmp_path / "urls.txt", origin, 60)
+    out = tmp_path / "out"
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": out, "number_sample_per_shard": 25}
+    report = download(**options, output_format=output_format)
+    successes = sum(outcome is None for outcome in outcomes.values())
+
+    assert report.complete
+    assert (report.count, report.successes, report.shards_done) == (60, successes, 3)
+    assert sum(report.error_classes.values()) == 60 - successes
+    stats = [json.loads((out / f"0000{number}_stats.json").read_bytes()) for number in range(3)]
+    assert [shard["count"] for shard in stats] == [25, 25, 10]
+    assert all(shard["successes"] + shard["failed_to_download"] + shard["failed_to_resize"] == shard["count"] for shard in stats)
+    if output_format == "dummy":
+        assert len(list(out.iterdir())) == 3
+        return
+    rows = metadata(out)
+    assert {row["url"]: row["error_class"] for row in rows} == outcomes
+    assert len({row["key"] for row in rows}) == len(rows) == 60
+    succeeded = {row["key"] for row in rows if row["status"] == "success"}
+    stored_as: dict[str, Callable[[], dict[str, bytes]]] = {
+        "files": lambda: {path.stem: path.read_bytes() for path in out.glob("*/*.jpg")},
+        "webdataset": lambda: stored(out),
+        "parquet": lambda: {row["key"]: row["jpg"] for row in rows if row["jpg"] is not None},
+    }
+    found = stored_as[output_format]()
+    assert set(found) == succeeded
+    assert {Image.open(io.BytesIO(image)).size for image in found.values()} == {(256, 256)}
+
+
+def test_columns_and_captions_travel_with_their_types(origin: Origin, tmp_path: Path) -> None:
+    """Additional columns keep their Arrow types and come first; captions reach the samples."""
+    table = pa.table(
+        {
+            "URL": [origin.url("rocket.jpg"), origin.url("no-such.jpg"), None],
+            "TEXT": ["a rocket", None, "nothing"],
+            "tags": [["a", "b"], [], None],
+            "score": pa.array([0.5, float("nan"), None], pa.float32()),
+            "left": [1, 2, 3],
+        }
+    )
+    pq.write_table(table, tmp_path / "urls.parquet")
+    options = {**QUIET, "url_list": tmp_path / "urls.parquet", "output_folder": tmp_path / "out", "output_format": "files"}
+    download(**options, input_format="parquet", url_col="URL", caption_col="TEXT", save_additional_columns=["tags", "score"])
+    found = pq.read_table(tmp_path / "out" / "00000.parquet")
+    sample = json.loads((tmp_path / "out" / "00000" / "000000000.json").read_bytes())
+
+    assert found.schema.names[:5] == ["tags", "score", "caption", "url", "key"]
+    assert found.schema.field("tags").type == pa.list_(pa.string())
+    assert found.schema.field("score").type == pa.float32()
+    assert {row["key"][-1]: row["error_class"] for row in found.to_pylist()} == {"0": None, "1": "http_status_4xx", "2": "url_invalid"}
+    assert (sample["tags"], sample["score"], sample["caption"]) == (["a", "b"], 0.5, "a rocket")
+    assert (tmp_path / "out" / "00000" / "000000000.txt").read_text() == "a rocket"
+
+
+def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) -> None:
+    """The same command on a finished dataset makes no request and changes no file."""
+    with origin_server.serve(photographs, logged=True) as origin:
+        write_list(tmp_path / "urls.txt", origin, 30)
+        options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 10}
+        first = download(**options, output_format="webdataset")
+        asked = len(origin.requests())
+        before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()}
+        second = download(**options, output_format="webdataset")
+
+        assert len(origin.requests()) == asked
+    assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()} == before
+    assert (first.shards_done, first.shards_skipped, second.shards_done, second.shards_skipped, second.count) == (3, 0, 0, 3, 0)
+
+
+def test_missing_shard_is_done_again_alone(origin: Origin, tmp_path: Path) -> None:
+    """Removing a shard's stats file has that shard fetched again, and an empty one counts as removed."""
+    write_list(tmp_path / "urls.txt", origin, 30)
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 10}
+    download(**options, output_format="webdataset")
+    expected = contents(tmp_path / "out")
+    (tmp_path / "out" / "00001_stats.json").unlink()
+    (tmp_path / "out" / "00002_stats.json").write_bytes(b"")
+    report = download(**options, output_format="webdataset")
+
+    assert (report.shards_done, report.shards_skipped) == (2, 1)
+    assert contents(tmp_path / "out") == expected
+
+
+def test_one_shard_uses_one_process_and_all_cores(origin: Origin, tmp_path: Path) -> None:
+    """A list that fits one shard starts one worker however many were asked for."""
+    write_list(tmp_path / "urls.txt", origin, 20)
+    started: list[int] = []
+
+    async def run() -> None:
+        fetching = asyncio.create_task(download_async(**{**QUIET, "processes_count": 4}, url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out"))
+        while not fetching.done():
+            started.extend(workers_of(os.getpid()))
+            await asyncio.sleep(0.02)
+        await fetching
+
+    asyncio.run(run())
+
+    assert len(set(started)) == 1
+
+
+def test_download_works_inside_a_running_loop(origin: Origin, tmp_path: Path) -> None:
+    """In a notebook, whose loop is running, the plain call does the job, too."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+
+    async def cell() -> int:
+        return download(**QUIET, url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out").count
+
+    assert asyncio.run(cell()) == 5
+
+
+def test_script_needs_no_main_guard(origin: Origin, tmp_path: Path) -> None:
+    """A plain script that calls download at its top level runs once, not once for each worker."""
+    write_list(tmp_path / "urls.txt", origin, 20)
+    script = tmp_path / "script.py"
+    options = {**QUIET, "url_list": str(tmp_path / "urls.txt"), "output_folder": str(tmp_path / "out"), "number_sample_per_shard": 10}
+    script.write_text(f"print('once')\nfrom async_img2ds import download\nprint(download(**{options!r}).count)\n")
+    out = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
+
+    assert out.split() == ["once", "20"]
+
+
+def test_working_folder_cannot_shadow_modules(origin: Origin, tmp_path: Path) -> None:
+    """A file called queue.py beside the list does not break the workers."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    (tmp_path / "queue.py").write_text("raise RuntimeError('shadowed')\n")
+    done = subprocess.run([_aimg2ds(), "fetch", "urls.txt", "--allow_net", "127.0.0.0/8"], check=False, cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_killed_worker_costs_nothing(origin: Origin, tmp_path: Path) -> None:
+    """The dataset of a run whose worker was killed half way equals that of a run that was left alone."""
+    write_list(tmp_path / "urls.txt", origin, 600)
+    command = _command(tmp_path / "urls.txt")
+    subprocess.run([*command, "--output_folder", str(tmp_path / "whole")], check=True, capture_output=True)
+    with subprocess.Popen([*command, "--output_folder", str(tmp_path / "hurt")], stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: len(list((tmp_path / "hurt").glob("*_stats.json"))) >= 3)
+        os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+        _, said = process.communicate()
+
+    assert process.returncode == 0
+    assert "killed by SIGKILL" in said
+    assert contents(tmp_path / "hurt") == contents(tmp_path / "whole")
+    assert _leftovers(tmp_path / "hurt") == []
+
+
+def test_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(origin: Origin, tmp_path: Path) -> None:
+    """Nothing outlives the parent; the same command finishes the dataset and leaves committed shards as they were."""
+    write_list(tmp_path / "urls.txt", origin, 600)
+    command = _command(tmp_path / "urls.txt")
+    subprocess.run([*command, "--output_folder", str(tmp_path / "whole")], check=True, capture_output=True)
+    out = tmp_path / "hurt"
+    with subprocess.Popen([*command, "--output_folder", str(out)], stderr=subprocess.PIPE) as process:
+        wait_until(lambda: len(list(out.glob("*_stats.json"))) >= 3)
+        workers = workers_of(process.pid)
+        process.kill()
+    assert len(workers) == 2
+    wait_until(lambda: not any(is_alive(worker) for worker in workers), seconds=10)
+    committed = {path.name.split("_")[0] for path in out.glob("*_stats.json")}
+    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for shard in committed for path in out.glob(f"{shard}[._]*")}
+    assert 3 <= len(committed) < 30
+    subprocess.run([*command, "--output_folder", str(out)], check=True, capture_output=True)
+
+    assert {name: (path.stat().st_ino, path.stat().st_mtime_ns) for name in before for path in [out / name]} == before
+    assert contents(out) == contents(tmp_path / "whole")
+    assert _leftovers(out) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_drains_and_says_so(photographs: Path, tmp_path: Path, number: int, status: int) -> None:
+    """Open shards are finished or dropped whole, the exit status names the signal, and the same command goes on."""
+    with origin_server.serve(photographs) as origin:
+        write_list(tmp_path / "urls.txt", origin, 600)
+        command = [*_command(tmp_path / "urls.txt"), "--output_folder", str(tmp_path / "out")]
+        with subprocess.Popen([*command, "--grace_s", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(lambda: len(list((tmp_path / "out").glob("*_stats.json"))) >= 2)
+            process.send_signal(number)
+            _, said = process.communicate()
+        assert process.returncode == status
+        assert "run the same command again" in said
+        assert _leftovers(tmp_path / "out") == []
+        finished = len(list((tmp_path / "out").glob("*_stats.json")))
+        assert 2 <= finished < 30
+
+        subprocess.run(command, check=True, capture_output=True)
+        assert len(contents(tmp_path / "out")) == 600
+
+
+def test_lost_shard_makes_the_run_fail_and_can_be_done_later(origin: Origin, tmp_path: Path) -> None:
+    """A shard whose file cannot be put in place is lost with its reason; when the obstacle is gone the same call does it."""
+    write_list(tmp_path / "urls.txt", origin, 30)
+    obstacle = tmp_path / "out" / "00001.tar"
+    obstacle.mkdir(parents=True)
+    (obstacle / "somebody's").touch()
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 10}
+    report = download(**options, output_format="webdataset")
+    assert list(report.shards_lost) == [1]
+    assert "StorageError" in report.shards_lost[1]
+    assert not report.complete
+    assert report.count == 20
+    (obstacle / "somebody's").unlink()
+    obstacle.rmdir()
+
+    assert download(**options, output_format="webdataset").complete
+    assert len(contents(tmp_path / "out")) == 30
+
+
+def test_list_that_breaks_in_the_middle_keeps_what_was_done(origin: Origin, tmp_path: Path) -> None:
+    """Shards cut before the broken file are committed, and the error names the file."""
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    pq.write_table(pa.table({"url": [origin.url(f"rocket.jpg?{n}") for n in range(10)]}), lists / "a.parquet")
+    (lists / "b.parquet").write_bytes((lists / "a.parquet").read_bytes()[:-20])
+    options = {**QUIET, "url_list": lists, "input_format": "parquet", "output_folder": tmp_path / "out", "output_format": "webdataset"}
+
+    with pytest.raises(InputError, match=r"b\.parquet"):
+        download(**options)
+    assert len(contents(tmp_path / "out")) == 10
+
+
+def test_refused_requests_touch_nothing(tmp_path: Path) -> None:
+    """A request that is refused creates no output folder."""
+    (tmp_path / "urls.csv").write_text("link,caption\nhttp://x.test/,x\n")
+    out = tmp_path / "out"
+    for wrong in ({"resize_mode": "squash"}, {"input_format": "csv"}, {"url_list": tmp_path / "no-such-file"}, {"encode_format": "png"}):
+        with pytest.raises((OptionsError, InputError)):
+            download(**{"url_list": tmp_path / "urls.csv", "output_folder": out, **wrong})
+
+    assert not out.exists()
+
+
+def test_output_among_the_lists_is_refused(tmp_path: Path) -> None:
+    """Parquet files of a dataset would be read as lists by the next run."""
+    pq.write_table(pa.table({"url": ["http://x.test/"]}), tmp_path / "a.parquet")
+
+    with pytest.raises(OptionsError, match="output_folder"):
+        download(url_list=tmp_path, input_format="parquet", output_folder=tmp_path)
+
+
+def _command(urls: Path) -> list[str]:
+    """Return a command of 30 shards over two processes."""
+    command = [_aimg2ds(), "fetch", str(urls), "--output_format", "webdataset", "--number_sample_per_shard", "20"]
+    return [*command, "--processes_count", "2", "--retries", "0", "--allow_net", "127.0.0.0/8"]
+
+
+def _aimg2ds() -> str:
+    return str(Path(sys.executable).parent / "aimg2ds")
+
+
+def _leftovers(folder: Path) -> list[str]:
+    """Return what lies in *folder* and belongs to no committed shard."""
+
+    def foreign() -> Iterator[str]:
+        for path in folder.iterdir():
+            if path.suffix not in (".tar", ".parquet", ".json"):
+                yield path.name
+
+    return sorted(foreign())

@@ -1,0 +1,298 @@
+"""Stores and attempts: nothing appears before it is whole, the marker last, and nothing half-written stays."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import fsspec
+import pytest
+from fsspec.registry import _registry
+
+from async_img2ds import storage
+from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
+from async_img2ds.storage import AppendFile, Attempt, LocalStore, RemoteStore, file_system, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from async_img2ds.storage import Store
+
+
+@dataclass
+class Place:
+    """A store under test; its published files, and what is staged and not published, both seen without the store."""
+
+    store: Store
+    files: Callable[[], dict[str, bytes]]
+    leftovers: Callable[[], list[str]]
+
+
+def local(folder: Path) -> Place:
+    root = folder / "dataset"
+
+    def files() -> dict[str, bytes]:
+        found = (path for path in root.rglob("*") if path.is_file())
+        return {str(path.relative_to(root)): path.read_bytes() for path in found if ".partial" not in str(path)}
+
+    return Place(LocalStore(root), files, lambda: [path.name for path in root.rglob("*.partial*")])
+
+
+def remote(folder: Path) -> Place:
+    fs = fsspec.filesystem("memory")
+    root = f"/test_storage{folder}"
+
+    def files() -> dict[str, bytes]:
+        return {path.removeprefix(root + "/"): fs.cat_file(path) for path in fs.find(root)}
+
+    return Place(RemoteStore(fs, root), files, lambda: [path.name for path in folder.glob("aimg2ds-*/**/*")])
+
+
+@pytest.fixture(params=[local, remote])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where the remote store stages
+    made: Place = request.param(tmp_path)
+    made.store.prepare()
+    return made
+
+
+async def stage_shard(attempt: Attempt) -> None:
+    """Write a file and a folder."""
+    (await attempt.stage("00000.tar")).write_bytes(b"images")
+    folder = await attempt.stage("00000")
+    folder.mkdir()
+    (folder / "000000001.jpg").write_bytes(b"image")
+
+
+async def commit_shard(store: Store) -> None:
+    async with Attempt.open(store) as attempt:
+        await stage_shard(attempt)
+        await attempt.commit("00000_stats.json", b"{}")
+
+
+WHOLE = {"00000.tar": b"images", "00000/000000001.jpg": b"image", "00000_stats.json": b"{}"}
+
+
+def test_files_appear_together_when_committed(place: Place) -> None:
+    """Until the commit nothing lies under a final name, after it everything does and nothing else."""
+
+    async def run() -> dict[str, bytes]:
+        async with Attempt.open(place.store) as attempt:
+            await stage_shard(attempt)
+            before = place.files()
+            await attempt.commit("00000_stats.json", b"{}")
+        return before
+
+    before = asyncio.run(run())
+
+    assert before == {}
+    assert place.files() == WHOLE
+    assert place.leftovers() == []
+
+
+def test_exception_inside_an_attempt_leaves_nothing(place: Place) -> None:
+    """What goes wrong travels up as it is, and the files go."""
+
+    async def run() -> None:
+        async with Attempt.open(place.store) as attempt:
+            await stage_shard(attempt)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run())
+
+    assert (place.files(), place.leftovers()) == ({}, [])
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["once", "twice"])
+def test_cancelled_attempt_leaves_nothing(place: Place, times: int) -> None:
+    """Cancelled in the middle of a write, and perhaps again during the clean-up, an attempt still removes its files."""
+    gate = threading.Event()
+    attempts: list[Attempt] = []
+
+    async def hold(writing: asyncio.Event) -> None:
+        async with Attempt.open(place.store) as attempt:
+            attempts.append(attempt)
+            await stage_shard(attempt)
+            writing.set()
+            await attempt.run(gate.wait)
+
+    async def run() -> None:
+        writing = asyncio.Event()
+        task = asyncio.create_task(hold(writing))
+        await writing.wait()
+        for _ in range(times):
+            task.cancel()
+            await asyncio.sleep(0)  # to let the cancellation arrive
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    attempts[0]._thread.shutdown()  # its work may outlive a task that was cancelled twice
+
+    assert (place.files(), place.leftovers()) == ({}, [])
+
+
+class RecordingStore(LocalStore):
+    """Writes down what appears, in order; fails where told to."""
+
+    def __init__(self, root: Path, refused: str = "") -> None:
+        super().__init__(root)
+        self.appeared: list[str] = []
+        self.refused = refused
+
+    def publish(self, name: str) -> None:
+        """Make what was staged for *name* appear."""
+        if name == self.refused:
+            raise OSError(28, "No space left on device")
+        super().publish(name)
+        self.appeared.append(name)
+
+
+def test_marker_appears_last(tmp_path: Path) -> None:
+    """The file that says that a shard is finished appears when all others have."""
+    store = RecordingStore(tmp_path)
+
+    asyncio.run(commit_shard(store))
+
+    assert store.appeared == ["00000.tar", "00000", "00000_stats.json"]
+
+
+def test_commit_that_fails_halfway_leaves_no_marker(tmp_path: Path) -> None:
+    """If one of the files cannot be published, the shard does not count as finished and nothing stays staged."""
+    store = RecordingStore(tmp_path, refused="00000")
+
+    with pytest.raises(StorageError, match=r"cannot write: .*No space left"):
+        asyncio.run(commit_shard(store))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.tar"]
+
+
+def test_shard_written_again_replaces_what_was_there(place: Place) -> None:
+    """A second attempt at a shard leaves its own files only, in the places where the first left its own."""
+
+    async def run(image: str) -> None:
+        async with Attempt.open(place.store) as attempt:
+            (await attempt.stage("00000.tar")).write_bytes(image.encode())
+            folder = await attempt.stage("00000")
+            folder.mkdir()
+            (folder / image).write_bytes(b"image")
+            await attempt.commit("00000_stats.json", image.encode())
+
+    asyncio.run(run("1.jpg"))
+    asyncio.run(run("2.jpg"))
+
+    assert place.files() == {"00000.tar": b"2.jpg", "00000/2.jpg": b"image", "00000_stats.json": b"2.jpg"}
+
+
+def test_staging_removes_what_a_crash_left(place: Place) -> None:
+    """What a killed process left half-written does not get into the next attempt."""
+    place.store.stage("00000.tar").write_bytes(b"half an arch")
+
+    assert not place.store.stage("00000.tar").exists()
+
+
+def test_discarding_removes_what_is_staged_if_anything(place: Place) -> None:
+    """A file and a folder are removed, and what was never staged is no error."""
+    place.store.discard("never staged")
+    place.store.stage("file").write_bytes(b"half")
+    place.store.stage("folder").mkdir()
+
+    place.store.discard("file")
+    place.store.discard("folder")
+
+    assert (place.files(), place.leftovers()) == ({}, [])
+
+
+def test_names_are_those_of_the_files_in_the_folder(place: Place) -> None:
+    """Files are told with their sizes; folders and what they hold are not."""
+    place.store.put("00000_stats.json", b"{}")
+    place.store.put("00001_stats.json", b"")
+    folder = place.store.stage("00000")
+    folder.mkdir()
+    (folder / "000000001.jpg").write_bytes(b"image")
+    place.store.publish("00000")
+
+    assert sorted(place.store.names()) == [("00000_stats.json", 2), ("00001_stats.json", 0)]
+
+
+def test_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    """A path below a regular file is refused before any work, by the option's name."""
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(OptionsError, match=r"output_folder: cannot write to .*file/below"):
+        open_store(str(tmp_path / "file" / "below")).prepare()
+
+
+def test_preparing_makes_the_folder_and_nothing_in_it(tmp_path: Path) -> None:
+    """Folders above it are made too; opening a store alone makes nothing."""
+    store = open_store(str(tmp_path / "a" / "b"))
+
+    assert not (tmp_path / "a").exists()
+
+    store.prepare()
+
+    assert list((tmp_path / "a").rglob("*")) == [tmp_path / "a" / "b"]
+
+
+def test_refusal_of_the_file_system_is_a_storage_error(place: Place, tmp_path: Path) -> None:
+    """What the operating system refuses to the attempt's thread is told as the destination's fault."""
+
+    async def run() -> None:
+        async with Attempt.open(place.store) as attempt:
+            await attempt.run((tmp_path / "no" / "such" / "folder").mkdir)
+
+    with pytest.raises(StorageError, match=r"cannot write: .*No such file or directory"):
+        asyncio.run(run())
+
+
+def test_pieces_appended_together_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many append at a time, and whenever the file is flushed, the pieces of one call lie side by side."""
+    monkeypatch.setattr(storage, "APPEND_BYTES", 50)
+
+    async def run() -> bytes:
+        async with Attempt.open(LocalStore(tmp_path)) as attempt:
+            path = await attempt.stage("file")
+            file = AppendFile(attempt, path)
+            async with asyncio.TaskGroup() as tasks:
+                for n in range(100):
+                    tasks.create_task(file.append(b"<%02d" % n, b"-" * n, b"%02d>" % n))
+            await file.flush()
+            return path.read_bytes()
+
+    content = asyncio.run(run())
+
+    assert sorted(content.split(b"<")[1:]) == [b"%02d" % n + b"-" * n + b"%02d>" % n for n in range(100)]
+
+
+@pytest.mark.parametrize(("scheme", "package", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")])
+def test_missing_file_system_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, package: str, extra: str
+) -> None:
+    """Without the optional package the message says what to type."""
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(_registry, scheme, raising=False)  # where fsspec keeps what was imported before
+
+    with pytest.raises(MissingExtraError, match=rf"pip install 'async-img2ds\[{extra}\]'") as caught:
+        file_system(f"{scheme}://bucket/folder")
+
+    assert caught.value.extra == extra
+
+
+def test_unknown_file_system_is_refused() -> None:
+    """A scheme that nobody knows is the caller's mistake, and is shown."""
+    with pytest.raises(OptionsError, match=r"nosuch://folder.*nosuch"):
+        file_system("nosuch://folder")
+
+
+def test_store_fits_the_url() -> None:
+    """Paths and file URLs are local, anything else is remote."""
+    kinds = [type(open_store(url)) for url in ("folder", "file:///folder", "memory://folder")]
+
+    assert kinds == [LocalStore, LocalStore, RemoteStore]

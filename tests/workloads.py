@@ -1,0 +1,69 @@
+"""Work for supervised processes that behaves and misbehaves in known ways. Importable by worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from async_img2ds.records import Done, Lost, Progress, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from async_img2ds.records import Report, Shard
+
+
+def behave(shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Future[None]) -> None:
+    """Do every shard at once."""
+    for shard in shards:
+        emit(Progress(os.getpid(), Tally(count=1), 1))
+        emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), 0.0))
+
+
+def die_at(folder: str, shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Be killed at a shard, a number of times; *folder* counts them."""
+    for shard in shards:
+        deaths = len(list(Path(folder).iterdir()))
+        if shard.id == shard_id and deaths < times:
+            (Path(folder) / f"death-{deaths}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        behave(iter([shard]), emit, stop)
+
+
+def fail_at(shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Lose a shard by an error as long as it was tried less than *times* times before."""
+    for shard in shards:
+        if shard.id == shard_id and shard.attempt < times:
+            emit(Lost(os.getpid(), shard.id, "StorageError: no space left on device", "Traceback …"))
+        else:
+            behave(iter([shard]), emit, stop)
+
+
+def never_start(_shards: Iterator[Shard], _emit: Callable[[Report], None], _stop: Future[None]) -> None:
+    """Break before asking for anything."""
+    raise RuntimeError("this library is broken")
+
+
+def hang(shards: Iterator[Shard], _emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Take a shard and never end it; go when told to."""
+    next(shards)
+    stop.result()
+
+
+def hang_deaf(shards: Iterator[Shard], _emit: Callable[[Report], None], _stop: Future[None]) -> None:
+    """Take a shard, never end it, and do not listen either."""
+    next(shards)
+    time.sleep(600)
+
+
+def chatter(shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Print to where the reports go, as libraries do, and to standard error."""
+    for shard in shards:
+        print("noise " * 1000)  # noqa: T201  the noise under test
+        sys.stderr.write(f"a warning about shard {shard.id}\n")
+        behave(iter([shard]), emit, stop)
