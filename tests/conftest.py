@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 import origin as origin_server
 import photographs as pictures
@@ -85,3 +86,8 @@ def dns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield f"127.0.0.1:{port}"
         finally:
             server.terminate()
+
+
+# A busy machine must not make a property look broken.
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")

@@ -80,7 +80,11 @@ _says("no-location", b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", stays=T
 _says("partial", b"HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
 _says("odd-header", _OK + b"X-Odd: \xff\xfe\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
 _says("two-robots", _OK + b"X-Robots-Tag: all\r\nX-Robots-Tag: NoAI\r\nContent-Length: 50000000\r\n\r\n" + JPEG)
-_says("robots-on-the-way", b"HTTP/1.1 302 Found\r\nX-Robots-Tag: noai\r\nLocation: /fine\r\nContent-Length: 0\r\n\r\n", stays=True)
+_says(
+    "robots-on-the-way",
+    b"HTTP/1.1 302 Found\r\nX-Robots-Tag: noai\r\nLocation: /fine\r\nContent-Length: 0\r\n\r\n",
+    stays=True,
+)
 _says("cookies", _OK + b"Set-Cookie: a=b\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
 
 

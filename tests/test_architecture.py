@@ -36,7 +36,11 @@ IMPURE = {"asyncio", "aiohttp", "fsspec", "PIL", "random", "socket", "time", "os
 
 
 def modules() -> list[str]:
-    return sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py" or path.parent != PACKAGE)
+    return sorted(
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py" or path.parent != PACKAGE
+    )
 
 
 def imports_of(module: str) -> set[str]:
@@ -79,7 +83,9 @@ def test_policy_is_pure(module: str) -> None:
     assert not {name for name in imports_of(module) if name.split(".")[0] in IMPURE or name in IMPURE}
 
 
-@pytest.mark.parametrize(("library", "home"), [("aiohttp", "fetch/client.py"), ("PIL", "images/codec.py"), ("aiodns", "fetch/resolver.py")])
+@pytest.mark.parametrize(
+    ("library", "home"), [("aiohttp", "fetch/client.py"), ("PIL", "images/codec.py"), ("aiodns", "fetch/resolver.py")]
+)
 def test_libraries_stay_at_their_border(library: str, home: str) -> None:
     """Each is imported by one module, which translates its errors."""
     users = [module for module in modules() if any(name.split(".")[0] == library for name in imports_of(module))]
@@ -94,7 +100,16 @@ def test_every_room_has_a_floor() -> None:
 
 def test_no_drawer_for_leftovers() -> None:
     """A module is named for its subject."""
-    assert not {Path(module).stem for module in modules()} & {"utils", "util", "common", "helpers", "helper", "core", "manager", "misc"}
+    assert not {Path(module).stem for module in modules()} & {
+        "utils",
+        "util",
+        "common",
+        "helpers",
+        "helper",
+        "core",
+        "manager",
+        "misc",
+    }
 
 
 def test_public_names_exist_and_are_all() -> None:
@@ -118,7 +133,12 @@ def test_importing_stays_light(code: str) -> None:
 
 def test_help_stays_light() -> None:
     """The help of the main command is shown without loading what only a run needs."""
-    out = subprocess.run([sys.executable, "-X", "importtime", "-m", "async_img2ds", "fetch", "--help"], check=True, capture_output=True, text=True)
+    out = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "async_img2ds", "fetch", "--help"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
 
     assert "--image_size" in out.stdout
     assert not [name for name in ("pyarrow", "aiohttp", "PIL", "fsspec") if f" {name}\n" in out.stderr]

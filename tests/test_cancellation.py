@@ -61,7 +61,9 @@ class GatedStore(LocalStore):
         self._loop = asyncio.get_running_loop()
 
     def publish(self, name: str) -> None:
-        asyncio.run_coroutine_threadsafe(self._gate.pass_through(), self._loop).result(timeout=1 if self._gate.closed else None)
+        asyncio.run_coroutine_threadsafe(self._gate.pass_through(), self._loop).result(
+            timeout=1 if self._gate.closed else None
+        )
         super().publish(name)
 
 

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def aimg2ds(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "async_img2ds", *arguments], check=False, capture_output=True, text=True, cwd=cwd)
+    return subprocess.run(
+        [sys.executable, "-m", "async_img2ds", *arguments], check=False, capture_output=True, text=True, cwd=cwd
+    )
 
 
 def test_summary_says_what_came_of_it_and_why_not(origin: Origin, tmp_path: Path) -> None:
     """Counts, each reason with a hint, and where the dataset is."""
-    (tmp_path / "urls.txt").write_text("\n".join([origin.url("rocket.jpg"), origin.url("no-such.jpg"), "http://10.0.0.1/x.jpg"]))
+    (tmp_path / "urls.txt").write_text(
+        "\n".join([origin.url("rocket.jpg"), origin.url("no-such.jpg"), "http://10.0.0.1/x.jpg"])
+    )
     done = aimg2ds("fetch", "urls.txt", "--allow_net", "127.0.0.0/8", "--output_folder", "out", cwd=tmp_path)
 
     assert done.returncode == 0
@@ -112,15 +116,17 @@ def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> 
 @pytest.mark.parametrize(
     ("words", "list_meant"),
     [
-        (['["a","b"]'], '["a","b"]'),
-        (["a,b"], "a,b"),
+        (['["a","b"]'], ["a", "b"]),
+        (["a,b"], ["a", "b"]),
         (["a", "b"], ["a", "b"]),
+        (["[]"], []),
+        (['["a","b"]', "c"], ["a", "b", "c"]),
         (["127.0.0.0/8,10.0.0.0/8", "[::1]:80"], ["127.0.0.0/8", "10.0.0.0/8", "[::1]:80"]),
     ],
 )
-def test_list_options_may_be_repeated(words: list[str], list_meant: str | list[str]) -> None:
+def test_list_options_may_be_repeated(words: list[str], list_meant: list[str]) -> None:
     """Once with a list, or several times with an item each."""
-    assert cli._joined(words) == list_meant
+    assert cli._joined("allow_net", words) == list_meant
 
 
 def test_without_an_image_library_the_two_lines_are_said(tmp_path: Path) -> None:

@@ -45,11 +45,6 @@ def refusal(content: bytes) -> ErrorClass:
     return caught.value.error_class
 
 
-def near(pixel: object, colour: tuple[int, ...] | int) -> bool:
-    channels, wanted = (value if isinstance(value, tuple) else (value,) for value in (pixel, colour))
-    return len(channels) == len(wanted) and all(abs(a - b) <= 6 for a, b in zip(channels, wanted, strict=True))
-
-
 def psnr(one: Image.Image, other: Image.Image) -> float:
     """Return the peak signal-to-noise ratio of two images in dB."""
     squares = ImageStat.Stat(ImageChops.difference(one, other)).sum2
@@ -117,7 +112,9 @@ PIXELS = {
 @pytest.mark.parametrize(("content", "expected"), PIXELS.values(), ids=PIXELS)
 def test_any_kind_of_pixel_becomes_grey_or_rgb_on_white(content: bytes, expected: tuple[int, ...] | int) -> None:
     """Depth is scaled to eight bits, and what is transparent shows white."""
-    assert near(decoded(content).getpixel((0, 0)), expected)
+    image = decoded(content) if isinstance(expected, int) else decoded(content).convert("RGB")
+
+    assert image.getpixel((0, 0)) == pytest.approx(expected, abs=6)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "MPO"])
@@ -126,7 +123,7 @@ def test_first_frame_of_an_animation_is_taken(kind: str) -> None:
     others = [Image.new("RGB", (16, 16), colour) for colour in ("blue", "lime")]
     content = saved(Image.new("RGB", (16, 16), RED), kind, save_all=True, append_images=others)
 
-    assert near(decoded(content).getpixel((8, 8)), RED)
+    assert decoded(content).getpixel((8, 8)) == pytest.approx(RED, abs=6)
 
 
 CUTS = [*((name, 1) for name in CHELSEAS), ("chelsea.png", 12), ("coins.gif", 64)]
@@ -143,11 +140,9 @@ def test_truncated_photograph_is_refused(photographs: Path, name: str, missing: 
 
 NO_IMAGES = {
     "html": b"<!DOCTYPE html><html><body>Not found</body></html>",
-    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "pdf": b"%PDF-1.7\n",
     "psd": b"8BPS\0\x01" + bytes(60),
-    "ppm": saved(Image.new("L", (2, 2)), "PPM"),
     "mp4": b"\0\0\0\x20ftypisom" + bytes(60),
     "empty": b"",
     "tiff": saved(Image.new("L", (2, 2)), "TIFF"),
@@ -187,18 +182,20 @@ BOMBS = {
     "bmp": b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0),
     "jpg": saved(Image.new("L", (8, 8)), "JPEG").replace(b"\0\x0b\x08\0\x08\0\x08", b"\0\x0b\x08\xff\xdc\xff\xdc"),
 }
-# Prints by how many kB (Linux) the second file raises the peak of memory above that of the first.
+# Prints by how many kB the second file raises the peak of memory above that of the first; VmHWM because, after a start
+# from here, getrusage begins with the peak of this process.
 MEASURED = """
-import contextlib, resource, sys
+import contextlib, re, sys
+from pathlib import Path
 from async_img2ds.errors import TransformFailure
 from async_img2ds.images import codec, transform
 from async_img2ds.options import ImageOptions
 codec.prepare()
 peaks = []
 for path in sys.argv[1:]:
-    with contextlib.suppress(TransformFailure), open(path, "rb") as file:
-        transform.Transformer(ImageOptions(resize_mode="center_crop"))(file.read())
-    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    with contextlib.suppress(TransformFailure):
+        transform.Transformer(ImageOptions(resize_mode="center_crop"))(Path(path).read_bytes())
+    peaks.append(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]))
 print(peaks[1] - peaks[0])
 """
 
@@ -230,12 +227,8 @@ def test_damaged_image_only_ever_fails_as_its_row(photographs: Path, name: str) 
     for _ in range(150):
         damaged = bytearray(whole)
         for _ in range(chance.choice([1, 4, 16])):
-            place, old, new = (
-                chance.randrange(chance.choice([64, 1024, len(whole)])),
-                chance.choice([0, 4]),
-                chance.choice([0, 4]),
-            )
-            damaged[place : place + old] = chance.randbytes(new)
+            place = chance.randrange(chance.choice([64, 1024, len(whole)]))
+            damaged[place : place + chance.choice([0, 4])] = chance.randbytes(chance.choice([0, 4]))
         try:
             outcomes.add(decoded(bytes(damaged)).mode)
         except TransformFailure as failure:

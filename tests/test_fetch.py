@@ -14,6 +14,7 @@ from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.fetcher import Fetcher, retry_after_s, user_agent
 from async_img2ds.options import FetchOptions, parse_net
 from async_img2ds.policy.urls import AddressPolicy
+from async_img2ds.worker.process import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,14 +48,17 @@ class Alone:
 
 def fetch(url: str | None, hold: Alone | None = None, *, loopback: bool = True, **options: Any) -> Body:
     """Fetch one URL as a worker process does, with time-outs that suit a test."""
-    chosen = FetchOptions(**{"timeout": 0.5, "retries": 0, "allow_net": ("127.0.0.0/8",) if loopback else (), **options})
+    chosen = FetchOptions(
+        **{"timeout": 0.5, "retries": 0, "allow_net": ("127.0.0.0/8",) if loopback else (), **options}
+    )
     addresses = AddressPolicy(map(parse_net, chosen.allow_net))
 
     async def run() -> Body:
         async with HttpClient.open(chosen, addresses, user_agent("1.2.3", chosen)) as client:
             return await Fetcher(client, chosen, addresses, lambda: 0.5).fetch(url, hold or Alone())
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(run())
 
 
 def failure_of(url: str | None, hold: Alone | None = None, *, loopback: bool = True, **options: Any) -> FetchFailure:
@@ -86,7 +90,9 @@ def test_body_is_what_the_server_sent(origin: Origin, photographs_bytes: dict[st
         ("reserved/coffee.png", ErrorClass.OPTOUT_HEADER, "Use of image disallowed by X-Robots-Tag directive", 200),
     ],
 )
-def test_answers_of_nginx_become_classes(origin: Origin, path: str, error_class: ErrorClass, message: str | None, status: int | None) -> None:
+def test_answers_of_nginx_become_classes(
+    origin: Origin, path: str, error_class: ErrorClass, message: str | None, status: int | None
+) -> None:
     """What a real server answers is told apart by class, and worded as img2dataset words it."""
     failure = failure_of(origin.url(path))
 
@@ -172,7 +178,9 @@ def test_redirects_are_followed(origin: Origin, photographs_bytes: dict[str, byt
 def test_rules_for_other_bots_do_not_count(origin: Origin) -> None:
     """A reservation addressed to another bot keeps nothing out; one under the user's own token does."""
     assert fetch(origin.url("others/coffee.png")).http_status == 200
-    assert failure_of(origin.url("others/coffee.png"), user_agent_token="otherbot").error_class is ErrorClass.OPTOUT_HEADER
+    assert (
+        failure_of(origin.url("others/coffee.png"), user_agent_token="otherbot").error_class is ErrorClass.OPTOUT_HEADER
+    )
 
 
 def test_empty_list_of_directives_turns_the_check_off(origin: Origin) -> None:
@@ -188,7 +196,9 @@ def test_closed_port_is_refused() -> None:
     assert failure.message == "<urlopen error [Errno 111] Connection refused>"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "[::ffff:127.0.0.1]"]
+)
 def test_private_addresses_are_not_contacted_unless_allowed(bad: FaultyServer, host: str) -> None:
     """By literal or by name, a private address gets no connection, and the class says why."""
     before = len(bad.asked)
@@ -202,7 +212,10 @@ def test_private_addresses_are_not_contacted_unless_allowed(bad: FaultyServer, h
 def test_allowed_port_opens_no_other(bad: FaultyServer) -> None:
     """A network that is allowed for one port stays closed for the rest."""
     assert fetch(bad.url("fine"), loopback=False, allow_net=(f"127.0.0.1/32:{bad.port}",)).http_status == 200
-    assert failure_of(bad.url("fine"), loopback=False, allow_net=("127.0.0.1/32:1",)).error_class is ErrorClass.ADDR_BLOCKED
+    assert (
+        failure_of(bad.url("fine"), loopback=False, allow_net=("127.0.0.1/32:1",)).error_class
+        is ErrorClass.ADDR_BLOCKED
+    )
 
 
 def test_requests_are_honest(bad: FaultyServer) -> None:
@@ -245,7 +258,15 @@ def test_private_answers_are_dropped_from_mixed_ones(dns: str, bad: FaultyServer
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("3", 3.0), (" 120 ", 120.0), ("Thu, 01 Jan 1970 00:01:40 GMT", 40.0), ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0), ("soon", None), ("-3", None), ("", None)],
+    [
+        ("3", 3.0),
+        (" 120 ", 120.0),
+        ("Thu, 01 Jan 1970 00:01:40 GMT", 40.0),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", 0.0),
+        ("soon", None),
+        ("-3", None),
+        ("", None),
+    ],
 )
 def test_retry_after_is_read(text: str, seconds: float | None) -> None:
     """Seconds or a date; a date that is past asks for nothing, and nonsense says nothing."""

@@ -37,7 +37,15 @@ def shards(count: int) -> Iterator[Shard]:
     return (Shard(number, b"rows", 10) for number in range(count))
 
 
-def distribute(work: Work, count: int = 6, *, processes: int = 2, retries: int = 1, grace_s: float = 0.2, stop_after_s: float | None = None) -> list[Report]:
+def distribute(
+    work: Work,
+    count: int = 6,
+    *,
+    processes: int = 2,
+    retries: int = 1,
+    grace_s: float = 0.2,
+    stop_after_s: float | None = None,
+) -> list[Report]:
     """Run *work* and return all reports."""
     reports: list[Report] = []
 
@@ -45,7 +53,9 @@ def distribute(work: Work, count: int = 6, *, processes: int = 2, retries: int =
         stop = Stop()
         if stop_after_s is not None:
             asyncio.get_running_loop().call_later(stop_after_s, stop.ask)
-        await run_local(work, ShardFeed(shards(count), retries), reports.append, processes, stop, RunOptions(grace_s=grace_s))
+        await run_local(
+            work, ShardFeed(shards(count), retries), reports.append, processes, stop, RunOptions(grace_s=grace_s)
+        )
 
     asyncio.run(run())
     return reports

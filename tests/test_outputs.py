@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from webdataset import tariterators
 
@@ -252,11 +252,8 @@ def test_same_samples_make_the_same_tar(tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes()
 
 
-@given(
-    key=st.from_regex(r"\A[0-9]{1,24}\Z"),
-    extension=st.sampled_from(["jpg", "json", "png", "txt", "webp"]),
-    size=st.integers(0, 2000),
-)
+@given(st.from_regex(r"\A[0-9]{1,24}\Z"), st.sampled_from(["jpg", "json", "txt", "webp"]), st.integers(0, 2000))
+@settings(deadline=None)
 def test_tar_header_is_what_the_standard_library_writes(key: str, extension: str, size: int) -> None:
     """But for the device numbers, which Python leaves out, a header is the same to the byte; its checksum is right."""
     info = tarfile.TarInfo(f"{key}.{extension}")

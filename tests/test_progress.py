@@ -55,7 +55,11 @@ def test_bars_fit_the_terminal(width: int, expected: int | None) -> None:
     totals = Totals()
     with show_progress("rich", lambda: expected, console) as display:
         display.update(totals)
-        totals.add(Progress(1, tally(100, 60, dns_nxdomain=10, http_status_4xx=9, connect_timeout=8, not_image=7, too_small=6), 5))
+        totals.add(
+            Progress(
+                1, tally(100, 60, dns_nxdomain=10, http_status_4xx=9, connect_timeout=8, not_image=7, too_small=6), 5
+            )
+        )
         display.update(totals)
         renderable = display.render()  # type: ignore[attr-defined]
         with console.capture() as captured:

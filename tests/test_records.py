@@ -15,7 +15,8 @@ ROW = Row(0, "000000000", "http://a/")
 
 
 def success(image: bytes = b"12345", body_bytes: int = 100) -> Sample:
-    return Sample(ROW, Status.SUCCESS, Encoded(image, 1, 1, 1, 1, None, None), http_status=200, attempts=1, body_bytes=body_bytes)
+    encoded = Encoded(image, 1, 1, 1, 1, None, None)
+    return Sample(ROW, Status.SUCCESS, encoded, http_status=200, attempts=1, body_bytes=body_bytes)
 
 
 def failure(status: Status, error_class: ErrorClass | None, message: str | None, body_bytes: int = 0) -> Sample:
@@ -151,7 +152,7 @@ def test_run_without_duration_has_no_speed() -> None:
         pytest.param({"error_classes": {"internal": 1}}, False, id="internal error"),
     ],
 )
-def test_run_is_complete_if_every_row_is_accounted_for(changes: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
+def test_run_is_complete_if_every_row_is_accounted_for(changes: dict[str, Any], *, complete: bool) -> None:
     """Failed rows belong to a complete run; lost shards, interruption and defects of ours do not."""
     assert report(**changes).complete is complete
 
@@ -162,7 +163,9 @@ def test_internal_errors_are_counted_apart() -> None:
     assert report(error_classes={"internal": 3, "decode_error": 1}).internal_errors == 3
 
 
-@pytest.mark.parametrize("record", [ROW, success(), report(), records.Shard(0, b"", 0)], ids=lambda record: type(record).__name__)
+@pytest.mark.parametrize(
+    "record", [ROW, success(), report(), records.Shard(0, b"", 0)], ids=lambda it: type(it).__name__
+)
 def test_records_do_not_change(record: Any) -> None:
     """What travels between stages and processes is fixed once it is made."""
     name = dataclasses.fields(record)[0].name

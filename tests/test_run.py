@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
     from origin import Origin
 
-PICTURES = ("rocket.jpg", "coffee.png", "chelsea.webp", "camera-gray.jpg", "astronaut-cmyk.jpg", "coins.gif", "motorcycle_left-rotated.jpg")
+PICTURES = (
+    "rocket.jpg",
+    "coffee.png",
+    "chelsea.webp",
+    "camera-gray.jpg",
+    "astronaut-cmyk.jpg",
+    "coins.gif",
+    "motorcycle_left-rotated.jpg",
+)
 # How each of these ends, by path of the origin.
 FAILURES = {
     "no-such.jpg": "http_status_4xx",
@@ -77,7 +85,13 @@ def contents(folder: Path) -> dict[str, tuple[Any, ...]]:
     """Return what matters of each row, by key."""
     images = stored(folder)
     return {
-        row["key"]: (row["url"], row["status"], row["error_class"], row["sha256"], hashlib.sha256(images.get(row["key"], b"")).hexdigest())
+        row["key"]: (
+            row["url"],
+            row["status"],
+            row["error_class"],
+            row["sha256"],
+            hashlib.sha256(images.get(row["key"], b"")).hexdigest(),
+        )
         for row in metadata(folder)
     }
 
@@ -96,7 +110,10 @@ def test_every_row_is_accounted_for_once(origin: Origin, tmp_path: Path, output_
     assert sum(report.error_classes.values()) == 60 - successes
     stats = [json.loads((out / f"0000{number}_stats.json").read_bytes()) for number in range(3)]
     assert [shard["count"] for shard in stats] == [25, 25, 10]
-    assert all(shard["successes"] + shard["failed_to_download"] + shard["failed_to_resize"] == shard["count"] for shard in stats)
+    assert all(
+        shard["successes"] + shard["failed_to_download"] + shard["failed_to_resize"] == shard["count"]
+        for shard in stats
+    )
     if output_format == "dummy":
         assert len(list(out.iterdir())) == 3
         return
@@ -126,15 +143,26 @@ def test_columns_and_captions_travel_with_their_types(origin: Origin, tmp_path: 
         }
     )
     pq.write_table(table, tmp_path / "urls.parquet")
-    options = {**QUIET, "url_list": tmp_path / "urls.parquet", "output_folder": tmp_path / "out", "output_format": "files"}
-    download(**options, input_format="parquet", url_col="URL", caption_col="TEXT", save_additional_columns=["tags", "score"])
+    options = {
+        **QUIET,
+        "url_list": tmp_path / "urls.parquet",
+        "output_folder": tmp_path / "out",
+        "output_format": "files",
+    }
+    download(
+        **options, input_format="parquet", url_col="URL", caption_col="TEXT", save_additional_columns=["tags", "score"]
+    )
     found = pq.read_table(tmp_path / "out" / "00000.parquet")
     sample = json.loads((tmp_path / "out" / "00000" / "000000000.json").read_bytes())
 
     assert found.schema.names[:5] == ["tags", "score", "caption", "url", "key"]
     assert found.schema.field("tags").type == pa.list_(pa.string())
     assert found.schema.field("score").type == pa.float32()
-    assert {row["key"][-1]: row["error_class"] for row in found.to_pylist()} == {"0": None, "1": "http_status_4xx", "2": "url_invalid"}
+    assert {row["key"][-1]: row["error_class"] for row in found.to_pylist()} == {
+        "0": None,
+        "1": "http_status_4xx",
+        "2": "url_invalid",
+    }
     assert (sample["tags"], sample["score"], sample["caption"]) == (["a", "b"], 0.5, "a rocket")
     assert (tmp_path / "out" / "00000" / "000000000.txt").read_text() == "a rocket"
 
@@ -143,7 +171,12 @@ def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) ->
     """The same command on a finished dataset makes no request and changes no file."""
     with origin_server.serve(photographs, logged=True) as origin:
         write_list(tmp_path / "urls.txt", origin, 30)
-        options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 10}
+        options = {
+            **QUIET,
+            "url_list": tmp_path / "urls.txt",
+            "output_folder": tmp_path / "out",
+            "number_sample_per_shard": 10,
+        }
         first = download(**options, output_format="webdataset")
         asked = len(origin.requests())
         before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()}
@@ -151,13 +184,24 @@ def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) ->
 
         assert len(origin.requests()) == asked
     assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tmp_path / "out").iterdir()} == before
-    assert (first.shards_done, first.shards_skipped, second.shards_done, second.shards_skipped, second.count) == (3, 0, 0, 3, 0)
+    assert (first.shards_done, first.shards_skipped, second.shards_done, second.shards_skipped, second.count) == (
+        3,
+        0,
+        0,
+        3,
+        0,
+    )
 
 
 def test_missing_shard_is_done_again_alone(origin: Origin, tmp_path: Path) -> None:
     """Removing a shard's stats file has that shard fetched again, and an empty one counts as removed."""
     write_list(tmp_path / "urls.txt", origin, 30)
-    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 10}
+    options = {
+        **QUIET,
+        "url_list": tmp_path / "urls.txt",
+        "output_folder": tmp_path / "out",
+        "number_sample_per_shard": 10,
+    }
     download(**options, output_format="webdataset")
     expected = contents(tmp_path / "out")
     (tmp_path / "out" / "00001_stats.json").unlink()
@@ -174,7 +218,11 @@ def test_one_shard_uses_one_process_and_all_cores(origin: Origin, tmp_path: Path
     started: list[int] = []
 
     async def run() -> None:
-        fetching = asyncio.create_task(download_async(**{**QUIET, "processes_count": 4}, url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out"))
+        fetching = asyncio.create_task(
+            download_async(
+                **{**QUIET, "processes_count": 4}, url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out"
+            )
+        )
         while not fetching.done():
             started.extend(workers_of(os.getpid()))
             await asyncio.sleep(0.02)
@@ -199,7 +247,12 @@ def test_script_needs_no_main_guard(origin: Origin, tmp_path: Path) -> None:
     """A plain script that calls download at its top level runs once, not once for each worker."""
     write_list(tmp_path / "urls.txt", origin, 20)
     script = tmp_path / "script.py"
-    options = {**QUIET, "url_list": str(tmp_path / "urls.txt"), "output_folder": str(tmp_path / "out"), "number_sample_per_shard": 10}
+    options = {
+        **QUIET,
+        "url_list": str(tmp_path / "urls.txt"),
+        "output_folder": str(tmp_path / "out"),
+        "number_sample_per_shard": 10,
+    }
     script.write_text(f"print('once')\nfrom async_img2ds import download\nprint(download(**{options!r}).count)\n")
     out = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True).stdout
 
@@ -210,7 +263,13 @@ def test_working_folder_cannot_shadow_modules(origin: Origin, tmp_path: Path) ->
     """A file called queue.py beside the list does not break the workers."""
     write_list(tmp_path / "urls.txt", origin, 5)
     (tmp_path / "queue.py").write_text("raise RuntimeError('shadowed')\n")
-    done = subprocess.run([_aimg2ds(), "fetch", "urls.txt", "--allow_net", "127.0.0.0/8"], check=False, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [_aimg2ds(), "fetch", "urls.txt", "--allow_net", "127.0.0.0/8"],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
 
     assert done.returncode == 0, done.stderr
 
@@ -220,7 +279,9 @@ def test_killed_worker_costs_nothing(origin: Origin, tmp_path: Path) -> None:
     write_list(tmp_path / "urls.txt", origin, 600)
     command = _command(tmp_path / "urls.txt")
     subprocess.run([*command, "--output_folder", str(tmp_path / "whole")], check=True, capture_output=True)
-    with subprocess.Popen([*command, "--output_folder", str(tmp_path / "hurt")], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, "--output_folder", str(tmp_path / "hurt")], stderr=subprocess.PIPE, text=True
+    ) as process:
         wait_until(lambda: len(list((tmp_path / "hurt").glob("*_stats.json"))) >= 3)
         os.kill(workers_of(process.pid)[0], signal.SIGKILL)
         _, said = process.communicate()
@@ -244,7 +305,11 @@ def test_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(origin: 
     assert len(workers) == 2
     wait_until(lambda: not any(is_alive(worker) for worker in workers), seconds=10)
     committed = {path.name.split("_")[0] for path in out.glob("*_stats.json")}
-    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for shard in committed for path in out.glob(f"{shard}[._]*")}
+    before = {
+        path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
+        for shard in committed
+        for path in out.glob(f"{shard}[._]*")
+    }
     assert 3 <= len(committed) < 30
     subprocess.run([*command, "--output_folder", str(out)], check=True, capture_output=True)
 
@@ -259,7 +324,9 @@ def test_signal_drains_and_says_so(photographs: Path, tmp_path: Path, number: in
     with origin_server.serve(photographs) as origin:
         write_list(tmp_path / "urls.txt", origin, 600)
         command = [*_command(tmp_path / "urls.txt"), "--output_folder", str(tmp_path / "out")]
-        with subprocess.Popen([*command, "--grace_s", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            [*command, "--grace_s", "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             wait_until(lambda: len(list((tmp_path / "out").glob("*_stats.json"))) >= 2)
             process.send_signal(number)
             _, said = process.communicate()
@@ -279,7 +346,12 @@ def test_lost_shard_makes_the_run_fail_and_can_be_done_later(origin: Origin, tmp
     obstacle = tmp_path / "out" / "00001.tar"
     obstacle.mkdir(parents=True)
     (obstacle / "somebody's").touch()
-    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 10}
+    options = {
+        **QUIET,
+        "url_list": tmp_path / "urls.txt",
+        "output_folder": tmp_path / "out",
+        "number_sample_per_shard": 10,
+    }
     report = download(**options, output_format="webdataset")
     assert list(report.shards_lost) == [1]
     assert "StorageError" in report.shards_lost[1]
@@ -298,7 +370,13 @@ def test_list_that_breaks_in_the_middle_keeps_what_was_done(origin: Origin, tmp_
     lists.mkdir()
     pq.write_table(pa.table({"url": [origin.url(f"rocket.jpg?{n}") for n in range(10)]}), lists / "a.parquet")
     (lists / "b.parquet").write_bytes((lists / "a.parquet").read_bytes()[:-20])
-    options = {**QUIET, "url_list": lists, "input_format": "parquet", "output_folder": tmp_path / "out", "output_format": "webdataset"}
+    options = {
+        **QUIET,
+        "url_list": lists,
+        "input_format": "parquet",
+        "output_folder": tmp_path / "out",
+        "output_format": "webdataset",
+    }
 
     with pytest.raises(InputError, match=r"b\.parquet"):
         download(**options)
@@ -309,7 +387,12 @@ def test_refused_requests_touch_nothing(tmp_path: Path) -> None:
     """A request that is refused creates no output folder."""
     (tmp_path / "urls.csv").write_text("link,caption\nhttp://x.test/,x\n")
     out = tmp_path / "out"
-    for wrong in ({"resize_mode": "squash"}, {"input_format": "csv"}, {"url_list": tmp_path / "no-such-file"}, {"encode_format": "png"}):
+    for wrong in (
+        {"resize_mode": "squash"},
+        {"input_format": "csv"},
+        {"url_list": tmp_path / "no-such-file"},
+        {"encode_format": "png"},
+    ):
         with pytest.raises((OptionsError, InputError)):
             download(**{"url_list": tmp_path / "urls.csv", "output_folder": out, **wrong})
 

@@ -25,7 +25,9 @@ def behave(shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Futur
         emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), 0.0))
 
 
-def die_at(folder: str, shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+def die_at(
+    folder: str, shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]
+) -> None:
     """Be killed at a shard, a number of times; *folder* counts them."""
     for shard in shards:
         deaths = len(list(Path(folder).iterdir()))
@@ -35,7 +37,9 @@ def die_at(folder: str, shard_id: int, times: int, shards: Iterator[Shard], emit
         behave(iter([shard]), emit, stop)
 
 
-def fail_at(shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+def fail_at(
+    shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]
+) -> None:
     """Lose a shard by an error as long as it was tried less than *times* times before."""
     for shard in shards:
         if shard.id == shard_id and shard.attempt < times:

@@ -14,7 +14,7 @@ import logging
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
@@ -22,12 +22,14 @@ from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, Option
 from async_img2ds.options import GROUPS, Flag, Options, flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from async_img2ds.records import RunReport
     from async_img2ds.run import Stop
 
 __all__ = ["app", "main"]
+
+logger = logging.getLogger(__name__)
 
 REFUSED: Final = 2
 INCOMPLETE: Final = 3
@@ -69,7 +71,7 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
     """Fetch the images of a URL list into a dataset."""
     given = {name: word for name, word in words.items() if word is not None and word != []}
     try:
-        options = Options.of(**{name: _joined(word) for name, word in given.items()})
+        options = Options.of(**{name: _joined(name, word) for name, word in given.items()})
         report, signalled = asyncio.run(_run_until_signalled(options))
     except (OptionsError, InputError) as error:
         typer.echo(f"aimg2ds: {error}", err=True)
@@ -105,7 +107,7 @@ def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
     received.append(number)
     stop.ask()
     if len(received) == 1:
-        typer.echo(f"stopping: open shards get {grace_s:g} s to finish; once more to drop them now", err=True)
+        logger.warning("stopping: open shards get %g s to finish; once more to drop them now", grace_s)
 
 
 def _summary(report: RunReport, options: Options) -> str:
@@ -153,11 +155,12 @@ def _in_one_spelling(arguments: list[str]) -> list[str]:
     return spelled
 
 
-def _joined(word: str | list[str]) -> str | list[str]:
+def _joined(name: str, word: str | list[str]) -> object:
     """Make one list of a repeated list option: each time it may hold one item or several."""
-    if isinstance(word, str) or len(word) == 1:
-        return word if isinstance(word, str) else word[0]
-    return [item for part in word for item in (part.split(",") if not part.startswith("[") else [part])]
+    if isinstance(word, str):
+        return word
+    flag = next(flag for flag in flags() if flag.name == name)
+    return [item for part in word for item in cast("Iterable[str]", flag.accept(part) or ())]
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:

@@ -71,7 +71,11 @@ class UrlList:
         fs, path = file_system(options.url_list)
         try:
             if fs.isdir(path):
-                files = sorted(fs.glob(f"{path.rstrip('/')}/*.{options.input_format}"))
+                entries = fs.ls(path, detail=True)
+                ending = f".{options.input_format}"
+                files = sorted(
+                    entry["name"] for entry in entries if entry["type"] == "file" and entry["name"].endswith(ending)
+                )
                 if not files:
                     raise InputError(
                         f"url_list: no file ending in .{options.input_format} in the folder {options.url_list}; input_format says which ending"
@@ -129,6 +133,7 @@ class UrlList:
         try:
             with self.fs.open(self.files[0], "rb") as stream:
                 names = FORMATS[self.options.input_format].columns(stream)
+            _check_twice(names or [], self._wanted())
         except (pa.ArrowException, ValueError) as error:
             said = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(
@@ -151,7 +156,7 @@ class UrlList:
     def arrange(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return the columns of the metadata, in order and under their final names, from a batch as it was read."""
         options = self.options
-        fields = [(name, batch.column(name)) for name in options.save_additional_columns]
+        fields = [(name, _checked(name, batch.column(name))) for name in options.save_additional_columns]
         if options.caption_col:
             fields.append(("caption", _as_text(batch.column(options.caption_col))))
         fields.append(("url", _as_text(batch.column(options.url_col))))
@@ -216,7 +221,9 @@ def _csv_batches(stream: Any, url_list: UrlList) -> Iterator[pa.RecordBatch]:  #
     url_list.follow(stream.tell)
     with _csv_reader(stream, convert) as reader:
         for batch in reader:
-            yield url_list.arrange(batch)
+            # An additional column of which a value is no UTF-8 is read as bytes; it was written as text.
+            columns = [_as_text(column) if pa.types.is_binary(column.type) else column for column in batch.columns]
+            yield url_list.arrange(pa.RecordBatch.from_arrays(columns, names=batch.schema.names))
 
 
 def _csv_reader(stream: Any, convert: Any) -> Any:  # noqa: ANN401  pyarrow publishes no types
@@ -234,6 +241,7 @@ def _parquet_columns(stream: Any) -> list[str]:  # noqa: ANN401
 
 def _parquet_batches(stream: Any, url_list: UrlList) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
     file = pq.ParquetFile(stream, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
+    _check_twice(file.schema_arrow.names, url_list._wanted())  # noqa: SLF001
     missing = [name for name in url_list._wanted() if name not in file.schema_arrow.names]  # noqa: SLF001
     if missing:
         raise ValueError(f"no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}")
@@ -256,15 +264,34 @@ def _as_text(array: pa.Array) -> pa.Array:
     """Return a column of URLs or captions as text, bytes that are no UTF-8 as U+FFFD."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if pa.types.is_string(array.type):
-        return array
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        # Parquet's texts are not checked when they are read, and one bad byte would later cost the whole shard.
+        array = array.cast(pa.binary())
     try:
         return array.cast(pa.string())
     except pa.ArrowInvalid:
-        return pa.array(
-            [value if value is None else bytes(value).decode("utf-8", "replace") for value in array.to_pylist()],
-            pa.string(),
-        )
+        return pa.array([_decoded(value) for value in array.to_pylist()], pa.string())
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else bytes(value).decode("utf-8", "replace")
+
+
+def _checked(name: str, array: pa.Array) -> pa.Array:
+    """Return an additional column with its type, once it is known to hold what its type says."""
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        return _as_text(array).cast(array.type)
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"column {name!r} is damaged: {error}") from None
+    return array
+
+
+def _check_twice(names: list[str], wanted: Mapping[str, str]) -> None:
+    for name, flag in wanted.items():
+        if names.count(name) > 1:
+            raise ValueError(f"it has two columns {name!r}, and {flag} means one; rename the other")
 
 
 def _to_ipc(table: pa.Table) -> bytes:

@@ -257,6 +257,7 @@ class Options:
         _check_input(self.input)
         _check_fetch(self.fetch)
         _check_image(self.image)
+        _check_columns(self)
 
     def words(self) -> dict[str, Any]:
         """Return every option by name, ready for JSON, to be kept beside the dataset."""
@@ -287,7 +288,24 @@ def _check_input(options: InputOptions) -> None:
         )
 
 
+def _check_columns(options: Options) -> None:
+    image = options.image.encode_format
+    if options.output.output_format == "parquet" and image in options.input.save_additional_columns:
+        raise OptionsError(
+            f"save_additional_columns cannot carry {image!r}: it is the column of the images; rename it in the list"
+        )
+
+
 def _check_fetch(options: FetchOptions) -> None:
+    for name in ("user_agent_token", "contact"):
+        if not (getattr(options, name) or "").isprintable():
+            raise OptionsError(f"{name} takes one line of printable text; got {getattr(options, name)!r}")
+    for server in options.dns_servers:
+        found = _NET.fullmatch(server)
+        if found is None or found["bits"] or not _is_address(found["v4"] or found["v6"] or found["bare"]):
+            raise OptionsError(
+                f"dns_servers takes addresses such as 9.9.9.9, 127.0.0.1:5353 or [::1]:53; got {server!r}"
+            )
     for net in options.allow_net:
         parse_net(net)
 
@@ -326,6 +344,14 @@ def parse_net(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network,
     raise OptionsError(
         f"allow_net takes networks such as 127.0.0.0/8, 10.1.2.3/32:8080 or [::1]/128:8080; got {text!r}"
     )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,7 +484,7 @@ def _read_number(value: object) -> float | None:
     if isinstance(value, int | float | str):
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return None if math.isnan(number) else number
     return None
@@ -482,13 +508,13 @@ def _read_list(value: object) -> tuple[str, ...] | None:
 
 def _read_list_words(text: str) -> list[object] | None:
     """Read ``["a","b"]``, ``[a, b]``, ``a,b`` or ``a``."""
-    if text.startswith("["):
+    if text.startswith("[") and text.endswith("]"):
         try:
             read = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            if not text.endswith("]"):  # an address in brackets, such as [::1]:53, is one item
-                return [text]
-            text = text[1:-1]
+            inner = text[1:-1]
+            if "[" not in inner and "]" not in inner:  # else they are the brackets of addresses, such as [::1],[::2]
+                text = inner
         else:
             return read if isinstance(read, list) else None
     return [word.strip().strip("'\"") for word in text.split(",")] if text else []

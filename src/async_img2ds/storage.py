@@ -116,6 +116,7 @@ class LocalStore:
         """Make what was staged for *name* appear under that name, whole and durably."""
         staged, final = self._root / (name + _PARTIAL), self._root / name
         if staged.is_dir():
+            os.sync()  # one call for all its files; a sync of each would take longer than fetching them
             _remove(final)  # a folder cannot be renamed onto a full one
         else:
             _sync(staged)
@@ -171,7 +172,12 @@ class RemoteStore:
         """Make what was staged for *name* appear under that name, whole and durably."""
         staged = self.stage_path(name)
         # put_file of a finished local file either completes its object or makes none; a handle left by an exception would publish half of it.
-        self._fs.put(str(staged), f"{self._root}/{name}", recursive=staged.is_dir())
+        final = f"{self._root}/{name}"
+        if staged.is_dir():  # or it would be put into the folder of an earlier attempt
+            self._fs.invalidate_cache(final)
+            if self._fs.exists(final):
+                self._fs.rm(final, recursive=True)
+        self._fs.put(str(staged), final, recursive=staged.is_dir())
         _remove(staged)
 
     def stage_path(self, name: str) -> Path:
@@ -215,9 +221,10 @@ class Attempt:
         try:
             yield attempt
         finally:
-            # Queued behind a write that may still be under way in the thread.
-            await asyncio.wrap_future(thread.submit(attempt._discard))
+            # Queued behind a write that may still be under way in the thread; done even if the wait for it is cancelled.
+            discarded = thread.submit(attempt._discard)
             thread.shutdown(wait=False)
+            await asyncio.shield(asyncio.wrap_future(discarded))
 
     async def stage(self, name: str) -> Path:
         """Return where on local disk to write the shard's file or folder *name*."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from async_img2ds.options import ImageOptions
 from async_img2ds.policy.geometry import PLACEMENTS, Placement, place
 
+Size = tuple[int, int]
 RESIZING = sorted(set(PLACEMENTS) - {"no"})
 SIDES = st.integers(1, 65_500)
 SIZES = st.tuples(SIDES, SIDES)
@@ -22,7 +23,7 @@ def test_every_mode_that_can_be_asked_for_has_a_rule() -> None:
 
 @pytest.mark.parametrize("only_if_bigger", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (256, 256), (640, 480), (100, 4000)])
-def test_mode_no_changes_nothing(size: tuple[int, int], only_if_bigger: bool) -> None:  # noqa: FBT001
+def test_mode_no_changes_nothing(size: Size, *, only_if_bigger: bool) -> None:
     """Without a mode an image keeps its size."""
     placement = place("no", size, 256, only_if_bigger=only_if_bigger)
 
@@ -45,10 +46,11 @@ def test_mode_no_changes_nothing(size: tuple[int, int], only_if_bigger: bool) ->
     ],
 )
 def test_keep_ratio_brings_the_shorter_side_to_the_target(
-    size: tuple[int, int],
+    size: Size,
     target: int,
-    resize: tuple[int, int],
-    enlarges: bool,  # noqa: FBT001
+    resize: Size,
+    *,
+    enlarges: bool,
 ) -> None:
     """The shorter side becomes the target, the other follows, halves rounded to even."""
     assert place("keep_ratio", size, target, only_if_bigger=False) == Placement(resize, resize, enlarges)
@@ -69,10 +71,11 @@ def test_keep_ratio_brings_the_shorter_side_to_the_target(
     ],
 )
 def test_keep_ratio_largest_brings_the_longer_side_to_the_target(
-    size: tuple[int, int],
+    size: Size,
     target: int,
-    resize: tuple[int, int],
-    enlarges: bool,  # noqa: FBT001
+    resize: Size,
+    *,
+    enlarges: bool,
 ) -> None:
     """The longer side becomes the target, the other follows and never vanishes."""
     assert place("keep_ratio_largest", size, target, only_if_bigger=False) == Placement(resize, resize, enlarges)
@@ -91,14 +94,17 @@ def test_keep_ratio_largest_brings_the_longer_side_to_the_target(
     ],
 )
 def test_center_crop_cuts_the_middle(
-    size: tuple[int, int],
+    size: Size,
     target: int,
-    resize: tuple[int, int],
-    enlarges: bool,  # noqa: FBT001
+    resize: Size,
+    *,
+    enlarges: bool,
     crop: tuple[int, int, int, int],
 ) -> None:
     """The shorter side becomes the target and the middle of the longer one is kept."""
-    assert place("center_crop", size, target, only_if_bigger=False) == Placement((target, target), resize, enlarges, crop=crop)
+    placement = place("center_crop", size, target, only_if_bigger=False)
+
+    assert placement == Placement((target, target), resize, enlarges, crop=crop)
 
 
 @pytest.mark.parametrize(
@@ -116,14 +122,17 @@ def test_center_crop_cuts_the_middle(
     ],
 )
 def test_border_fills_up_to_a_square(
-    size: tuple[int, int],
+    size: Size,
     target: int,
-    resize: tuple[int, int],
-    enlarges: bool,  # noqa: FBT001
+    resize: Size,
+    *,
+    enlarges: bool,
     corner: tuple[int, int],
 ) -> None:
     """The longer side becomes the target and the image lies in the middle of a square."""
-    assert place("border", size, target, only_if_bigger=False) == Placement((target, target), resize, enlarges, canvas=(target, target, *corner))
+    placement = place("border", size, target, only_if_bigger=False)
+
+    assert placement == Placement((target, target), resize, enlarges, canvas=(target, target, *corner))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +148,7 @@ def test_border_fills_up_to_a_square(
         pytest.param("keep_ratio_largest", (1, 257), True, id="keep_ratio_largest, bigger"),
     ],
 )
-def test_only_if_bigger_leaves_the_others_alone(mode: str, size: tuple[int, int], changes: bool) -> None:  # noqa: FBT001
+def test_only_if_bigger_leaves_the_others_alone(mode: str, size: Size, *, changes: bool) -> None:
     """What is not bigger is neither enlarged, cut nor filled; what is bigger goes the usual way."""
     placement = place(mode, size, 256, only_if_bigger=True)
 
@@ -148,8 +157,8 @@ def test_only_if_bigger_leaves_the_others_alone(mode: str, size: tuple[int, int]
 
 
 @given(mode=st.sampled_from(sorted(PLACEMENTS)), size=SIZES, target=SIDES, only_if_bigger=st.booleans())
-def test_steps_fit_each_other(mode: str, size: tuple[int, int], target: int, only_if_bigger: bool) -> None:  # noqa: FBT001
-    """No side vanishes, a crop lies inside the scaled image, a canvas holds it, and the size is that of the last step."""
+def test_steps_fit_each_other(mode: str, size: Size, target: int, *, only_if_bigger: bool) -> None:
+    """No side vanishes, a crop lies inside the scaled image, a canvas holds it, and the last step makes the size."""
     placement = place(mode, size, target, only_if_bigger=only_if_bigger)
     width, height = placement.resize or size
 
@@ -171,7 +180,7 @@ def test_steps_fit_each_other(mode: str, size: tuple[int, int], target: int, onl
 
 
 @given(mode=st.sampled_from(RESIZING), size=SIZES, target=SIDES)
-def test_one_side_becomes_the_target(mode: str, size: tuple[int, int], target: int) -> None:
+def test_one_side_becomes_the_target(mode: str, size: Size, target: int) -> None:
     """Rounding never takes the side that is to become the target off it."""
     resize = place(mode, size, target, only_if_bigger=False).resize
 
@@ -180,7 +189,7 @@ def test_one_side_becomes_the_target(mode: str, size: tuple[int, int], target: i
 
 
 @given(mode=st.sampled_from(RESIZING), size=SIZES, target=SIDES, only_if_bigger=st.booleans())
-def test_turned_image_is_placed_turned(mode: str, size: tuple[int, int], target: int, only_if_bigger: bool) -> None:  # noqa: FBT001
+def test_turned_image_is_placed_turned(mode: str, size: Size, target: int, *, only_if_bigger: bool) -> None:
     """Width and height are treated alike."""
     upright = place(mode, size, target, only_if_bigger=only_if_bigger)
     turned = place(mode, size[::-1], target, only_if_bigger=only_if_bigger)

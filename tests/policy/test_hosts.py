@@ -1,4 +1,4 @@
-"""Which queued item may start: a limit for each host, first come first served among the others, and nothing left behind."""
+"""Which queued item may start: a limit for each host, first come first served below it, and nothing kept."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ STEPS = st.one_of(
 
 
 @given(per_host_max=st.integers(1, 3), script=st.lists(STEPS, max_size=80))
-def test_any_history_keeps_the_limit_and_takes_everything_once(per_host_max: int, script: list[tuple[str, str, bool]]) -> None:
-    """Whatever is added, taken and released: the first in line whose host has room is next, all come once, nothing is left."""
+def test_any_history_keeps_limit_and_order(per_host_max: int, script: list[tuple[str, str, bool]]) -> None:
+    """Whatever happens, the first in line whose host has room is next, each comes once, and nothing is left."""
     schedule = HostSchedule[int](per_host_max)
     line: list[tuple[int, str]] = []  # what waits, as a plain list in the order in which it should start
     active: Counter[str] = Counter()

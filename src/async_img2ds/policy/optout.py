@@ -2,7 +2,7 @@
 
 ``X-Robots-Tag`` as Google and MDN document it: one or more header lines, each a comma list of rules; a rule may be preceded by
 ``bot-name:``, and that name applies to every rule that follows until another name appears; rules before any name apply to everybody.
-Some rules have values of their own behind a colon, so a colon alone does not make a name.
+``none`` stands for ``noindex, nofollow``. Some rules have values of their own behind a colon, so a colon alone does not make a name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VALUED: Final = frozenset({"max-snippet", "max-image-preview", "max-video-previ
 _LINES_MAX: Final = 64
 _CHARACTERS_MAX: Final = 65_536
 _TOKEN: Final = re.compile(r"([^,:]*)([,:]?)")
-_WEEKDAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\s*,", re.IGNORECASE)
+_WEEKDAY: Final = re.compile(r"\s*(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\s*,(?=\s*\d)", re.IGNORECASE)
 
 
 def disallowing_directive(lines: Iterable[str], directives: Collection[str], our_name: str | None = None) -> str | None:
@@ -42,7 +42,8 @@ def disallowing_directive(lines: Iterable[str], directives: Collection[str], our
         if number >= _LINES_MAX:
             break
         for name, rule in _rules(line[:_CHARACTERS_MAX]):
-            if rule in directives and (name is None or name in names):
+            reserves = rule in directives or (rule == "none" and "noindex" in directives)
+            if reserves and (name is None or name in names):
                 return rule
     return None
 

@@ -25,8 +25,12 @@ _CLASSES: Final = frozenset(
         ErrorClass.BODY_EMPTY,
     }
 )
+# Of these the status decides; anything else, an opt-out above all, means the same whatever status it came with.
+_BY_STATUS: Final = frozenset({ErrorClass.HTTP_STATUS_4XX, ErrorClass.HTTP_STATUS_5XX, ErrorClass.HTTP_RATE_LIMITED})
 # Refused, unreachable and empty rarely heal within seconds; one more look tells.
 _ONCE: Final = frozenset({ErrorClass.CONNECT_REFUSED, ErrorClass.CONNECT_UNREACHABLE, ErrorClass.BODY_EMPTY})
+# More doublings than any bound needs; a float has room for about a thousand.
+DOUBLINGS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,12 @@ def next_delay(policy: RetryPolicy, attempt: int, failure: FetchFailure, jitter:
     """
     if not _can_heal(failure) or attempt > (min(policy.retries, 1) if failure.error_class in _ONCE else policy.retries):
         return None
-    delay = jitter * min(policy.delay_s_max, policy.first_delay_s * 2.0 ** (attempt - 1))
+    delay = jitter * min(policy.delay_s_max, policy.first_delay_s * 2.0 ** min(attempt - 1, DOUBLINGS_MAX))
     asked = failure.retry_after_s or 0.0
     return None if asked > policy.delay_s_max else max(delay, asked)
 
 
 def _can_heal(failure: FetchFailure) -> bool:
-    if failure.http_status is not None and failure.error_class not in _CLASSES:
+    if failure.error_class in _BY_STATUS:
         return failure.http_status in _STATUSES
     return failure.error_class in _CLASSES

@@ -90,7 +90,10 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
 # What may stand unquoted in what we send: RFC 3986's characters, "%" among them because lists hold quoted URLs, and the few more
 # that browsers leave alone (WHATWG URL, path and query percent-encode sets), so that a signed URL arrives as it was signed.
 _SENDABLE: Final = "!#$%&'()*+,-./:;=?@[]_~|^`{}\\"
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f\ufffd]")
+# Control characters, what stands for bytes that were no text, and halves of characters, which nothing can store.
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
+# A host and port: brackets are for addresses and enclose the whole host. Python's urlsplit is more generous, by version.
+_HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]*\]|[^\[\]]*)(?::\d*)?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # A last label of digits or of hexadecimal digits makes the whole host an IPv4 address in some spelling (WHATWG URL, "ends in a number").
 _NUMERIC_HOST: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
@@ -105,10 +108,7 @@ def parse(url: str | None) -> Target:
     """
     if url is None or not (url := url.strip(" \t\r\n")):
         raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{url}'")
-    if len(url) > URL_CHARACTERS_MAX:
-        raise FetchFailure(
-            ErrorClass.URL_INVALID, f"URL of {len(url)} characters; at most {URL_CHARACTERS_MAX} are accepted"
-        )
+    _check_length(url)
     if bad := _CONTROL.search(url):
         raise FetchFailure(ErrorClass.URL_INVALID, f"URL can't contain control characters (found {bad[0]!r})")
     scheme = url.partition(":")[0].lower()
@@ -119,10 +119,12 @@ def parse(url: str | None) -> Target:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise FetchFailure(ErrorClass.URL_INVALID, f"malformed URL: {_shown(str(error))}") from None
+    except ValueError:  # its words may quote credentials
+        raise FetchFailure(ErrorClass.URL_INVALID, "malformed host or port in URL") from None
     if not host:
         raise FetchFailure(ErrorClass.URL_INVALID, "<urlopen error no host given>")
+    if port == 0 or not _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
+        raise FetchFailure(ErrorClass.URL_INVALID, "malformed host or port in URL")
     if port is None:
         port = _DEFAULT_PORTS[scheme]
     host, is_literal = _ascii_host(host)
@@ -130,7 +132,9 @@ def parse(url: str | None) -> Target:
     netloc = bracketed if port == _DEFAULT_PORTS[scheme] else f"{bracketed}:{port}"
     path = quote(parts.path, safe=_SENDABLE) or "/"
     query = f"?{quote(parts.query, safe=_SENDABLE)}" if parts.query else ""
-    return Target(f"{scheme}://{netloc}{path}{query}", scheme, host, port, is_literal)
+    sent = f"{scheme}://{netloc}{path}{query}"
+    _check_length(sent)
+    return Target(sent, scheme, host, port, is_literal)
 
 
 def redirect(source: Target, location: str | None) -> Target:
@@ -152,6 +156,12 @@ def redirect(source: Target, location: str | None) -> Target:
         ) from None
 
 
+def _check_length(url: str) -> None:
+    if len(url) > URL_CHARACTERS_MAX:
+        message = f"URL of {len(url)} characters; at most {URL_CHARACTERS_MAX} are accepted"
+        raise FetchFailure(ErrorClass.URL_INVALID, message)
+
+
 def _ascii_host(host: str) -> tuple[str, bool]:
     """Return the host in the form that is sent, and whether it is an address; or raise FetchFailure."""
     if ":" in host:
@@ -167,12 +177,12 @@ def _ascii_host(host: str) -> tuple[str, bool]:
     host = host.lower()
     if _NUMERIC_HOST.fullmatch(host):
         try:
-            return str(IPv4Address(host.rstrip("."))), True
+            return str(IPv4Address(host.removesuffix("."))), True
         except ValueError:
             raise FetchFailure(
                 ErrorClass.URL_INVALID, f"unusual spelling of an address in URL: {_shown(host)}"
             ) from None
-    labels = host.rstrip(".").split(".")
+    labels = host.removesuffix(".").split(".")
     # RFC 1035 2.3.4: 63 octets a label, 253 characters a name. Underscores are in use, so they pass.
     if len(host) > 253 or not all(re.fullmatch(r"[a-z0-9_-]{1,63}", label) for label in labels):  # noqa: PLR2004  named above
         raise FetchFailure(ErrorClass.URL_INVALID, f"malformed host name in URL: {_shown(host)}")

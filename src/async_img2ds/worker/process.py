@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from async_img2ds.options import Options
     from async_img2ds.records import Encoded, Report, Shard
 
-__all__ = ["work"]
+__all__ = ["loop_factory", "work"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def work(
 
     """
     codec.prepare()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_work(options, processes, threads, shards, emit, stop))
 
 
@@ -188,7 +188,8 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return how workers make their event loop: uvloop's, None for asyncio's own where there is no uvloop."""
     try:
         import uvloop
     except ImportError:  # on Windows

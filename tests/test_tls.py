@@ -1,0 +1,94 @@
+"""TLS, verified: good, bad and missing certificates, each from a real handshake."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from async_img2ds.errors import ErrorClass, FetchFailure
+from async_img2ds.fetch.client import HttpClient
+from async_img2ds.options import FetchOptions, parse_net
+from async_img2ds.policy.urls import AddressPolicy, parse
+from async_img2ds.worker.process import loop_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nimage"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """The one that the client is told to trust."""
+    return trustme.CA()
+
+
+def fetch_from(
+    certificate: trustme.LeafCert | None, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> bytes:
+    """Return what a client that trusts *authority* gets from a server with *certificate*, None for a server without TLS."""
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    context = None
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(ANSWER)
+        await writer.drain()
+        writer.close()
+
+    async def run() -> bytes:
+        options = FetchOptions(allow_net=("127.0.0.0/8",), timeout=5)
+        async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+            port = server.sockets[0].getsockname()[1]
+            addresses = AddressPolicy(map(parse_net, options.allow_net))
+            async with (
+                HttpClient.open(options, addresses, "test") as client,
+                client.get(parse(f"https://127.0.0.1:{port}/x.jpg")) as response,
+            ):
+                return b"".join([chunk async for chunk in response.chunks()])
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(run())
+
+
+def test_good_certificate_of_an_authority_in_ssl_cert_file_is_accepted(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE is how a private authority is added, as for other programs that use OpenSSL."""
+    assert fetch_from(authority.issue_cert("127.0.0.1"), authority, tmp_path, monkeypatch) == b"image"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error_class"),
+    [
+        ("expired", ErrorClass.TLS_EXPIRED),
+        ("other host", ErrorClass.TLS_HOSTNAME),
+        ("other authority", ErrorClass.TLS_UNTRUSTED),
+        ("no tls", ErrorClass.TLS_PROTOCOL),
+    ],
+)
+def test_bad_certificates_are_told_apart(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, error_class: ErrorClass
+) -> None:
+    """Each fault of a certificate has its class, and nothing is fetched."""
+    past = datetime.now(UTC) - timedelta(days=2)
+    certificates: dict[str, Callable[[], trustme.LeafCert | None]] = {
+        "expired": lambda: authority.issue_cert("127.0.0.1", not_before=past - timedelta(days=9), not_after=past),
+        "other host": lambda: authority.issue_cert("elsewhere.test"),
+        "other authority": lambda: trustme.CA().issue_cert("127.0.0.1"),
+        "no tls": lambda: None,
+    }
+
+    with pytest.raises(FetchFailure) as caught:
+        fetch_from(certificates[fault](), authority, tmp_path, monkeypatch)
+    assert caught.value.error_class is error_class
