@@ -15,7 +15,8 @@ nox.options.error_on_missing_interpreters = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
-# What Debian and Ubuntu call what is needed. pillow-simd is compiled, and a codec whose header is missing is left out without a word.
+# What Debian and Ubuntu call what is needed. pillow-simd is compiled, and a codec whose
+# header is missing is left out without a word.
 COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
 SERVERS = ["nginx-light", "unbound"]
 
@@ -66,7 +67,8 @@ def bench(session: nox.Session) -> None:
 def install_image_library(session: nox.Session, library: str) -> None:
     """Install the image library, and see that it has all its codecs.
 
-    A wheel that pip built earlier, when a header was missing, lies in its cache and would be installed again; then it is built anew.
+    A wheel that pip built earlier, when a header was missing, lies in its cache and would
+    be installed again; then it is built anew.
     """
     [requirement] = PROJECT["project"]["optional-dependencies"][library]
     session.install(requirement)

@@ -1,7 +1,8 @@
 """Benchmarks, run by name: ``nox -s bench -- photographs`` or ``nox -s bench -- long-list``.
 
-Each prepares what it needs, runs ``aimg2ds`` as a user would, watches the whole process tree, checks what came out, and writes what it saw
-to benchmarks/runs/ with the command, the versions and the machine. Add ``--rows N`` for a smaller or larger one.
+Each prepares what it needs, runs ``aimg2ds`` as a user would, watches the whole process tree, checks what
+came out, and writes what it saw to benchmarks/runs/ with the command, the versions and the machine. Add
+``--rows N`` for a smaller or larger one.
 """
 
 from __future__ import annotations
@@ -106,7 +107,10 @@ def photographs_over_http(folder: Path, rows: int | None, processes: int) -> tup
 
 
 def long_list(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
-    """5,000,000 rows of parquet, one in fifty alive, the others refused, with dummy output: does memory grow with the list?"""
+    """See whether memory grows with the list.
+
+    5,000,000 rows of parquet, one in fifty alive, the others refused, with dummy output.
+    """
     rows = rows or 5_000_000
     photographs.write_all(folder / "pictures")
     with origin.serve(folder / "pictures") as server:
@@ -177,7 +181,10 @@ def _write_long_list(path: Path, rows: int, server: origin.Origin) -> None:
             urls = [
                 server.url(f"microaneurysms.png?{number}")
                 if number % 50 == 0
-                else f"http://127.{(number >> 16) % 200 + 2}.{(number >> 8) % 256}.{number % 254 + 1}:9/images/{number:09d}/photo.jpg"
+                else (
+                    f"http://127.{(number >> 16) % 200 + 2}.{(number >> 8) % 256}.{number % 254 + 1}:9"
+                    f"/images/{number:09d}/photo.jpg"
+                )
                 for number in numbers
             ]
             captions = [

@@ -1,4 +1,4 @@
-"""A real origin server on loopback: nginx, with a folder of pictures and a few places that fail in the ways of the web."""
+"""A real origin server on loopback: nginx, with a folder of pictures and a few places that fail in the web's ways."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     root {pictures};
-    location = /page.jpg {{ default_type image/jpeg; return 200 "<!DOCTYPE html><html><body>not here any more</body></html>"; }}
+    location = /page.jpg {{
+      default_type image/jpeg;
+      return 200 "<!DOCTYPE html><html><body>not here any more</body></html>";
+    }}
     location = /loop {{ return 302 /loop; }}
     location = /busy {{ return 503; }}
     location = /empty {{ return 200; }}

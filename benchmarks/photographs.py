@@ -1,7 +1,7 @@
 """Real photographs, and what the web makes of them: the pictures that demo, tests and benchmarks serve.
 
-They are those that the scikit-image wheel carries (skimage/data, free licences, listed in its README.txt). The wheel is taken from the
-package index and only unzipped, never installed, and no picture is kept in this repository.
+They are those that the scikit-image wheel carries (skimage/data, free licences, listed in its README.txt). The wheel is
+taken from the package index and only unzipped, never installed, and no picture is kept in this repository.
 """
 
 from __future__ import annotations

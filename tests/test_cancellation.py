@@ -159,7 +159,7 @@ def test_fault_of_this_machine_drops_the_shard_instead_of_failing_rows(tmp_path:
 
 
 def test_defect_of_ours_costs_one_row_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An unexpected exception becomes a row of class internal, is logged with its traceback, and the shard is committed."""
+    """An unexpected exception becomes a row of class internal, with its traceback logged; the shard is committed."""
     tally = Tally()
 
     async def run() -> None:

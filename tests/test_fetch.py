@@ -130,7 +130,10 @@ def test_faults_become_classes(bad: FaultyServer, fault: str, error_class: Error
 
 
 def test_endless_body_is_cut_off_at_the_cap(bad: FaultyServer) -> None:
-    """The server of an endless body is hung up on: it gets rid of little more than the cap and what the kernel buffers."""
+    """The server of an endless body is hung up on.
+
+    It gets rid of little more than the cap and what the kernel buffers.
+    """
     before = bad.sent_bytes
     failure = failure_of(bad.url("endless"), body_bytes_max=2**20)
 

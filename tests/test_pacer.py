@@ -150,7 +150,10 @@ def test_only_the_oldest_reads_on_when_memory_is_full() -> None:
 
 
 def test_closing_a_shard_gives_back_all_it_had() -> None:
-    """Rows of a dropped shard that wait, are granted or are between attempts leave nothing behind for the other shards."""
+    """Rows of a dropped shard leave nothing behind for the other shards.
+
+    Whether they wait, are granted or are between attempts.
+    """
 
     async def run() -> None:
         paced = pacer(in_flight=2, per_host=1)

@@ -17,7 +17,10 @@ def tally(count: int, successes: int, **classes: int) -> Tally:
 
 
 def test_totals_count_open_shards_once() -> None:
-    """What a worker has in hand is replaced by its next report, and is not counted beside the shard once that is done."""
+    """What a worker has in hand is replaced by its next report.
+
+    It is not counted beside the shard once that is done.
+    """
     totals = Totals()
     totals.add(Progress(1, tally(10, 9), 5))
     totals.add(Progress(1, tally(20, 18), 6))

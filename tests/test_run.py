@@ -50,7 +50,10 @@ QUIET: dict[str, Any] = {"allow_net": "127.0.0.0/8", "progress": "none", "retrie
 
 
 def write_list(path: Path, origin: Origin, rows: int) -> dict[str, str | None]:
-    """Write a txt list of *rows* URLs, a good many of them broken; return what each should end as, None for an image."""
+    """Write a txt list of *rows* URLs, a good many of them broken.
+
+    Return what each should end as, None for an image.
+    """
     outcomes: dict[str, str | None] = {}
     for number in range(rows):
         if number % 5 == 4:
@@ -341,7 +344,10 @@ def test_signal_drains_and_says_so(photographs: Path, tmp_path: Path, number: in
 
 
 def test_lost_shard_makes_the_run_fail_and_can_be_done_later(origin: Origin, tmp_path: Path) -> None:
-    """A shard whose file cannot be put in place is lost with its reason; when the obstacle is gone the same call does it."""
+    """A shard whose file cannot be put in place is lost with its reason.
+
+    When the obstacle is gone the same call does it.
+    """
     write_list(tmp_path / "urls.txt", origin, 30)
     obstacle = tmp_path / "out" / "00001.tar"
     obstacle.mkdir(parents=True)

@@ -32,7 +32,10 @@ def authority() -> trustme.CA:
 def fetch_from(
     certificate: trustme.LeafCert | None, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> bytes:
-    """Return what a client that trusts *authority* gets from a server with *certificate*, None for a server without TLS."""
+    """Return what a client that trusts *authority* gets from a server with *certificate*.
+
+    *certificate* is None for a server without TLS.
+    """
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     context = None

@@ -1,7 +1,8 @@
 """Turn lists of image URLs into image datasets ready for machine learning.
 
-``download(url_list=…, output_folder=…)`` does the whole job and returns a :class:`RunReport`; ``await download_async(…)`` is the same
-from a running event loop. Importing this package is cheap: what a name needs is imported when the name is first used.
+``download(url_list=…, output_folder=…)`` does the whole job and returns a :class:`RunReport`;
+``await download_async(…)`` is the same from a running event loop. Importing this package is cheap: what a name needs
+is imported when the name is first used.
 """
 
 from __future__ import annotations

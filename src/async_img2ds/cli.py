@@ -90,7 +90,10 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
 
 
 async def _run_until_signalled(options: Options) -> tuple[RunReport, int]:
-    """Run; the first SIGINT or SIGTERM drains, the second drops what is open. Return the report and the signal, 0 for none."""
+    """Run; the first SIGINT or SIGTERM drains, the second drops what is open.
+
+    Return the report and the signal, 0 for none.
+    """
     from async_img2ds.run import Stop, run
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -124,7 +127,8 @@ def _summary(report: RunReport, options: Options) -> str:
     ]
     if failed := rows - report.successes:
         lines.append(
-            f"failed: {failed:,} ({report.failed_to_download:,} not downloaded, {report.failed_to_resize:,} not made into an image)"
+            f"failed: {failed:,} ({report.failed_to_download:,} not downloaded, "
+            f"{report.failed_to_resize:,} not made into an image)"
         )
         width = max(len(name) for name in report.error_classes)
         lines += [
@@ -140,7 +144,7 @@ _PANELS: Final = {name: (group.__doc__ or "").rstrip(".") for name, group in GRO
 
 
 def _in_one_spelling(arguments: list[str]) -> list[str]:
-    """Bring the ways in which people type the same flag to one: ``_`` for ``-`` in names, and a value for a bare switch."""
+    """Bring the ways in which people type a flag to one: ``_`` for ``-`` in names, a value for a bare switch."""
     names = {f"--{flag.name}": flag for flag in flags()}
     spelled = []
     for word, after in zip(arguments, [*arguments[1:], ""], strict=True):

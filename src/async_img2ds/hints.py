@@ -23,7 +23,9 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.CONNECT_TIMEOUT: "the host does not answer; --timeout is how long to wait",
     ErrorClass.CONNECT_UNREACHABLE: "no route to the address; if many, look at your own network (IPv6?)",
     ErrorClass.CONNECT_RESET: "the server closed the connection without an answer",
-    ErrorClass.TLS_EXPIRED: "the server's certificate has expired or is not yet valid; if many, look at this machine's clock",
+    ErrorClass.TLS_EXPIRED: (
+        "the server's certificate has expired or is not yet valid; if many, look at this machine's clock"
+    ),
     ErrorClass.TLS_HOSTNAME: "the server's certificate is for another host",
     ErrorClass.TLS_UNTRUSTED: "the server's certificate is not from a trusted authority",
     ErrorClass.TLS_PROTOCOL: "the server does not speak a TLS that is still accepted",

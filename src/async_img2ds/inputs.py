@@ -1,7 +1,7 @@
 """A URL list → a lazy stream of shards.
 
-Files are read as batches of rows and cut as the batches come, so memory does not grow with the list and work starts before the list
-has been read. A column keeps its Arrow type on its way to the metadata.
+Files are read as batches of rows and cut as the batches come, so memory does not grow with the list and work starts
+before the list has been read. A column keeps its Arrow type on its way to the metadata.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class UrlList:
                 )
                 if not files:
                     raise InputError(
-                        f"url_list: no file ending in .{options.input_format} in the folder {options.url_list}; input_format says which ending"
+                        f"url_list: no file ending in .{options.input_format} in the folder {options.url_list}; "
+                        "input_format says which ending"
                     )
             elif fs.exists(path):
                 files = [path]
@@ -112,9 +113,9 @@ class UrlList:
         self._ended = True
 
     def rows_expected(self) -> int | None:
-        """Return how many rows there are to do, those skipped left out: exact once the list is read, else from the share of bytes read.
+        """Return how many rows there are to do, those skipped left out.
 
-        None while there is nothing to tell it from.
+        Exact once the list is read, else from the share of bytes read. None while there is nothing to tell it from.
         """
         if self._ended:
             return self.rows_read - self.rows_skipped

@@ -1,7 +1,8 @@
 """Every option: its name, default, help and check, declared once.
 
-A field here is at once a keyword of ``download``, a flag of ``aimg2ds fetch`` and a line of its help. Each stage of the program is
-handed its own group and sees no other. Values are refused here, before anything is started, created or deleted.
+A field here is at once a keyword of ``download``, a flag of ``aimg2ds fetch`` and a line of its help.
+Each stage of the program is handed its own group and sees no other. Values are refused here, before
+anything is started, created or deleted.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class FetchOptions(_Checked):
     attempt_timeout_s: float | None = option(
         None,
         least=JUST_ABOVE_ZERO,
-        help="Seconds one attempt may take in all: name look-up, connection, redirects and body. Default: six times --timeout.",
+        help="Seconds one attempt may take in all: name look-up, connection, redirects and body. "
+        "Default: six times --timeout.",
     )
     retries: int = option(
         2, least=0, help="Further attempts after a failure that can heal (time-outs, resets, 429, 5xx)."
@@ -125,11 +127,13 @@ class FetchOptions(_Checked):
     )
     disallowed_header_directives: tuple[str, ...] | None = option(
         None,
-        help="X-Robots-Tag directives that keep an image out, as a list; [] for none. Default: noai, noimageai, noindex, noimageindex.",
+        help="X-Robots-Tag directives that keep an image out, as a list; [] for none. "
+        "Default: noai, noimageai, noindex, noimageindex.",
     )
     allow_net: tuple[str, ...] = option(
         (),
-        help="Networks to allow beside public addresses, as CIDR or CIDR:port, for example 127.0.0.0/8 or [::1]/128:8080. Repeatable.",
+        help="Networks to allow beside public addresses, as CIDR or CIDR:port, "
+        "for example 127.0.0.0/8 or [::1]/128:8080. Repeatable.",
     )
     dns_servers: tuple[str, ...] = option(
         (), help="Name servers to ask instead of the system's, as address or address:port."
@@ -185,7 +189,8 @@ class ImageOptions(_Checked):
     )
     exact_decode: bool = option(
         default=False,
-        help="Decode JPEGs at full size before reducing them; by default at half, quarter or eighth size where at least twice the target is left.",
+        help="Decode JPEGs at full size before reducing them; "
+        "by default at half, quarter or eighth size where at least twice the target is left.",
     )
 
 
@@ -278,13 +283,15 @@ def _check_input(options: InputOptions) -> None:
     for name in columns:
         if name in RESERVED_COLUMNS:
             raise OptionsError(
-                f"save_additional_columns cannot carry {name!r}: the dataset has a column of that name; rename it in the list"
+                f"save_additional_columns cannot carry {name!r}: "
+                "the dataset has a column of that name; rename it in the list"
             )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
     if options.input_format == "txt" and (columns or options.caption_col):
         raise OptionsError(
-            "a txt list has URLs only: leave out caption_col and save_additional_columns, or set input_format to csv or parquet"
+            "a txt list has URLs only: "
+            "leave out caption_col and save_additional_columns, or set input_format to csv or parquet"
         )
 
 

@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 async def download_async(**options: Any) -> RunReport:  # noqa: ANN401  each is checked against its own field
     """Fetch the images of a URL list into a dataset.
 
-    Takes the options of ``aimg2ds fetch`` as keywords; ``url_list`` is required. Cancelling the call drops the shards that are open and
-    keeps those that are committed, so that the same call goes on where this one ended.
+    Takes the options of ``aimg2ds fetch`` as keywords; ``url_list`` is required. Cancelling the call drops the shards
+    that are open and keeps those that are committed, so that the same call goes on where this one ended.
 
     Returns:
         What became of the rows. Failed rows are no exception: they are counted here and told apart in the metadata.
@@ -56,7 +56,10 @@ async def download_async(**options: Any) -> RunReport:  # noqa: ANN401  each is 
 
 
 def download(**options: Any) -> RunReport:  # noqa: ANN401  each is checked against its own field
-    """Do what :func:`download_async` does, and wait for it: from a script, a notebook, or inside a running event loop."""
+    """Do what :func:`download_async` does, and wait for it.
+
+    From a script, a notebook, or inside a running event loop.
+    """
     checked = Options.of(**options)
     try:
         asyncio.get_running_loop()
@@ -141,7 +144,8 @@ def _check_image_library(options: Options) -> None:
     if missing := codec.missing_formats():
         if options.image.encode_format in missing:
             raise OptionsError(
-                f"encode_format: {codec.library()} was built without {options.image.encode_format}; install its headers and rebuild, or take the extra 'pillow'"
+                f"encode_format: {codec.library()} was built without {options.image.encode_format}; "
+                "install its headers and rebuild, or take the extra 'pillow'"
             )
         logger.warning(
             "%s was built without %s: such images will fail as decode_unsupported", codec.library(), ", ".join(missing)
@@ -152,7 +156,8 @@ def _check_folders(options: Options) -> None:
     url_list, output = options.input.url_list, options.output.output_folder
     if os.path.normpath(url_list) == os.path.normpath(output) or Path(url_list).resolve() == Path(output).resolve():
         raise OptionsError(
-            "output_folder is the folder of the list: the dataset's own files would be read as part of it; choose another"
+            "output_folder is the folder of the list: "
+            "the dataset's own files would be read as part of it; choose another"
         )
 
 
@@ -162,10 +167,13 @@ def _finished(store: Store) -> set[int]:
 
 
 def _look_ahead(shards: Iterator[Shard], count: int) -> tuple[list[Shard], Iterator[Shard]]:
-    """Take up to *count* shards, enough to know how many processes there is work for; return them and all that follow them.
+    """Take up to *count* shards, enough to know how many processes there is work for.
+
+    Return them and all that follow them.
 
     Raises:
-        InputError: the list breaks before its first shard. One that breaks later does so again when the shards before are done.
+        InputError: the list breaks before its first shard. One that breaks later does so again
+            when the shards before are done.
 
     """
     first: list[Shard] = []

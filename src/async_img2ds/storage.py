@@ -1,7 +1,8 @@
 """Where a dataset lies: files appear under their final names only when complete, and the stats file of a shard last.
 
-A shard's files are written to local disk under other names. On a local file system those lie beside the final ones, so that committing
-is a rename; for any other, they lie in the temporary folder and committing is an upload. What was not committed is removed.
+A shard's files are written to local disk under other names. On a local file system those lie beside the final
+ones, so that committing is a rename; for any other, they lie in the temporary folder and committing is an
+upload. What was not committed is removed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ __all__ = ["AppendFile", "Attempt", "LocalStore", "RemoteStore", "Store", "file_
 
 T = TypeVar("T")
 
-# Bytes gathered before a write goes to the I/O thread: two thread hand-overs cost about 0.1 ms, so one for each 30 images or so.
+# Bytes gathered before a write goes to the I/O thread: two thread hand-overs cost about
+# 0.1 ms, so one for each 30 images or so.
 APPEND_BYTES: Final = 2**20
 _PARTIAL: Final = ".partial"
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -171,7 +173,8 @@ class RemoteStore:
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
         staged = self.stage_path(name)
-        # put_file of a finished local file either completes its object or makes none; a handle left by an exception would publish half of it.
+        # put_file of a finished local file either completes its object or makes none; a handle left
+        # by an exception would publish half of it.
         final = f"{self._root}/{name}"
         if staged.is_dir():  # or it would be put into the folder of an earlier attempt
             self._fs.invalidate_cache(final)
@@ -221,7 +224,8 @@ class Attempt:
         try:
             yield attempt
         finally:
-            # Queued behind a write that may still be under way in the thread; done even if the wait for it is cancelled.
+            # Queued behind a write that may still be under way in the thread;
+            # done even if the wait for it is cancelled.
             discarded = thread.submit(attempt._discard)
             thread.shutdown(wait=False)
             await asyncio.shield(asyncio.wrap_future(discarded))
@@ -296,7 +300,10 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the operating system put a file or folder on disk. A failure must not be retried: the pages count as clean after it."""
+    """Have the operating system put a file or folder on disk.
+
+    A failure must not be retried: the pages count as clean after it.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

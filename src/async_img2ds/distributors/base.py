@@ -56,8 +56,9 @@ class Stop:
         (self.now if self.drain.is_set() else self.drain).set()
 
 
-# A worker that is killed (by the system for memory, by a crash in a decoder, by hand) takes its open shards with it, most of which had no
-# part in it. A shard that was open in this many deaths is given up, so that one that kills its worker cannot keep a run going for ever.
+# A worker that is killed (by the system for memory, by a crash in a decoder, by hand) takes its open shards with it,
+# most of which had no part in it. A shard that was open in this many deaths is given up, so that one that kills its
+# worker cannot keep a run going for ever.
 DEATHS_MAX: Final = 5
 
 

@@ -1,7 +1,8 @@
-"""Worker processes on this machine, supervised: one that dies is replaced and its shards are done again; all end with their parent.
+"""Worker processes on this machine, supervised.
 
-Each worker is a fresh interpreter that talks over its standard input and output, in pickles behind their length. ``multiprocessing`` is not
-used: its pool waits for ever for a worker that was killed (CPython issue 66587), and its spawn runs the user's script again.
+One that dies is replaced and its shards are done again; all end with their parent. Each worker is a fresh interpreter
+that talks over its standard input and output, in pickles behind their length. ``multiprocessing`` is not used: its pool
+waits for ever for a worker that was killed (CPython issue 66587), and its spawn runs the user's script again.
 """
 
 from __future__ import annotations
@@ -40,9 +41,13 @@ STOP_S: Final = 2.0
 # Workers that die one after the other before they ask for work have a cause that the next one meets, too.
 FAILED_STARTS_MAX: Final = 3
 _LENGTH_BYTES: Final = 8
-# -P keeps the working folder off sys.path, where a file of the user's could stand in for a standard module. A terminal sends Ctrl-C, and
-# a scheduler SIGTERM, to the whole process group; what follows from it for the workers is their parent's to say.
-_BOOT: Final = "import signal as s; s.signal(s.SIGINT, s.SIG_IGN); s.signal(s.SIGTERM, s.SIG_IGN); import async_img2ds.distributors.local as l; l.child()"
+# -P keeps the working folder off sys.path, where a file of the user's could stand in for a standard
+# module. A terminal sends Ctrl-C, and a scheduler SIGTERM, to the whole process group; what follows from
+# it for the workers is their parent's to say.
+_BOOT: Final = (
+    "import signal as s; s.signal(s.SIGINT, s.SIG_IGN); s.signal(s.SIGTERM, s.SIG_IGN); "
+    "import async_img2ds.distributors.local as l; l.child()"
+)
 
 
 @dataclass(frozen=True, slots=True)

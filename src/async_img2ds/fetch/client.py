@@ -1,4 +1,7 @@
-"""Ask one URL, once. The only module that knows aiohttp: its exceptions become FetchFailure or LocalFault here and nowhere else."""
+"""Ask one URL, once.
+
+The only module that knows aiohttp: its exceptions become FetchFailure or LocalFault here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Client", "HttpClient"]
 
-# Idle connections are kept this long; servers commonly keep theirs 5 s (Apache) to 75 s (nginx), and reuse comes at once or not at all.
+# Idle connections are kept this long; servers commonly keep theirs 5 s (Apache) to 75 s
+# (nginx), and reuse comes at once or not at all.
 KEEP_ALIVE_S: Final = 5.0
 # Names are asked for again after this long. Image hosts move rarely; a run of days should notice.
 DNS_CACHE_S: Final = 300
@@ -63,7 +67,10 @@ class Answer(Protocol):
 
 
 class Client(Protocol):
-    """Asks one URL, once. The seam at which tests put slow, broken and endless servers that no real one can be made into."""
+    """Asks one URL, once.
+
+    The seam at which tests put slow, broken and endless servers that no real one can be made into.
+    """
 
     def get(self, target: Target) -> AbstractAsyncContextManager[Answer]:
         """Ask for *target*; leaving the block early drops the connection."""
@@ -122,7 +129,8 @@ class HttpClient:
                 and response.connection is not None
                 and response.connection.transport is not None
             ):
-                # A closed TLS connection goes on receiving for up to 30 s under uvloop (uvloop issue 471); an aborted one does not.
+                # A closed TLS connection goes on receiving for up to 30 s under uvloop
+                # (uvloop issue 471); an aborted one does not.
                 response.connection.transport.abort()
             response.close()
 
@@ -203,7 +211,8 @@ def _socket_factory(addresses: AddressPolicy) -> aiohttp.SocketFactoryType:
 _LOCAL_ERRNOS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN}
 )
-# The most telling first: of a host's two addresses one may be refused, and the other unreachable because this machine has no IPv6.
+# The most telling first: of a host's two addresses one may be refused, and the other
+# unreachable because this machine has no IPv6.
 _ERRNOS: Final = {
     errno.ECONNREFUSED: ErrorClass.CONNECT_REFUSED,
     errno.ECONNRESET: ErrorClass.CONNECT_RESET,
@@ -310,6 +319,9 @@ _FAILURES: Final[tuple[tuple[type[Exception], Callable[[Any], FetchFailure | Loc
 
 
 def clean(text: str) -> str:
-    """Make text that others wrote fit for a column: one line, no control characters or lone surrogates, 200 characters at the most."""
+    """Make text that others wrote fit for a column.
+
+    One line, no control characters or lone surrogates, 200 characters at the most.
+    """
     line = " ".join(re.sub("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+", " ", text).split())
     return line if len(line) <= 200 else line[:199] + "…"  # noqa: PLR2004  the length named above

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # 203 is a 200 that a proxy has touched; any other 2xx carries no image or only a part of one.
 _WHOLE: Final = frozenset({200, 203})
-# A shortage of this machine is waited out, from a second to half a minute a time, for about five minutes in all; then the shard is given
-# back and with it all its rows, because nothing can be said about them.
+# A shortage of this machine is waited out, from a second to half a minute a time, for about five minutes in all; then
+# the shard is given back and with it all its rows, because nothing can be said about them.
 LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, 10.0, *(30.0,) * 9)
 
 
@@ -192,7 +192,10 @@ def _status_failure(answer: Answer) -> FetchFailure:
 
 
 def retry_after_s(text: str, now: float) -> float | None:
-    """Read a Retry-After header (RFC 9110 10.2.3): seconds, or a date against *now*, a Unix time. None if it is neither."""
+    """Read a Retry-After header (RFC 9110 10.2.3): seconds, or a date against *now*, a Unix time.
+
+    None if it is neither.
+    """
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:12])

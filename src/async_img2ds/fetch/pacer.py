@@ -1,7 +1,7 @@
 """Start rows as their host and this process's window have room.
 
-The async shell around :class:`~async_img2ds.policy.hosts.HostSchedule`. One pacer serves all shards that a process has open, so the
-slow tail of one shard does not idle the others.
+The async shell around :class:`~async_img2ds.policy.hosts.HostSchedule`. One pacer serves all shards that a process has
+open, so the slow tail of one shard does not idle the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Pacer", "PacerStatistics", "Turn"]
 
-# Rows between two attempts hold no slot of the window, only a task each (about 4 kB); beyond this many, new rows wait for them.
+# Rows between two attempts hold no slot of the window, only a task each (about 4 kB);
+# beyond this many, new rows wait for them.
 LATE_MAX: Final = 4096
 # URLs parsed in one go, so that opening a shard of 10,000 rows does not hold the loop for more than a few milliseconds.
 PARSE_BATCH: Final = 256
@@ -29,7 +30,10 @@ PARSE_BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class PacerStatistics:
-    """How a pacer is doing: rows under way, rows waiting for a host or a slot, rows between two attempts, bytes of bodies held."""
+    """How a pacer is doing.
+
+    Rows under way, rows waiting for a host or a slot, rows between two attempts, bytes of bodies held.
+    """
 
     in_flight: int
     waiting: int
@@ -171,7 +175,10 @@ class Pacer:
 
 
 class Turn:
-    """Leave for one row to start: a slot of its host until :meth:`leave_host`, and one of the window until :meth:`end`."""
+    """Leave for one row to start.
+
+    A slot of its host until :meth:`leave_host`, and one of the window until :meth:`end`.
+    """
 
     __slots__ = ("_at_host", "_in_window", "_pacer", "host", "row")
 
@@ -210,7 +217,10 @@ class Turn:
         await self._pacer._again(self, delay_s)  # noqa: SLF001
 
     def hold(self, count: int) -> bool:
-        """Count *count* bytes of the row's body as held in memory; return whether to read on without :meth:`wait_to_read`."""
+        """Count *count* bytes of the row's body as held in memory.
+
+        Return whether to read on without :meth:`wait_to_read`.
+        """
         return self._pacer._hold(self, count)  # noqa: SLF001
 
     async def wait_to_read(self) -> None:

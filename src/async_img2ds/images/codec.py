@@ -1,4 +1,7 @@
-"""Decode, place and encode pixels. The only module that knows Pillow: its exceptions become TransformFailure here and nowhere else."""
+"""Decode, place and encode pixels.
+
+The only module that knows Pillow: its exceptions become TransformFailure here and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "encode", "library", "missing_formats", "prepare", "render", "sniff"]
 
-# What may be decoded; anything else is refused by its first bytes, so that no rarely tested decoder and no external program (EPS
-# starts Ghostscript) is ever reached by a URL from the web.
+# What may be decoded; anything else is refused by its first bytes, so that no rarely tested decoder and no external
+# program (EPS starts Ghostscript) is ever reached by a URL from the web.
 _PILLOW_NAMES: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "avif": "AVIF"}
 # Pillow's own Image.MAX_IMAGE_PIXELS: a quarter of a gigabyte of RGB.
 PIXELS_MAX: Final = 89_478_485
 
-# The name of an interpolation → Pillow's filter when reducing. "area" is Hamming: over 200 JPEGs decoded at a reduced size it lay
-# closer to OpenCV's INTER_AREA on full-size pixels (55.7 dB mean, 33.9 dB worst) than Box did (50.2 and 28.5), at the same cost.
+# The name of an interpolation → Pillow's filter when reducing. "area" is Hamming: over 200 JPEGs decoded at
+# a reduced size it lay closer to OpenCV's INTER_AREA on full-size pixels (55.7 dB mean, 33.9 dB worst) than
+# Box did (50.2 and 28.5), at the same cost.
 _REDUCING: Final = {
     "nearest": Resampling.NEAREST,
     "linear": Resampling.BILINEAR,
@@ -200,7 +204,8 @@ def encode(image: Image.Image, name: str, quality: int) -> bytes:
     stored = io.BytesIO()
     try:
         if name == "jpg":
-            # libjpeg takes quality 0 as 1 and Pillow takes it as "default"; 4:2:0 is what OpenCV and libjpeg write by default.
+            # libjpeg takes quality 0 as 1 and Pillow takes it as "default"; 4:2:0 is
+            # what OpenCV and libjpeg write by default.
             image.save(stored, "JPEG", quality=max(1, quality), subsampling="4:2:0")
         elif name == "png":
             image.save(stored, "PNG", compress_level=quality)

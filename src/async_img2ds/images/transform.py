@@ -88,7 +88,8 @@ class Transformer:
 def exif_json(content: bytes) -> str | None:
     """Return the EXIF tags of *content* as a JSON object of texts, ``{}`` if it has none, None if they cannot be read.
 
-    Tag names are exifread's, such as ``Image Orientation`` and ``EXIF DateTimeOriginal``, without maker notes and thumbnail.
+    Tag names are exifread's, such as ``Image Orientation`` and
+    ``EXIF DateTimeOriginal``, without maker notes and thumbnail.
     """
     if not any(mark in content for mark in _EXIF_MARKS):
         return "{}"

@@ -47,7 +47,10 @@ class Output:
         return {name: self.listed.column(name).to_pylist() for name in self.listed.column_names}
 
     def record(self, sample: Sample) -> bytes:
-        """Return the metadata of *sample* as strict JSON: NaN and infinity are null, what JSON does not know is text."""
+        """Return the metadata of *sample* as strict JSON.
+
+        NaN and infinity are null, what JSON does not know is text.
+        """
         listed = {name: values[sample.row.index] for name, values in self._values.items()}
         return orjson.dumps(self.columns.record(sample, listed), default=str)
 
@@ -66,8 +69,8 @@ class ShardWriter(Protocol):
         """Complete the files. Committing them is the attempt's."""
 
 
-# The name of a format → the module and the coroutine that opens its writer. Modules are imported when a format is first used, because
-# some need packages of their own.
+# The name of a format → the module and the coroutine that opens its writer. Modules are imported when a format is first
+# used, because some need packages of their own.
 WRITERS: Final[Mapping[str, str]] = {
     "files": "async_img2ds.outputs.files:open_files",
     "webdataset": "async_img2ds.outputs.tar:open_tar",

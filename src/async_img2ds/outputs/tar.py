@@ -59,8 +59,9 @@ def _field(text: str, width: int) -> bytes:
     return text.encode("ascii").ljust(width, b"\0")
 
 
-# The header's fields behind name and before the size, and behind the checksum (POSIX.1-1988 ustar): mode, uid and gid; type and link,
-# magic and version, owner and group as webdataset's TarWriter has them, device numbers, prefix and padding.
+# The header's fields behind name and before the size, and behind the checksum (POSIX.1-1988 ustar):
+# mode, uid and gid; type and link, magic and version, owner and group as webdataset's TarWriter has
+# them, device numbers, prefix and padding.
 _BEFORE_SIZE: Final = _field("0000444", 8) + _field("0000000", 8) * 2
 _TIME: Final = _field("00000000000", 12)
 _BEHIND_SUM: Final = (
@@ -71,7 +72,10 @@ _FIXED_SUM: Final = sum(_BEFORE_SIZE) + sum(_TIME) + sum(_BEHIND_SUM) + 8 * ord(
 
 
 def member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return one member of an archive: header, content, padding. *name* is ASCII of at most 100 characters, our keys are."""
+    """Return one member of an archive: header, content, padding.
+
+    *name* is ASCII of at most 100 characters, our keys are.
+    """
     encoded, size = name.encode("ascii"), b"%011o\0" % len(content)
     checksum = b"%06o\0 " % (_FIXED_SUM + sum(encoded) + sum(size))
     header = b"".join((encoded.ljust(100, b"\0"), _BEFORE_SIZE, size, _TIME, checksum, _BEHIND_SUM))

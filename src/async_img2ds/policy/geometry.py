@@ -1,6 +1,7 @@
 """Source size + resize options → where the pixels go: how large, what is cut off, on what canvas.
 
-One rule per mode, to the pixel img2dataset's (its resizer.py with albumentations 1.4), Python's rounding of halves to even included.
+One rule per mode, to the pixel img2dataset's (its resizer.py with albumentations 1.4),
+Python's rounding of halves to even included.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which queued item may start now, given how busy its host is.
 
-Items wait per host, not in line: a host at its limit holds up nobody else. Among hosts with room the item that came first goes first,
-so that nothing starves and a list is worked through in about its own order.
+Items wait per host, not in line: a host at its limit holds up nobody else. Among hosts with room the item that came
+first goes first, so that nothing starves and a list is worked through in about its own order.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ class _Host(Generic[T]):
 
 
 class HostSchedule(Generic[T]):
-    """Items by host, at most *per_host_max* of one host active at a time. Memory is that of the items waiting and active."""
+    """Items by host, at most *per_host_max* of one host active at a time.
+
+    Memory is that of the items waiting and active.
+    """
 
     def __init__(self, per_host_max: int) -> None:
         """Start empty."""
@@ -36,7 +39,10 @@ class HostSchedule(Generic[T]):
         self.waiting = 0
 
     def add(self, host: str, item: T, *, first: bool = False) -> None:
-        """Queue *item* behind all others, or before them if it is *first*: one that has started before and tries again."""
+        """Queue *item* behind all others, or before them if it is *first*.
+
+        One is *first* that has started before and tries again.
+        """
         self._added += 1
         self.waiting += 1
         entry = self._hosts.setdefault(host, _Host())

@@ -1,8 +1,9 @@
 """Whether the headers of an answer reserve the image against this use.
 
-``X-Robots-Tag`` as Google and MDN document it: one or more header lines, each a comma list of rules; a rule may be preceded by
-``bot-name:``, and that name applies to every rule that follows until another name appears; rules before any name apply to everybody.
-``none`` stands for ``noindex, nofollow``. Some rules have values of their own behind a colon, so a colon alone does not make a name.
+``X-Robots-Tag`` as Google and MDN document it: one or more header lines, each a comma list of rules; a rule may be
+preceded by ``bot-name:``, and that name applies to every rule that follows until another name appears; rules before
+any name apply to everybody. ``none`` stands for ``noindex, nofollow``. Some rules have values of their own behind a
+colon, so a colon alone does not make a name.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class RetryPolicy:
 
     Attributes:
         retries: further attempts at the most.
-        first_delay_s: upper end of the first delay, doubled for each further attempt (curl's --retry starts at 1 s, too).
+        first_delay_s: upper end of the first delay, doubled for each further attempt
+            (curl's --retry starts at 1 s, too).
         delay_s_max: no delay is longer; a server that asks for more is not asked again.
 
     """

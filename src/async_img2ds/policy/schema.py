@@ -1,6 +1,7 @@
 """The columns of the output in one place, and how samples fill them.
 
-First the columns of the list (additional ones, caption, url), then img2dataset's in its order and types, then this program's own.
+First the columns of the list (additional ones, caption, url), then img2dataset's in its
+order and types, then this program's own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ __all__ = ["Columns", "SampleTable"]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which columns a dataset has beside those of its list: *exif*, the *digest*'s name, the *image* column's name, if any."""
+    """Which columns a dataset has beside those of its list.
+
+    *exif*, the *digest*'s name, the *image* column's name, if any.
+    """
 
     exif: bool
     digest: str | None
@@ -77,7 +81,10 @@ def _names(columns: Columns) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class SampleTable:
-    """Samples gathered in any order, to become one Arrow table: the list's columns by reference, the others by value."""
+    """Samples gathered in any order, to become one Arrow table.
+
+    The list's columns go in by reference, the others by value.
+    """
 
     listed: pa.Table
     columns: Columns

@@ -1,7 +1,8 @@
 """How a list is cut into shards, and how shards and samples are named.
 
-The rules are img2dataset's, so that a dataset begun with one tool can be finished with the other: shards are cut per input file, the
-last of a file is short, numbers run on from file to file, and a sample's key is its shard's number followed by its place in the shard.
+The rules are img2dataset's, so that a dataset begun with one tool can be finished with the other: shards are cut
+per input file, the last of a file is short, numbers run on from file to file, and a sample's key is its shard's
+number followed by its place in the shard.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ __all__ = ["Naming", "cut", "shard_count"]
 
 
 def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.Table]:
-    """Yield the rows of *batches* as tables of *rows_per_shard* rows, the last one short; no row in two, none left out."""
+    """Yield the rows of *batches* as tables of *rows_per_shard* rows.
+
+    The last one is short; no row is in two, none left out.
+    """
     held: list[pa.RecordBatch] = []
     held_rows = 0
     for batch in batches:

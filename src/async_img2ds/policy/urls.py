@@ -1,8 +1,9 @@
 """Which URLs and which addresses may be asked, and the host a URL is paced under.
 
-Only http and https, and only public unicast addresses unless the user allowed more: a list of URLs from the web is not to be trusted
-with the inside of anybody's network. Python's ``ipaddress.is_global`` is not used because it says yes to NAT64, 6to4, site-local and
-multicast addresses (CPython issues 113171, 124217), so the table below is our own, from the IANA registries.
+Only http and https, and only public unicast addresses unless the user allowed more: a list of URLs from the web
+is not to be trusted with the inside of anybody's network. Python's ``ipaddress.is_global`` is not used because
+it says yes to NAT64, 6to4, site-local and multicast addresses (CPython issues 113171, 124217), so the table
+below is our own, from the IANA registries.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AddressPolicy", "Target", "parse", "redirect"]
 
-# IANA IPv4 Special-Purpose Address Registry, everything in it that is not globally reachable unicast, with multicast and the
-# reserved top; then two addresses of cloud metadata services that lie in public or shared space (Azure, Alibaba).
+# IANA IPv4 Special-Purpose Address Registry, everything in it that is not globally reachable unicast,
+# with multicast and the reserved top; then two addresses of cloud metadata services that lie in
+# public or shared space (Azure, Alibaba).
 _CLOSED_4: Final = tuple(
     IPv4Network(net)
     for net in (
@@ -34,8 +36,9 @@ _CLOSED_4: Final = tuple(
         *("168.63.129.16/32", "100.100.100.200/32"),
     )
 )
-# IANA IPv6 Global Unicast: all of it lies in 2000::/3, so anything else is closed, and with it loopback, link-local, unique-local,
-# site-local, multicast, IPv4-mapped and NAT64. Inside it: protocol assignments (Teredo, ORCHID), documentation, 6to4.
+# IANA IPv6 Global Unicast: all of it lies in 2000::/3, so anything else is closed, and with it
+# loopback, link-local, unique-local, site-local, multicast, IPv4-mapped and NAT64. Inside it: protocol
+# assignments (Teredo, ORCHID), documentation, 6to4.
 _OPEN_6: Final = IPv6Network("2000::/3")
 _CLOSED_6: Final = tuple(IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
 
@@ -87,15 +90,18 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
     return address in _OPEN_6 and not any(address in net for net in _CLOSED_6)
 
 
-# What may stand unquoted in what we send: RFC 3986's characters, "%" among them because lists hold quoted URLs, and the few more
-# that browsers leave alone (WHATWG URL, path and query percent-encode sets), so that a signed URL arrives as it was signed.
+# What may stand unquoted in what we send: RFC 3986's characters, "%" among them because lists hold quoted
+# URLs, and the few more that browsers leave alone (WHATWG URL, path and query percent-encode sets), so
+# that a signed URL arrives as it was signed.
 _SENDABLE: Final = "!#$%&'()*+,-./:;=?@[]_~|^`{}\\"
 # Control characters, what stands for bytes that were no text, and halves of characters, which nothing can store.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
-# A host and port: brackets are for addresses and enclose the whole host. Python's urlsplit is more generous, by version.
+# A host and port: brackets are for addresses and enclose the whole host.
+# Python's urlsplit is more generous, by version.
 _HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]*\]|[^\[\]]*)(?::\d*)?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-# A last label of digits or of hexadecimal digits makes the whole host an IPv4 address in some spelling (WHATWG URL, "ends in a number").
+# A last label of digits or of hexadecimal digits makes the whole host an IPv4 address in some
+# spelling (WHATWG URL, "ends in a number").
 _NUMERIC_HOST: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
 
 

@@ -36,8 +36,9 @@ __all__ = ["loop_factory", "work"]
 
 logger = logging.getLogger(__name__)
 
-# A shard is opened before the one before it has ended, so that slow rows at its end do not idle the core. With shards of the default
-# size four cover the tail of a minute's time-outs; small shards may be more, up to a number of open files that any system allows.
+# A shard is opened before the one before it has ended, so that slow rows at its end do not idle the core. With
+# shards of the default size four cover the tail of a minute's time-outs; small shards may be more, up to a
+# number of open files that any system allows.
 OPEN_ROWS_MAX: Final = 40_000
 OPEN_SHARDS_MAX: Final = 64
 PROGRESS_S: Final = 0.5
@@ -198,7 +199,10 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _connections(wanted: int) -> int:
-    """Raise this process's limit of open files as far as it may, and return how many of *wanted* connections it leaves room for."""
+    """Raise this process's limit of open files as far as it may.
+
+    Return how many of *wanted* connections it leaves room for.
+    """
     try:
         import resource
     except ImportError:  # on Windows, where sockets have no such limit

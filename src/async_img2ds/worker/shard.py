@@ -94,7 +94,8 @@ class ShardRunner:
         except AsyncImg2dsError:
             raise
         except Exception:
-            # A defect of ours on one row must not cost the shard its other rows. It is told, counted apart, and makes the run fail.
+            # A defect of ours on one row must not cost the shard its other rows. It is
+            # told, counted apart, and makes the run fail.
             logger.exception("internal error on %s (%s); please report it", row.key, row.url)
             failure = SampleFailure(ErrorClass.INTERNAL, traceback.format_exc(limit=0).strip()[:200])
         if failure is None and body is not None and encoded is not None:
