@@ -85,6 +85,8 @@ _says(
     b"HTTP/1.1 302 Found\r\nX-Robots-Tag: noai\r\nLocation: /fine\r\nContent-Length: 0\r\n\r\n",
     stays=True,
 )
+_says("short-404", b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\ngone")
+_says("reserved-503", b"HTTP/1.1 503 Busy\r\nX-Robots-Tag: noindex\r\nContent-Length: 0\r\n\r\n", stays=True)
 _says("cookies", _OK + b"Set-Cookie: a=b\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
 
 
@@ -117,6 +119,12 @@ async def _stall(server: FaultyServer, reader: asyncio.StreamReader, writer: asy
     return False
 
 
+async def _stalled_404(server: FaultyServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\ngone")
+    await reader.read(1)
+    return False
+
+
 async def _endless(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     await server.send(writer, _OK + b"Transfer-Encoding: chunked\r\n\r\n")
     while True:
@@ -143,6 +151,7 @@ FAULTS |= {
     "reset-in-body": _reset_in_body,
     "silent": _silent,
     "stall": _stall,
+    "stalled-404": _stalled_404,
     "endless": _endless,
     "drip": _drip,
     "heals": _heals,

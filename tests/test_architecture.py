@@ -16,7 +16,8 @@ PACKAGE = Path(async_img2ds.__file__).parent
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
     {"errors"},
-    {"records", "options", "hints"},
+    {"records", "flags", "nets", "hints"},
+    {"options"},
     {"policy", "storage"},
     {"inputs", "fetch", "images", "outputs"},
     {"worker", "distributors", "progress"},

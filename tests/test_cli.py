@@ -106,6 +106,8 @@ def test_version_is_shown() -> None:
         (["--image-size=384"], ["--image_size=384"]),
         (["my-list.txt", "--output-folder", "my-out"], ["my-list.txt", "--output_folder", "my-out"]),
         (["--no-such-flag"], ["--no-such-flag"]),
+        (["--url_list=my-list.txt", "--timeout=3"], ["my-list.txt", "--timeout=3"]),
+        (["--url-list", "my-list.txt"], ["my-list.txt"]),
     ],
 )
 def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> None:

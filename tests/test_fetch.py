@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import faulty
 import origin as origin_server
-from async_img2ds.errors import ErrorClass, FetchFailure
+from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.fetcher import Fetcher, retry_after_s, user_agent
-from async_img2ds.options import FetchOptions, parse_net
+from async_img2ds.nets import parse_net
+from async_img2ds.options import FetchOptions
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.worker.process import loop_factory
 
@@ -163,6 +165,30 @@ def test_what_cannot_heal_is_asked_once(origin: Origin) -> None:
 
     assert failure_of(origin.url("nope.jpg"), hold, retries=5).attempts == 1
     assert hold.delays == []
+
+
+@pytest.mark.parametrize("fault", ["short-404", "stalled-404"])
+def test_answer_that_says_no_is_believed_without_its_body(bad: FaultyServer, fault: str) -> None:
+    """A 404 is a 404 and final, whatever becomes of the page that comes with it."""
+    hold = Alone()
+    failure = failure_of(bad.url(fault), hold, retries=2)
+
+    assert (failure.error_class, failure.http_status, failure.attempts) == (ErrorClass.HTTP_STATUS_4XX, 404, 1)
+
+
+def test_reservation_on_an_error_is_no_opt_out(bad: FaultyServer) -> None:
+    """Error pages carry noindex as a matter of course; what failed is the request."""
+    assert failure_of(bad.url("reserved-503")).error_class is ErrorClass.HTTP_STATUS_5XX
+
+
+def test_name_server_that_never_answers_is_no_fault_of_the_url() -> None:
+    """However short the time for an attempt, the silence of our own resolver does not become a row's time-out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
+        mute.bind(("127.0.0.1", 0))
+        server = f"127.0.0.1:{mute.getsockname()[1]}"
+
+        with pytest.raises(LocalFault):
+            fetch("http://pictures.example.test/x.jpg", Alone(), dns_servers=(server,), timeout=0.1)
 
 
 def test_retry_after_is_waited_for(origin: Origin) -> None:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
-from async_img2ds.fetch.fetcher import LOCAL_FAULT_WAITS_S, Fetcher
+from async_img2ds.fetch.fetcher import LOCAL_FAULT_WAITS_S, Complaints, Fetcher
 from async_img2ds.options import FetchOptions
 from async_img2ds.policy.urls import AddressPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from async_img2ds.fetch.client import Answer
     from async_img2ds.policy.urls import Target
@@ -36,7 +36,7 @@ class FakeAnswer:
     def headers(self, name: str) -> list[str]:
         return self.lines.get(name, [])
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         for chunk in self.body:
             yield chunk
 
@@ -58,6 +58,9 @@ class FakeClient:
         if isinstance(step, Exception):
             raise step
         yield step
+
+    def overdue(self, _target: Target) -> None:
+        pass
 
 
 @dataclass
@@ -119,7 +122,7 @@ def test_refused_image_costs_no_body() -> None:
 
     @dataclass
     class Untouchable(FakeAnswer):
-        async def chunks(self) -> AsyncIterator[bytes]:
+        async def chunks(self) -> AsyncGenerator[bytes]:
             raise AssertionError("the body was read")
             yield b""
 
@@ -149,3 +152,15 @@ def test_bad_urls_are_never_asked_for(url: str | None) -> None:
         asyncio.run(fetch.fetch(url, FakeHold()))
     assert caught.value.attempts == 0
     assert client.asked == []
+
+
+def test_complaints_are_made_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """A machine that cannot fetch says so at once and then twice a minute, not once for each of a thousand rows."""
+    now = 0.0
+    complaints = Complaints(lambda: now)
+    for second in range(61):
+        now = float(second)
+        for _ in range(10):
+            complaints.make("no name server answers")
+
+    assert len(caplog.records) == 3

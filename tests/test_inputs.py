@@ -251,7 +251,11 @@ def test_first_shard_comes_before_the_list_is_read(tmp_path: Path, input_format:
     stream = CountingStream(content)
     found.fs = SimpleNamespace(open=lambda *_: stream)
 
-    with mock.patch.object(inputs, "BLOCK_BYTES", 2**14), mock.patch.object(inputs, "PARQUET_BUFFER_BYTES", 2**14):
+    with (
+        mock.patch.object(inputs, "BLOCK_BYTES", 2**14),
+        mock.patch.object(inputs, "CSV_BLOCK_BYTES", 2**14),
+        mock.patch.object(inputs, "PARQUET_BUFFER_BYTES", 2**14),
+    ):
         shards = found.shards()
         first = next(shards)
         read_then, expected_then = stream.bytes_read, found.rows_expected()
@@ -297,3 +301,48 @@ def test_parquet_shards_hold_every_row_once(rows: int, rows_per_shard: int, grou
     assert urls_of(shards) == [f"u{n}" for n in range(rows)]
     assert [shard.row_count for shard in shards] == counts
     assert found.rows_expected() == rows
+
+
+@pytest.mark.parametrize("input_format", ["txt", "csv", "parquet"])
+def test_rows_expected_can_be_asked_for_at_any_moment(tmp_path: Path, input_format: str) -> None:
+    """Between files, and when the last file is closed but its last shard is not yet taken, it is a number as before."""
+    for name in ("a", "b"):
+        table = pa.table({"url": [f"http://h.test/{number}" for number in range(25)]})
+        if input_format == "parquet":
+            pq.write_table(table, tmp_path / f"{name}.parquet")
+        else:
+            head = ["url"] if input_format == "csv" else []
+            lines = "".join(f"{line}\n" for line in head + table.column("url").to_pylist())
+            (tmp_path / f"{name}.{input_format}").write_text(lines)
+    found = open_list(tmp_path, input_format=input_format, number_sample_per_shard=10)
+    expected = [found.rows_expected() for _ in found.shards()]
+
+    assert len(expected) == 6
+    assert all(rows is not None and 10 <= rows <= 50 for rows in expected)
+    assert found.rows_expected() == 50
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["1", "2", ""], pa.int64()),
+        (["1", "2", "0.5"], pa.float64()),
+        (["1", "2", "text"], pa.string()),
+        (["", "", "text"], pa.string()),
+        (["", "", ""], pa.string()),
+        (["true", "false", ""], pa.bool_()),
+        (["2026-01-31", "", "1999-12-31"], pa.date32()),
+    ],
+    ids=str,
+)
+def test_csv_column_is_of_the_narrowest_type_that_holds_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[str], kind: pa.DataType
+) -> None:
+    """Its first rows do not decide, however long the list: a type that a later value contradicts is not taken."""
+    monkeypatch.setattr(inputs, "CSV_BLOCK_BYTES", 1000)
+    rows = [f"http://h.test/{number},{values[number // 200]}" for number in range(200 * len(values))]
+    (tmp_path / "urls.csv").write_text("\n".join(["url,extra", *rows]) + "\n")
+    table = read(tmp_path / "urls.csv", input_format="csv", save_additional_columns=("extra",))
+
+    assert table.num_rows == len(rows)
+    assert table.schema.field("extra").type == kind

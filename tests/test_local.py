@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -89,7 +90,43 @@ def test_shard_that_kills_its_workers_is_given_up(tmp_path: Path) -> None:
 
     assert done(reports) == [0, 1, 2, 4, 5]
     assert [report.shard_id for report in lost(reports)] == [3]
-    assert len(list(tmp_path.iterdir())) == 5
+    assert 3 <= len(list(tmp_path.iterdir())) <= 5
+
+
+def test_shard_that_kills_its_workers_takes_no_other_along(tmp_path: Path) -> None:
+    """With four shards open at a time three innocent ones die with it twice; then it is done alone, and they are."""
+    reports = distribute(partial(workloads.die_in_company, str(tmp_path), 3), 8, processes=1)
+
+    assert done(reports) == [0, 1, 2, 4, 5, 6, 7]
+    assert [report.shard_id for report in lost(reports)] == [3]
+
+
+def test_worker_that_writes_without_end_of_line_goes_on() -> None:
+    """What a library prints, however long, does not end the run."""
+    assert done(distribute(workloads.shout, 3)) == [0, 1, 2]
+
+
+def test_closed_feed_hands_out_nothing_more() -> None:
+    """Not even a shard that was being read when it was closed."""
+
+    async def run() -> None:
+        gate = threading.Event()
+
+        def slow() -> Iterator[Shard]:
+            gate.wait()
+            yield from shards(3)
+
+        feed = ShardFeed(slow(), 1)
+        asked = asyncio.create_task(feed.next(alone=True))
+        await asyncio.sleep(0)
+        feed.close()
+        gate.set()
+
+        assert await asked is None
+        assert await feed.next(alone=True) is None
+        assert feed.empty
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize(("retries", "is_lost"), [(0, True), (1, True), (2, False)])
@@ -163,3 +200,10 @@ def test_list_that_breaks_is_told_at_the_end() -> None:
 
     assert done(reports) == [0, 1, 2]
     assert isinstance(feed.error, InputError)
+
+
+def test_each_worker_gets_a_shard_before_any_gets_two() -> None:
+    """However long one takes to start, the others do not take its share of a short list."""
+    workers = {report.worker for report in distribute(workloads.behave, 3, processes=3) if isinstance(report, Done)}
+
+    assert len(workers) == 3

@@ -89,6 +89,7 @@ def write(output_format: str, folder: Path, samples: list[Sample] = SAMPLES, lis
             await attempt.commit("00012_stats.json", b"{}")
 
     asyncio.run(run())
+    store.close()
     return folder
 
 

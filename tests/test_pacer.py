@@ -10,6 +10,8 @@ from async_img2ds.fetch.pacer import Pacer
 from async_img2ds.records import Row
 
 if TYPE_CHECKING:
+    import pytest
+
     from async_img2ds.fetch.pacer import Turn
 
 
@@ -79,7 +81,7 @@ def test_busy_host_does_not_hold_up_others() -> None:
     asyncio.run(run())
 
 
-def test_row_between_attempts_holds_no_slot_and_comes_back_first() -> None:
+def test_row_between_attempts_leaves_the_window_and_comes_back_first() -> None:
     """While a row waits to try again another takes its place; then it goes before rows that never started."""
 
     async def run() -> None:
@@ -97,6 +99,73 @@ def test_row_between_attempts_holds_no_slot_and_comes_back_first() -> None:
         assert again.done()
         assert len(shard.turns) == 2
 
+        shard.task.cancel()
+
+    asyncio.run(run())
+
+
+def test_row_between_attempts_keeps_its_place_at_its_host() -> None:
+    """Its host is asked for less meanwhile, and rows of other hosts start as if nothing were."""
+
+    async def run() -> None:
+        paced = pacer(per_host=1)
+        shard = Shard(paced, rows("http://tired.test/", "http://tired.test/", "http://fresh.test/"))
+        await settle()
+        again = asyncio.create_task(shard.turns[0].again(60))
+        await settle()
+        assert [turn.host for turn in shard.turns] == ["tired.test", "fresh.test"]
+        assert paced.statistics().late == 1
+
+        again.cancel()
+        await settle()
+        shard.turns[0].end()
+        await settle()
+        assert [turn.host for turn in shard.turns] == ["tired.test", "fresh.test", "tired.test"]
+        assert paced.statistics().late == 0
+
+        await shard.task
+
+    asyncio.run(run())
+
+
+def test_too_many_rows_between_attempts_hold_back_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded: at the limit no row starts until one has come back."""
+    monkeypatch.setattr("async_img2ds.fetch.pacer.LATE_MAX", 2)
+
+    async def run() -> None:
+        paced = pacer(in_flight=2)
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(6))))
+        await settle()
+        waiting = [asyncio.create_task(turn.again(60)) for turn in shard.turns[:2]]
+        await settle()
+        assert len(shard.turns) == 3  # one started before the second was late
+
+        waiting[0].cancel()
+        await settle()
+        assert len(shard.turns) == 4
+
+        shard.task.cancel()
+        waiting[1].cancel()
+
+    asyncio.run(run())
+
+
+def test_full_memory_is_no_hunger() -> None:
+    """While bytes hold rows back, more rows would not help, so none are asked for."""
+
+    async def run() -> None:
+        paced = pacer(in_flight=2, held_bytes=100)
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(9))))
+        await settle()
+        shard.turns[0].hold(101)
+        shard.turns[1].end()
+        await settle()
+        hungry = asyncio.create_task(paced.wait_hungry())
+        await settle()
+
+        assert not hungry.done()
+
+        hungry.cancel()
         shard.task.cancel()
 
     asyncio.run(run())

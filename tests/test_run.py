@@ -432,3 +432,69 @@ def _leftovers(folder: Path) -> list[str]:
                 yield path.name
 
     return sorted(foreign())
+
+
+def test_column_types_that_python_lacks_reach_every_format(origin: Origin, tmp_path: Path) -> None:
+    """Nanoseconds and views keep their type in the table and become text in the JSON."""
+    table = pa.table(
+        {
+            "url": [origin.url("rocket.jpg")],
+            "at": pa.array([1_700_000_000_123_456_789], pa.timestamp("ns")),
+            "took": pa.array([5], pa.duration("ns")),
+            "day": pa.array([-800_000], pa.date32()),
+            "words": pa.array(["a few"], pa.string_view()),
+        }
+    )
+    pq.write_table(table, tmp_path / "urls.parquet", version="2.6")
+    options = {**QUIET, "url_list": tmp_path / "urls.parquet", "input_format": "parquet"}
+    columns = ["at", "took", "day", "words"]
+    report = download(**options, output_folder=tmp_path / "out", save_additional_columns=columns)
+    sample = json.loads((tmp_path / "out" / "00000" / "000000000.json").read_bytes())
+
+    assert report.complete
+    assert sample["at"].startswith("2023-11-14")
+    assert sample["words"] == "a few"
+    assert pq.read_schema(tmp_path / "out" / "00000.parquet").field("at").type == pa.timestamp("ns")
+
+
+def test_second_run_into_a_folder_in_use_is_refused(origin: Origin, tmp_path: Path) -> None:
+    """It says so and leaves the first alone, whose dataset is whole."""
+    write_list(tmp_path / "urls.txt", origin, 600)
+    command = [*_command(tmp_path / "urls.txt"), "--output_folder", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        wait_until(lambda: bool(list((tmp_path / "out").glob("*.partial"))))
+        second = subprocess.run(command, check=False, capture_output=True, text=True)
+        first.communicate()
+
+    assert (first.returncode, second.returncode) == (0, 2)
+    assert "another run is writing" in second.stderr
+    assert len(contents(tmp_path / "out")) == 600
+
+
+def test_folders_that_no_worker_can_write_to_are_refused(tmp_path: Path) -> None:
+    """memory:// would be another memory in each worker."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+
+    with pytest.raises(OptionsError, match="memory"):
+        download(url_list=tmp_path / "urls.txt", output_folder="memory://out")
+
+
+def test_same_folder_is_recognised_under_another_name(tmp_path: Path) -> None:
+    """file:// and a link lead to the folder of the list like its path."""
+    pq.write_table(pa.table({"url": ["http://x.test/"]}), tmp_path / "a.parquet")
+    (tmp_path.parent / f"{tmp_path.name}-link").symlink_to(tmp_path)
+
+    for name in (f"file://{tmp_path}", f"{tmp_path}-link", f"{tmp_path}/"):
+        with pytest.raises(OptionsError, match="output_folder"):
+            download(url_list=tmp_path, input_format="parquet", output_folder=name)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&- 1>&- 2>&-", "> /dev/full 2> /dev/full"])
+def test_run_goes_on_when_nobody_reads_what_it_says(origin: Origin, tmp_path: Path, closed: str) -> None:
+    """Closed or full standard streams cost the words, not the work nor the exit status."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    command = f"{_aimg2ds()} fetch urls.txt --allow_net 127.0.0.0/8 --retries 0 {closed}"
+    done = subprocess.run(["sh", "-c", command], check=False, cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert len(metadata(tmp_path / "images")) == 5

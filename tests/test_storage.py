@@ -50,7 +50,11 @@ def remote(folder: Path) -> Place:
     def files() -> dict[str, bytes]:
         return {path.removeprefix(root + "/"): fs.cat_file(path) for path in fs.find(root)}
 
-    return Place(RemoteStore(fs, root), files, lambda: [path.name for path in folder.glob("aimg2ds-*/**/*")])
+    return Place(
+        RemoteStore(fs, root, folder / "aimg2ds-staging"),
+        files,
+        lambda: [path.name for path in folder.glob("aimg2ds-*/**/*")],
+    )
 
 
 @pytest.fixture(params=[local, remote])
@@ -258,13 +262,13 @@ def test_pieces_appended_together_stay_together(tmp_path: Path, monkeypatch: pyt
 
     async def run() -> bytes:
         async with Attempt.open(LocalStore(tmp_path)) as attempt:
-            path = await attempt.stage("file")
-            file = AppendFile(attempt, path)
+            file = await AppendFile.open(attempt, "file")
             async with asyncio.TaskGroup() as tasks:
                 for n in range(100):
                     tasks.create_task(file.append(b"<%02d" % n, b"-" * n, b"%02d>" % n))
-            await file.flush()
-            return path.read_bytes()
+            await file.finish()
+            await attempt.commit("0_stats.json", b"{}")
+        return (tmp_path / "file").read_bytes()
 
     content = asyncio.run(run())
 
@@ -296,3 +300,56 @@ def test_store_fits_the_url() -> None:
     kinds = [type(open_store(url)) for url in ("folder", "file:///folder", "memory://folder")]
 
     assert kinds == [LocalStore, LocalStore, RemoteStore]
+
+
+def test_two_runs_cannot_have_one_folder(tmp_path: Path) -> None:
+    """The second is refused until the first lets go."""
+    first, second = LocalStore(tmp_path), LocalStore(tmp_path)
+    first.prepare()
+    with pytest.raises(OptionsError, match="another run is writing"):
+        second.prepare()
+    first.close()
+    second.prepare()
+    second.close()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+    """What was half written is removed before work begins; what belongs to others is not."""
+    (tmp_path / "00000.tar.partial").touch()
+    (tmp_path / "00001.partial").mkdir()
+    (tmp_path / "00001.partial" / "000010000.jpg").touch()
+    (tmp_path / "notes.txt").touch()
+    store = LocalStore(tmp_path)
+    store.prepare()
+    store.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_folder_that_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
+    """A request that is refused after the folder was made leaves no empty one."""
+    store = LocalStore(tmp_path / "out")
+    store.prepare()
+    store.close()
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_file_that_vanishes_is_not_committed(tmp_path: Path) -> None:
+    """Somebody who removes a staged file while it is written makes the shard fail, not shrink."""
+
+    async def run() -> None:
+        async with Attempt.open(LocalStore(tmp_path)) as attempt:
+            file = await AppendFile.open(attempt, "00000.tar")
+            await file.append(bytes(storage.APPEND_BYTES))
+            (tmp_path / "00000.tar.partial").unlink()
+            await file.append(bytes(storage.APPEND_BYTES))
+            await file.finish()
+            await attempt.commit("00000_stats.json", b"{}")
+
+    with pytest.raises(StorageError):
+        asyncio.run(run())
+
+    assert list(tmp_path.iterdir()) == []

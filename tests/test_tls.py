@@ -12,7 +12,8 @@ import trustme
 
 from async_img2ds.errors import ErrorClass, FetchFailure
 from async_img2ds.fetch.client import HttpClient
-from async_img2ds.options import FetchOptions, parse_net
+from async_img2ds.nets import parse_net
+from async_img2ds.options import FetchOptions
 from async_img2ds.policy.urls import AddressPolicy, parse
 from async_img2ds.worker.process import loop_factory
 

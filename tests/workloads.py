@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,22 @@ def die_at(
             (Path(folder) / f"death-{deaths}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         behave(iter([shard]), emit, stop)
+
+
+def die_in_company(
+    folder: str, shard_id: int, shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Future[None]
+) -> None:
+    """Have several shards open at a time, each for a while, and be killed as soon as one of them is *shard_id*."""
+    opened = []
+    for shard in shards:
+        if shard.id == shard_id:
+            (Path(folder) / f"death-{len(list(Path(folder).iterdir()))}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        tally = Tally(count=shard.row_count, successes=shard.row_count)
+        opened.append(threading.Timer(0.2, emit, [Done(os.getpid(), shard.id, tally, 0.2)]))
+        opened[-1].start()
+    for timer in opened:
+        timer.join()
 
 
 def fail_at(
@@ -71,3 +88,9 @@ def chatter(shards: Iterator[Shard], emit: Callable[[Report], None], stop: Futur
         print("noise " * 1000)  # noqa: T201  the noise under test
         sys.stderr.write(f"a warning about shard {shard.id}\n")
         behave(iter([shard]), emit, stop)
+
+
+def shout(shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Write megabytes to standard error without an end of line, as a progress bar may."""
+    sys.stderr.write("x" * 3_000_000)
+    behave(shards, emit, stop)

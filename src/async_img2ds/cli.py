@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import typer
 
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, OptionsError
-from async_img2ds.options import GROUPS, Flag, Options, flags
+from async_img2ds.flags import Flag, flags_of
+from async_img2ds.options import GROUPS, Options, flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +47,10 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line of this process."""
-    app(_in_one_spelling(sys.argv[1:]), prog_name="aimg2ds")
+    try:
+        app(_in_one_spelling(sys.argv[1:]), prog_name="aimg2ds")
+    except KeyboardInterrupt:  # before there was a run to stop
+        sys.exit(128 + signal.SIGINT)
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
@@ -81,7 +85,8 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
         raise typer.Exit(INCOMPLETE) from None
     except KeyboardInterrupt:
         raise typer.Exit(128 + signal.SIGINT) from None
-    typer.echo(_summary(report, options))
+    with suppress(OSError):  # a reader that has gone, or a full disk behind a pipe, does not undo the work
+        typer.echo(_summary(report, options))
     if signalled:
         typer.echo("interrupted: run the same command again to go on", err=True)
         raise typer.Exit(128 + signalled)
@@ -140,7 +145,6 @@ def _summary(report: RunReport, options: Options) -> str:
 
 
 _TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
-_PANELS: Final = {name: (group.__doc__ or "").rstrip(".") for name, group in GROUPS.items()}
 
 
 def _in_one_spelling(arguments: list[str]) -> list[str]:
@@ -152,6 +156,8 @@ def _in_one_spelling(arguments: list[str]) -> list[str]:
         flag = names.get(name.replace("-", "_").replace("__", "--", 1))
         if flag is None:
             spelled.append(word)
+        elif flag.required:  # it is an argument here, and was a flag, too, where people come from
+            spelled += [value] if equals else []
         elif flag.kind is bool and not equals and after.lower() not in _TRUTHS:
             spelled.append(f"--{flag.name}=True")
         else:
@@ -169,13 +175,13 @@ def _joined(name: str, word: str | list[str]) -> object:
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
     """Give *function* a parameter for each option, so that typer makes flags and help of them."""
-    parameters = [_parameter(flag) for flag in flags()]
+    parameters = [_parameter(flag, _panel(group)) for group in GROUPS.values() for flag in flags_of(group)]
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature looks for first
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return function
 
 
-def _parameter(flag: Flag) -> inspect.Parameter:
+def _parameter(flag: Flag, panel: str) -> inspect.Parameter:
     # All values arrive as words, which the options read themselves: one place that knows what is accepted and says so.
     kind = list[str] if flag.kind is tuple else str
     if flag.required:
@@ -186,11 +192,15 @@ def _parameter(flag: Flag) -> inspect.Parameter:
         help=flag.help + _default_in_words(flag),
         show_default=False,
         metavar=_metavar(flag),
-        rich_help_panel=_PANELS[flag.group],
+        rich_help_panel=panel,
     )
     return inspect.Parameter(
         flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, made]
     )
+
+
+def _panel(group: type) -> str:
+    return (group.__doc__ or "").rstrip(".")
 
 
 def _default_in_words(flag: Flag) -> str:

@@ -7,10 +7,11 @@ before the list has been read. A column keeps its Arrow type on its way to the m
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -29,6 +30,8 @@ __all__ = ["FORMATS", "UrlList", "rows_of"]
 # One read of a text file. Lines longer than LINE_BYTES_MAX mean that the file is no list of URLs.
 BLOCK_BYTES: Final = 4 * 2**20
 LINE_BYTES_MAX: Final = 16 * 2**20
+# A csv row must fit in a block, whatever is quoted in it.
+CSV_BLOCK_BYTES: Final = 16 * 2**20
 # Rows decoded at a time from a parquet file: a few megabytes of URLs and captions.
 PARQUET_BATCH_ROWS: Final = 16_384
 # What parquet column chunks are read through, so that a row group is never held whole.
@@ -56,7 +59,7 @@ class UrlList:
     rows_skipped: int = 0
     shards_skipped: int = 0
     _bytes_before: int = 0
-    _position: Callable[[], float] = field(default=lambda: 0.0)
+    _bytes_of_file: float = 0.0
     _ended: bool = False
 
     @classmethod
@@ -109,7 +112,7 @@ class UrlList:
                     yield Shard(shard_id, _to_ipc(table), table.num_rows)
                 shard_id += 1
             self._bytes_before += size
-            self._position = lambda: 0.0
+            self._bytes_of_file = 0.0
         self._ended = True
 
     def rows_expected(self) -> int | None:
@@ -119,53 +122,51 @@ class UrlList:
         """
         if self._ended:
             return self.rows_read - self.rows_skipped
-        share = (self._bytes_before + self._position()) / max(1, sum(self.sizes))
+        share = (self._bytes_before + self._bytes_of_file) / max(1, sum(self.sizes))
         return max(0, round(self.rows_read / share) - self.rows_skipped) if share > 0 and self.rows_read else None
 
     def _batches(self, file: str) -> Iterator[pa.RecordBatch]:
         try:
             with self.fs.open(file, "rb") as stream:
-                yield from FORMATS[self.options.input_format].batches(stream, self)
+                for batch, bytes_read in FORMATS[self.options.input_format].batches(stream, self.options):
+                    # Kept as a number, because whoever asks for progress may do so while the file is being closed.
+                    self._bytes_of_file = bytes_read
+                    yield batch
         except (pa.ArrowException, OSError, ValueError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"url_list: {file} cannot be read as {self.options.input_format}: {said}") from error
+            raise InputError(
+                f"url_list: {file} cannot be read as {self.options.input_format}: {_words(error)}"
+            ) from error
 
     def _check_columns(self) -> None:
         try:
             with self.fs.open(self.files[0], "rb") as stream:
                 names = FORMATS[self.options.input_format].columns(stream)
-            _check_twice(names or [], self._wanted())
+            _check_twice(names or [], _wanted(self.options))
         except (pa.ArrowException, ValueError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"url_list: {self.files[0]} cannot be read as {self.options.input_format}: {said}"
-            ) from error
+            said = f"url_list: {self.files[0]} cannot be read as {self.options.input_format}: {_words(error)}"
+            raise InputError(said) from error
         if names is not None:
-            for name, flag in self._wanted().items():
+            for name, flag in _wanted(self.options).items():
                 if name not in names:
                     raise OptionsError(f"{flag}: the list has no column {name!r}; it has {', '.join(names)}")
 
-    def _wanted(self) -> dict[str, str]:
-        """Return the columns to read, in the order of the metadata, each with the option that names it."""
-        options = self.options
-        wanted = dict.fromkeys(options.save_additional_columns, "save_additional_columns")
-        if options.caption_col:
-            wanted[options.caption_col] = "caption_col"
-        wanted[options.url_col] = "url_col"
-        return wanted
 
-    def arrange(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return the columns of the metadata, in order and under their final names, from a batch as it was read."""
-        options = self.options
-        fields = [(name, _checked(name, batch.column(name))) for name in options.save_additional_columns]
-        if options.caption_col:
-            fields.append(("caption", _as_text(batch.column(options.caption_col))))
-        fields.append(("url", _as_text(batch.column(options.url_col))))
-        return pa.RecordBatch.from_arrays([array for _, array in fields], names=[name for name, _ in fields])
+def _wanted(options: InputOptions) -> dict[str, str]:
+    """Return the columns to read, in the order of the metadata, each with the option that names it."""
+    wanted = dict.fromkeys(options.save_additional_columns, "save_additional_columns")
+    if options.caption_col:
+        wanted[options.caption_col] = "caption_col"
+    wanted[options.url_col] = "url_col"
+    return wanted
 
-    def follow(self, position: Callable[[], float]) -> None:
-        """Use *position*, bytes of the current file that are read, for :meth:`rows_expected`."""
-        self._position = position
+
+def _arranged(batch: pa.RecordBatch, options: InputOptions) -> pa.RecordBatch:
+    """Return the columns of the metadata, in order and under their final names, from a batch as it was read."""
+    fields = [(name, _checked(name, batch.column(name))) for name in options.save_additional_columns]
+    if options.caption_col:
+        fields.append(("caption", _as_text(batch.column(options.caption_col))))
+    fields.append(("url", _as_text(batch.column(options.url_col))))
+    return pa.RecordBatch.from_arrays([array for _, array in fields], names=[name for name, _ in fields])
 
 
 def rows_of(shard: Shard) -> pa.Table:
@@ -175,19 +176,24 @@ def rows_of(shard: Shard) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """How files of one format are read: their *columns* (None if they have no names), and their rows as *batches*."""
+    """How files of one format are read.
+
+    Attributes:
+        columns: the names of a file's columns, None if they have none.
+        batches: a file's rows, each batch with how many bytes of the file were read for it and all before.
+
+    """
 
     columns: Callable[[Any], list[str] | None]
-    batches: Callable[[Any, UrlList], Iterator[pa.RecordBatch]]
+    batches: Callable[[Any, InputOptions], Iterator[tuple[pa.RecordBatch, float]]]
 
 
 def _txt_columns(_stream: Any) -> None:  # noqa: ANN401  fsspec's files have no common type
     """A txt list has URLs only."""
 
 
-def _txt_batches(stream: Any, url_list: UrlList) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
+def _txt_batches(stream: Any, _options: InputOptions) -> Iterator[tuple[pa.RecordBatch, float]]:  # noqa: ANN401
     """One line, one URL, whatever the line contains; only a final line break does not begin another."""
-    url_list.follow(stream.tell)
     rest = b""
     first = True
     while block := stream.read(BLOCK_BYTES):
@@ -198,9 +204,9 @@ def _txt_batches(stream: Any, url_list: UrlList) -> Iterator[pa.RecordBatch]:  #
         if len(rest) > LINE_BYTES_MAX:
             raise ValueError(f"a line of more than {LINE_BYTES_MAX} bytes; is this a list with one URL a line?")
         if lines:
-            yield _lines_to_batch(lines)
+            yield _lines_to_batch(lines), stream.tell()
     if rest:
-        yield _lines_to_batch([rest])
+        yield _lines_to_batch([rest]), stream.tell()
 
 
 def _lines_to_batch(lines: list[bytes]) -> pa.RecordBatch:
@@ -214,23 +220,70 @@ def _csv_columns(stream: Any) -> list[str]:  # noqa: ANN401
         return list(reader.schema.names)
 
 
-def _csv_batches(stream: Any, url_list: UrlList) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
-    options = url_list.options
+def _csv_batches(stream: Any, options: InputOptions) -> Iterator[tuple[pa.RecordBatch, float]]:  # noqa: ANN401
     # Read as bytes and made text by _as_text, so that one caption in Latin-1 does not end the run.
-    texts = {name: pa.binary() for name in (options.url_col, options.caption_col) if name}
-    convert = pa.csv.ConvertOptions(include_columns=list(url_list._wanted()), column_types=texts)  # noqa: SLF001
-    url_list.follow(stream.tell)
+    types = {name: pa.binary() for name in (options.url_col, options.caption_col) if name}
+    types |= _csv_types(stream, options.save_additional_columns)
+    convert = pa.csv.ConvertOptions(include_columns=list(_wanted(options)), column_types=types)
     with _csv_reader(stream, convert) as reader:
         for batch in reader:
             # An additional column of which a value is no UTF-8 is read as bytes; it was written as text.
             columns = [_as_text(column) if pa.types.is_binary(column.type) else column for column in batch.columns]
-            yield url_list.arrange(pa.RecordBatch.from_arrays(columns, names=batch.schema.names))
+            yield _arranged(pa.RecordBatch.from_arrays(columns, names=batch.schema.names), options), stream.tell()
+
+
+def _csv_types(stream: Any, names: tuple[str, ...]) -> dict[str, pa.DataType]:  # noqa: ANN401
+    """Return the narrowest type that holds every value of each column.
+
+    A csv file does not say its types, and its first rows may mislead: a column may be empty for a million rows. So the
+    columns are read through once before; a list without additional columns is not, and parquet says its types.
+    """
+    if not names:
+        return {}
+    candidates = {name: list(_CSV_TYPES) for name in names}
+    convert = pa.csv.ConvertOptions(include_columns=list(names), column_types=dict.fromkeys(names, pa.binary()))
+    with _csv_reader(pa.PythonFile(_KeptOpen(stream)), convert) as reader:
+        for batch in reader:
+            for name in names:
+                _narrow(candidates[name], _as_text(batch.column(name)))
+    stream.seek(0)
+    return {name: fits[0] if len(fits) < len(_CSV_TYPES) and fits else pa.binary() for name, fits in candidates.items()}
+
+
+def _narrow(candidates: list[pa.DataType], texts: pa.Array) -> None:
+    """Drop from *candidates* the types that one of *texts* is not of."""
+    values = texts.filter(pc.invert(pc.is_in(texts, value_set=_CSV_NULLS)))
+    for candidate in list(candidates):
+        try:
+            values.cast(candidate)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            candidates.remove(candidate)
+
+
+class _KeptOpen:
+    """A file whose reader cannot close it."""
+
+    closed = False
+
+    def __init__(self, stream: Any) -> None:  # noqa: ANN401
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        """Stay open."""
+
+
+# In the order in which pyarrow itself tries them, and what it takes for a missing value in them.
+_CSV_TYPES: Final = (pa.int64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("s"))
+_CSV_NULLS: Final = pa.array(pa.csv.ConvertOptions().null_values)
 
 
 def _csv_reader(stream: Any, convert: Any) -> Any:  # noqa: ANN401  pyarrow publishes no types
     return pa.csv.open_csv(
         stream,
-        read_options=pa.csv.ReadOptions(block_size=BLOCK_BYTES),
+        read_options=pa.csv.ReadOptions(block_size=CSV_BLOCK_BYTES),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=convert,
     )
@@ -240,18 +293,17 @@ def _parquet_columns(stream: Any) -> list[str]:  # noqa: ANN401
     return list(pq.read_schema(stream).names)
 
 
-def _parquet_batches(stream: Any, url_list: UrlList) -> Iterator[pa.RecordBatch]:  # noqa: ANN401
+def _parquet_batches(stream: Any, options: InputOptions) -> Iterator[tuple[pa.RecordBatch, float]]:  # noqa: ANN401
     file = pq.ParquetFile(stream, buffer_size=PARQUET_BUFFER_BYTES, pre_buffer=False)
-    _check_twice(file.schema_arrow.names, url_list._wanted())  # noqa: SLF001
-    missing = [name for name in url_list._wanted() if name not in file.schema_arrow.names]  # noqa: SLF001
+    _check_twice(file.schema_arrow.names, _wanted(options))
+    missing = [name for name in _wanted(options) if name not in file.schema_arrow.names]
     if missing:
         raise ValueError(f"no column {missing[0]!r}; it has {', '.join(file.schema_arrow.names)}")
     read = 0
     size = stream.seek(0, 2)
-    url_list.follow(lambda: size * read / max(1, file.metadata.num_rows))
-    for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=list(url_list._wanted())):  # noqa: SLF001
+    for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS, columns=list(_wanted(options))):
         read += batch.num_rows
-        yield url_list.arrange(batch)
+        yield _arranged(batch, options), size * read / max(1, file.metadata.num_rows)
 
 
 FORMATS: Final[Mapping[str, _Format]] = {
@@ -280,6 +332,8 @@ def _decoded(value: bytes | None) -> str | None:
 
 def _checked(name: str, array: pa.Array) -> pa.Array:
     """Return an additional column with its type, once it is known to hold what its type says."""
+    if pa.types.is_string_view(array.type):  # which Arrow cannot take rows from
+        return _as_text(array.cast(pa.string()))
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return _as_text(array).cast(array.type)
     try:
@@ -287,6 +341,16 @@ def _checked(name: str, array: pa.Array) -> pa.Array:
     except pa.ArrowInvalid as error:
         raise ValueError(f"column {name!r} is damaged: {error}") from None
     return array
+
+
+def _words(error: Exception) -> str:
+    """Return the first line of *error*, and what to do about it where that is known."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "CSV conversion error" in said:
+        said += "; a parquet list says its types"
+    if "straddling" in said:
+        said = f"a row of more than {CSV_BLOCK_BYTES // 2**20} MB, or a quotation mark that is never closed"
+    return said
 
 
 def _check_twice(names: list[str], wanted: Mapping[str, str]) -> None:

@@ -7,19 +7,14 @@ anything is started, created or deleted.
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import difflib
-import functools
-import ipaddress
 import math
-import re
-import types
-import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from async_img2ds.errors import OptionsError
+from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
+from async_img2ds.nets import check_server, parse_net
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,6 +31,9 @@ __all__ = [
     "flags",
 ]
 
+# No wait makes sense beyond it, and timers overflow at infinity.
+A_DAY_S: Final = 86_400
+
 # img2dataset's four defaults, from its README ("Opt-out directives").
 DEFAULT_DISALLOWED_DIRECTIVES: Final = ("noai", "noimageai", "noindex", "noimageindex")
 
@@ -48,35 +46,8 @@ RESERVED_COLUMNS: Final = (
 )
 
 
-# The least value of options that may be any positive number of seconds.
-JUST_ABOVE_ZERO: Final = 0.001
-
-
-def option(
-    default: Any = dataclasses.MISSING,  # noqa: ANN401  a default is of the field's own type, which the field annotates
-    *,
-    help: str,  # noqa: A002  the word every command-line library uses
-    choices: tuple[str, ...] = (),
-    least: float = -math.inf,
-    most: float = math.inf,
-) -> Any:  # noqa: ANN401  as dataclasses.field itself
-    """Declare one option; *least* and *most* are inclusive."""
-    metadata = {"help": help, "choices": choices, "least": least, "most": most}
-    return field(default=default, metadata=metadata)
-
-
-class _Checked:
-    """Turn the words of each field into its type, and refuse what its declaration does not allow."""
-
-    __slots__ = ()
-
-    def __post_init__(self) -> None:
-        for flag in _flags_of(type(self)):
-            object.__setattr__(self, flag.name, flag.accept(getattr(self, flag.name)))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InputOptions(_Checked):
+class InputOptions(Checked):
     """What to fetch."""
 
     url_list: str = option(help="The list of URLs: a file or a folder of files, on disk or at any fsspec URL.")
@@ -90,17 +61,19 @@ class InputOptions(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FetchOptions(_Checked):
+class FetchOptions(Checked):
     """How to ask for the images."""
 
     timeout: float = option(
         10.0,
         least=JUST_ABOVE_ZERO,
+        most=A_DAY_S,
         help="Seconds of silence after which a connection is given up, when connecting and between two reads.",
     )
     attempt_timeout_s: float | None = option(
         None,
         least=JUST_ABOVE_ZERO,
+        most=A_DAY_S,
         help="Seconds one attempt may take in all: name look-up, connection, redirects and body. "
         "Default: six times --timeout.",
     )
@@ -109,7 +82,9 @@ class FetchOptions(_Checked):
     )
     thread_count: int = option(256, least=1, help="URLs under way at a time in each process.")
     max_per_host: int = option(
-        64, least=1, help="URLs under way at a time on one host, over all processes of this machine."
+        64,
+        least=1,
+        help="URLs under way at a time on one host of the list, over all processes; at least one in each.",
     )
     body_bytes_max: int = option(
         32 * 2**20, least=1, help="Bytes one image may have; a longer body is cut off and its row fails."
@@ -156,7 +131,7 @@ class FetchOptions(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageOptions(_Checked):
+class ImageOptions(Checked):
     """What to make of each image."""
 
     image_size: int = option(256, least=1, most=65_500, help="Target side in pixels.")
@@ -195,7 +170,7 @@ class ImageOptions(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OutputOptions(_Checked):
+class OutputOptions(Checked):
     """Where the dataset goes."""
 
     output_folder: str = option("images", help="Folder for the dataset, on disk or at any fsspec URL.")
@@ -209,7 +184,7 @@ class OutputOptions(_Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions(_Checked):
+class RunOptions(Checked):
     """How the work is spread."""
 
     processes_count: int | None = option(
@@ -217,7 +192,9 @@ class RunOptions(_Checked):
     )
     distributor: str = option("multiprocessing", choices=("multiprocessing",), help="What runs the workers.")
     max_shard_retry: int = option(1, least=0, help="Further tries of a shard that failed as a whole.")
-    grace_s: float = option(20.0, least=0, help="Seconds that open shards get to finish after Ctrl-C or SIGTERM.")
+    grace_s: float = option(
+        20.0, least=0, most=A_DAY_S, help="Seconds that open shards get to finish after Ctrl-C or SIGTERM."
+    )
     progress: str = option(
         "auto",
         choices=("auto", "rich", "plain", "none"),
@@ -253,7 +230,7 @@ class Options:
         if "url_list" not in keywords:
             raise OptionsError("url_list is required: the file or folder that lists the URLs")
         groups = {
-            group_name: group(**{flag.name: keywords[flag.name] for flag in _flags_of(group) if flag.name in keywords})
+            group_name: group(**{flag.name: keywords[flag.name] for flag in flags_of(group) if flag.name in keywords})
             for group_name, group in GROUPS.items()
         }
         return cls(**groups)
@@ -263,10 +240,6 @@ class Options:
         _check_fetch(self.fetch)
         _check_image(self.image)
         _check_columns(self)
-
-    def words(self) -> dict[str, Any]:
-        """Return every option by name, ready for JSON, to be kept beside the dataset."""
-        return {flag.name: getattr(getattr(self, flag.group), flag.name) for flag in flags()}
 
 
 GROUPS: Final[Mapping[str, type[Any]]] = {
@@ -308,11 +281,7 @@ def _check_fetch(options: FetchOptions) -> None:
         if not (getattr(options, name) or "").isprintable():
             raise OptionsError(f"{name} takes one line of printable text; got {getattr(options, name)!r}")
     for server in options.dns_servers:
-        found = _NET.fullmatch(server)
-        if found is None or found["bits"] or not _is_address(found["v4"] or found["v6"] or found["bare"]):
-            raise OptionsError(
-                f"dns_servers takes addresses such as 9.9.9.9, 127.0.0.1:5353 or [::1]:53; got {server!r}"
-            )
+        check_server(server)
     for net in options.allow_net:
         parse_net(net)
 
@@ -324,213 +293,7 @@ def _check_image(options: ImageOptions) -> None:
         raise OptionsError(f"encode_quality for {options.encode_format} {meaning}; got {options.encode_quality}")
 
 
-# A bare IPv6 address takes a port only behind its prefix length, because "::1:80" is an address by itself.
-_NET: Final = re.compile(
-    r"""(?: (?P<v4>[\d.]+) | \[(?P<v6>[\da-f:.]+)\] | (?P<bare>[\da-f:.]+)(?=/|$) )
-        (?P<bits>/\d{1,3})? (?: : (?P<port>\d{1,5}) )?""",
-    re.VERBOSE | re.IGNORECASE,
-)
-
-
-def parse_net(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int | None]:
-    """Read a network with an optional port: ``127.0.0.0/8``, ``127.0.0.1:8080``, ``[::1]/128:8080``, ``::1``.
-
-    Raises:
-        OptionsError: it is none of these.
-
-    """
-    if found := _NET.fullmatch(text.strip()):
-        address, bits, port = found["v4"] or found["v6"] or found["bare"], found["bits"] or "", found["port"]
-        try:
-            network = ipaddress.ip_network(address + bits, strict=False)
-        except ValueError:
-            pass
-        else:
-            if port is None or 0 < int(port) < 2**16:
-                return network, int(port) if port else None
-    raise OptionsError(
-        f"allow_net takes networks such as 127.0.0.0/8, 10.1.2.3/32:8080 or [::1]/128:8080; got {text!r}"
-    )
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """One option as the command line and the help see it."""
-
-    name: str
-    group: str
-    type: Any
-    default: Any
-    help: str
-    choices: tuple[str, ...]
-    least: float
-    most: float
-
-    @property
-    def required(self) -> bool:
-        """Whether it has no default."""
-        return self.default is dataclasses.MISSING
-
-    @property
-    def optional(self) -> bool:
-        """Whether it may be None."""
-        return type(None) in typing.get_args(self.type)
-
-    @property
-    def kind(self) -> type:
-        """The plain type of its values: str, int, float, bool or tuple."""
-        inner = self.type
-        if isinstance(inner, types.UnionType):
-            inner = next(part for part in typing.get_args(inner) if part is not type(None))
-        return typing.cast("type", typing.get_origin(inner) or inner)
-
-    def accept(self, value: object) -> object:
-        """Return *value* as this option's type.
-
-        Raises:
-            OptionsError: it is not one that this option accepts; says what is.
-
-        """
-        if (
-            isinstance(value, str)
-            and value.strip().lower() in ("none", "null")
-            and (self.optional or self.kind is tuple)
-        ):
-            value = None
-        if value is None:
-            if self.optional:
-                return None
-            if self.kind is tuple:
-                return ()
-            raise OptionsError(f"{self.name} takes {self.accepts}; got None")
-        read = _READERS[self.kind](value)
-        if read is None or not self._allowed(read):
-            raise OptionsError(f"{self.name} takes {self.accepts}; got {value!r}")
-        return read.lower() if self.choices and isinstance(read, str) else read
-
-    def _allowed(self, value: object) -> bool:
-        if self.choices:
-            return isinstance(value, str) and value.lower() in self.choices
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return self.least <= value <= self.most
-        return value != ""
-
-    @property
-    def accepts(self) -> str:
-        """What the option takes, in words."""
-        if self.choices:
-            said = (
-                ", ".join(self.choices[:-1]) + " or " + self.choices[-1]
-                if len(self.choices) > 1
-                else f"only {self.choices[0]}"
-            )
-        else:
-            said = {
-                str: "a text",
-                int: "a whole number",
-                float: "a number",
-                bool: "True or False",
-                tuple: 'a list such as ["a","b"]',
-            }[self.kind]
-            if math.isfinite(self.least):
-                said += f" of at least {self.least:g}" if self.least != JUST_ABOVE_ZERO else " above 0"
-            if math.isfinite(self.most):
-                said += f" and at most {self.most:g}"
-        return said + (", or None" if self.optional else "")
-
-
 def flags() -> Iterator[Flag]:
     """Yield every option of every group, in the order of the help."""
     for group in GROUPS.values():
-        yield from _flags_of(group)
-
-
-def _flags_of(group: type[Any]) -> tuple[Flag, ...]:
-    return _flags_in(next(name for name, known in GROUPS.items() if known is group))
-
-
-@functools.cache
-def _flags_in(group_name: str) -> tuple[Flag, ...]:
-    group = GROUPS[group_name]
-    hints = typing.get_type_hints(group)
-    return tuple(Flag(f.name, group_name, hints[f.name], f.default, **f.metadata) for f in dataclasses.fields(group))
-
-
-def _read_text(value: object) -> str | None:
-    if isinstance(value, str):
-        return value
-    return str(value) if hasattr(value, "__fspath__") else None
-
-
-def _read_whole(value: object) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            return None
-    return None
-
-
-def _read_number(value: object) -> float | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float | str):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            return None
-        return None if math.isnan(number) else number
-    return None
-
-
-def _read_bool(value: object) -> bool | None:
-    if isinstance(value, str):
-        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
-            value.strip().lower()
-        )
-    return value if isinstance(value, bool) else None
-
-
-def _read_list(value: object) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        value = _read_list_words(value.strip())
-    if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
-        return tuple(value)
-    return None
-
-
-def _read_list_words(text: str) -> list[object] | None:
-    """Read ``["a","b"]``, ``[a, b]``, ``a,b`` or ``a``."""
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            read = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            inner = text[1:-1]
-            if "[" not in inner and "]" not in inner:  # else they are the brackets of addresses, such as [::1],[::2]
-                text = inner
-        else:
-            return read if isinstance(read, list) else None
-    return [word.strip().strip("'\"") for word in text.split(",")] if text else []
-
-
-_READERS: Final[Mapping[type, Any]] = {
-    str: _read_text,
-    int: _read_whole,
-    float: _read_number,
-    bool: _read_bool,
-    tuple: _read_list,
-}
+        yield from flags_of(group)

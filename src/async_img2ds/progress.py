@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -89,7 +89,7 @@ def show_progress(
         console: to draw on instead.
 
     """
-    if kind == "none":
+    if kind == "none" or (sys.stderr is None and console is None):
         yield _Silent()
         return
     if kind == "plain" or (kind == "auto" and console is None and not sys.stderr.isatty()):
@@ -177,16 +177,17 @@ class _Lines:
     def _print(self) -> None:
         tally, expected = self._totals.so_far(), self._expected()
         reasons = ", ".join(f"{name} {count}" for name, count in tally.error_classes.most_common(FAILURES_SHOWN))
-        print(  # noqa: T201  this is the display
-            f"{_clock(time.monotonic() - self._rate.began)}  shards {self._totals.shards_done}"
-            f"  rows {tally.count:,} of {'?' if expected is None else format(expected, ',')}"
-            f"  {self._rate.now():.0f} images/s (mean {self._rate.mean(tally.successes):.0f})"
-            f"  success {_share(tally.successes, tally.count)}"
-            f"  left {_clock(_left_s(tally.count, expected, self._rate.began))}"
-            + (f"  failures: {reasons}" if reasons else ""),
-            file=sys.stderr,
-            flush=True,
-        )
+        parts = [
+            _clock(time.monotonic() - self._rate.began),
+            f"shards {self._totals.shards_done}",
+            f"rows {tally.count:,} of {'?' if expected is None else format(expected, ',')}",
+            f"{self._rate.now():.0f} images/s (mean {self._rate.mean(tally.successes):.0f})",
+            f"success {_share(tally.successes, tally.count)}",
+            f"left {_clock(_left_s(tally.count, expected, self._rate.began))}",
+            *([f"failures: {reasons}"] if reasons else []),
+        ]
+        with suppress(OSError):  # nobody reads it; the work goes on
+            print("  ".join(parts), file=sys.stderr, flush=True)  # noqa: T201  this is the display
 
 
 class _Bars:

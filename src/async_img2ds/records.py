@@ -145,7 +145,7 @@ class Tally:
         self.error_classes.update(other.error_classes)
 
     def without_messages(self) -> Tally:
-        """Return a copy that is small enough to be sent twice a second."""
+        """Return a copy without the one part that may be large: the stats file has it."""
         copy = Tally()
         copy.merge(self)
         return copy

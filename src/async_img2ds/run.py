@@ -22,7 +22,7 @@ from async_img2ds.options import Options
 from async_img2ds.policy.shards import Naming
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Lost, RunReport
-from async_img2ds.storage import open_store
+from async_img2ds.storage import file_system, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,8 +76,12 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     feed = ShardFeed(plan.shards, options.run.max_shard_retry)
     distribute = distributor(options.run.distributor)
     totals = Totals()
-    with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
-        await distribute(plan.work, feed, partial(_take_in, totals, display), plan.processes, stop, options.run)
+    try:
+        with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
+            await distribute(plan.work, feed, partial(_take_in, totals, display), plan.processes, stop, options.run)
+    finally:
+        feed.close()
+        plan.store.close()
     if feed.error is not None:
         raise feed.error
     return _report(totals, plan.url_list, time.monotonic() - began, interrupted=stop.drain.is_set())
@@ -88,6 +92,7 @@ class _Plan:
     """What is to be done: the *shards* that are not finished, and *work* to do them in a number of *processes*."""
 
     url_list: UrlList
+    store: Store
     shards: Iterator[Shard]
     work: Work
     processes: int
@@ -96,20 +101,24 @@ class _Plan:
 def _plan(options: Options) -> _Plan:
     """Open both ends and see what there is to do; whatever must be refused is refused before anything is created."""
     _check_image_library(options)
-    from async_img2ds.worker.process import work  # imports the image library, which is there now
+    from async_img2ds.worker.process import Machine, ShardWork  # imports the image library, which is there now
 
     _check_folders(options)
     url_list = UrlList.open(options.input)
     store = open_store(options.output.output_folder)
     cores = usable_cores()
-    first, rest = _look_ahead(url_list.shards(_finished(store)), options.run.processes_count or cores)
     store.prepare()
+    try:
+        first, rest = _look_ahead(url_list.shards(_finished(store)), options.run.processes_count or cores)
+    except BaseException:
+        store.close()
+        raise
     if not url_list.rows_read:
         logger.warning("url_list: %s has no rows", options.input.url_list)
     # A list of few shards needs few processes, and each gets more threads instead.
     processes = len(first)
-    threads = -(-cores // max(1, processes))
-    return _Plan(url_list, itertools.chain(first, rest), partial(work, options, processes, threads), processes)
+    machine = Machine(processes, threads=-(-cores // max(1, processes)))
+    return _Plan(url_list, store, itertools.chain(first, rest), ShardWork(options, store, machine), processes)
 
 
 def _take_in(totals: Totals, display: Display, report: Report) -> None:
@@ -153,11 +162,14 @@ def _check_image_library(options: Options) -> None:
 
 
 def _check_folders(options: Options) -> None:
-    url_list, output = options.input.url_list, options.output.output_folder
-    if os.path.normpath(url_list) == os.path.normpath(output) or Path(url_list).resolve() == Path(output).resolve():
+    """Refuse to write where the list is read from, and where no worker could write."""
+    list_fs, list_path = file_system(options.input.url_list)
+    fs, path = file_system(options.output.output_folder)
+    if "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+        raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
+    if type(list_fs) is type(fs) and os.path.realpath(list_path) == os.path.realpath(path):
         raise OptionsError(
-            "output_folder is the folder of the list: "
-            "the dataset's own files would be read as part of it; choose another"
+            "output_folder is the folder of the list: the dataset's own files would be read as lists; choose another"
         )
 
 

@@ -11,10 +11,11 @@ import asyncio
 import os
 import shutil
 import tempfile
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import fsspec
 
@@ -31,6 +32,8 @@ T = TypeVar("T")
 # 0.1 ms, so one for each 30 images or so.
 APPEND_BYTES: Final = 2**20
 _PARTIAL: Final = ".partial"
+# File systems whose top folders are buckets, which nobody wants made by a misspelt name.
+_BUCKETED: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -55,10 +58,15 @@ def file_system(url: str) -> tuple[Any, str]:
 
 
 def open_store(output_folder: str) -> Store:
-    """Return the store for *output_folder*, a path or any fsspec URL. Nothing is created yet."""
+    """Return the store for *output_folder*, a path or any fsspec URL. Nothing is created yet.
+
+    It can be pickled, so that workers use the one that their driver opened and closes.
+    """
     fs, path = file_system(output_folder)
     protocols = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
-    return LocalStore(Path(path)) if "file" in protocols else RemoteStore(fs, path)
+    if "file" in protocols:
+        return LocalStore(Path(path))
+    return RemoteStore(fs, path, Path(tempfile.gettempdir()) / f"aimg2ds-{uuid.uuid4().hex}")
 
 
 class Store(Protocol):
@@ -82,6 +90,9 @@ class Store(Protocol):
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
 
+    def close(self) -> None:
+        """Remove what the store keeps on this machine beside the dataset; whoever opened it does this last."""
+
 
 class LocalStore:
     """A folder on this machine."""
@@ -89,15 +100,26 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         """Use the folder *root*; it need not exist yet."""
         self._root = root
+        self._lock: int | None = None
+        self._made = False
 
     def prepare(self) -> None:
-        """Create the folder, or raise OptionsError if it cannot be written to."""
+        """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
         try:
+            self._made = not self._root.exists()
             self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root):
                 pass
+            self._lock = _locked(self._root)
+        except BlockingIOError:
+            raise OptionsError(
+                f"output_folder: another run is writing to {self._root}; wait for it or choose another"
+            ) from None
         except OSError as error:
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
+        for entry in self._root.iterdir():  # what an earlier run left when it was killed
+            if entry.name.endswith(_PARTIAL):
+                _remove(entry)
 
     def names(self) -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself: name and size in bytes; none while there is no folder."""
@@ -134,22 +156,38 @@ class LocalStore:
         """Remove what was staged for *name*, if anything."""
         _remove(self._root / (name + _PARTIAL))
 
+    def close(self) -> None:
+        """Let other runs have the folder; one that was made for nothing goes."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        if self._made:
+            with suppress(OSError):  # it is not empty, so it is wanted
+                self._root.rmdir()
+
 
 class RemoteStore:
     """A folder in any other fsspec file system: staged on local disk, published by one upload each."""
 
-    def __init__(self, fs: Any, root: str) -> None:  # noqa: ANN401  fsspec's file systems are untyped
-        """Use the folder *root* of *fs*; it need not exist yet."""
+    def __init__(self, fs: Any, root: str, staging: Path) -> None:  # noqa: ANN401  fsspec's file systems are untyped
+        """Use *root* in *fs*, and on local disk *staging*, which :meth:`close` removes; neither need exist."""
         self._fs = fs
         self._root = root.rstrip("/")
-        self._staging: Path | None = None
+        self._staging = staging
 
     def prepare(self) -> None:
         """Create the folder, or raise OptionsError if it cannot be written to."""
+        protocol = self._fs.protocol
+        bucket = self._root.lstrip("/").partition("/")[0]
         try:
-            self._fs.makedirs(self._root, exist_ok=True)
+            if _BUCKETED.isdisjoint([protocol] if isinstance(protocol, str) else protocol):
+                self._fs.makedirs(self._root, exist_ok=True)
+                return
+            found = self._fs.exists(bucket)
         except Exception as error:  # each file system raises its own
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error}") from error
+        if not found:
+            raise OptionsError(f"output_folder: there is no bucket {bucket!r}")
 
     def names(self) -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself: name and size in bytes."""
@@ -164,15 +202,14 @@ class RemoteStore:
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
-        if self._staging is None:
-            self._staging = Path(tempfile.mkdtemp(prefix="aimg2ds-"))
+        self._staging.mkdir(parents=True, exist_ok=True)
         path = self._staging / name
         _remove(path)
         return path
 
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
-        staged = self.stage_path(name)
+        staged = self._staging / name
         # put_file of a finished local file either completes its object or makes none; a handle left
         # by an exception would publish half of it.
         final = f"{self._root}/{name}"
@@ -183,24 +220,17 @@ class RemoteStore:
         self._fs.put(str(staged), final, recursive=staged.is_dir())
         _remove(staged)
 
-    def stage_path(self, name: str) -> Path:
-        """Return where *name* was staged."""
-        assert self._staging is not None, "published before it was staged"
-        return self._staging / name
-
     def put(self, name: str, content: bytes) -> None:
         """Make a small file appear, whole and durably."""
         self._fs.pipe_file(f"{self._root}/{name}", content)
 
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
-        if self._staging is not None:
-            _remove(self.stage_path(name))
+        _remove(self._staging / name)
 
     def close(self) -> None:
-        """Remove the staging folder."""
-        if self._staging is not None:
-            shutil.rmtree(self._staging, ignore_errors=True)
+        """Remove all that was staged."""
+        shutil.rmtree(self._staging, ignore_errors=True)
 
 
 class Attempt:
@@ -214,6 +244,7 @@ class Attempt:
         self._store = store
         self._thread = thread
         self._staged: list[str] = []
+        self._files: list[IO[bytes]] = []
 
     @classmethod
     @asynccontextmanager
@@ -235,6 +266,11 @@ class Attempt:
         self._staged.append(name)
         return await self.run(self._store.stage, name)
 
+    async def create(self, name: str) -> IO[bytes]:
+        """Open the shard's file *name* for writing; it is closed with the attempt if not before."""
+        path = await self.stage(name)
+        return await self.run(self._create, path)
+
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Call *function* in the attempt's thread, behind all calls made before.
 
@@ -251,6 +287,10 @@ class Attempt:
         """Publish all that was staged, then the file *marker*, whose presence says that the shard is finished."""
         await self.run(self._publish, marker, content)
 
+    def _create(self, path: Path) -> IO[bytes]:
+        self._files.append(path.open("xb"))
+        return self._files[-1]
+
     def _publish(self, marker: str, content: bytes) -> None:
         for name in list(self._staged):
             self._store.publish(name)
@@ -258,6 +298,9 @@ class Attempt:
         self._store.put(marker, content)
 
     def _discard(self) -> None:
+        for file in self._files:
+            with suppress(OSError):
+                file.close()
         for name in self._staged:
             with suppress(OSError):
                 self._store.discard(name)
@@ -266,30 +309,60 @@ class Attempt:
 class AppendFile:
     """A file of an attempt that grows at its end; writes reach the disk in megabytes, from the attempt's thread."""
 
-    def __init__(self, attempt: Attempt, path: Path) -> None:
-        """Start the file at *path*; it appears with the first megabyte."""
+    def __init__(self, attempt: Attempt, file: IO[bytes]) -> None:
+        """Use :meth:`open`."""
         self._attempt = attempt
-        self._path = path
+        self._file = file
         self._pieces: list[bytes] = []
         self._held_bytes = 0
         self._flushing = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, attempt: Attempt, name: str) -> Self:
+        """Begin the file *name* of *attempt*."""
+        return cls(attempt, await attempt.create(name))
 
     async def append(self, *pieces: bytes) -> None:
         """Add *pieces* as one: nothing that others append comes between them. Waits while the disk is behind."""
         self._pieces.extend(pieces)
         self._held_bytes += sum(map(len, pieces))
         if self._held_bytes >= APPEND_BYTES:
-            await self.flush()
+            await self._flush()
 
-    async def flush(self) -> None:
-        """Hand what is held to the operating system."""
+    async def finish(self) -> None:
+        """Write what is left, and close the file."""
+        await self._flush()
+        await self._attempt.run(self._file.close)
+
+    async def _flush(self) -> None:
         async with self._flushing:
             pieces, self._pieces, self._held_bytes = self._pieces, [], 0
-            await self._attempt.run(self._write, pieces)
+            await self._attempt.run(self._file.writelines, pieces)
 
-    def _write(self, pieces: list[bytes]) -> None:
-        with self._path.open("ab") as file:
-            file.writelines(pieces)
+
+def _locked(folder: Path) -> int | None:
+    """Return a descriptor that holds *folder* until it is closed or this process ends, however it ends.
+
+    None where the file system has no such locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        return None
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def _remove(path: Path) -> None:

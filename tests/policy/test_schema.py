@@ -124,7 +124,7 @@ def test_rows_of_the_list_follow_their_samples() -> None:
     for sample in (success(2), failure(0), success(1)):
         table.add(sample)
 
-    taken = table.take()
+    taken = table.to_arrow()
 
     assert taken.schema == table.schema
     assert taken.select(LISTED.column_names).to_pylist() == [LISTED.to_pylist()[index] for index in (2, 0, 1)]
@@ -140,26 +140,26 @@ def test_chunked_list_is_read_across_its_chunks() -> None:
     for index in (2, 0):
         table.add(success(index))
 
-    assert table.take().select(LISTED.column_names).to_pylist() == [LISTED.to_pylist()[index] for index in (2, 0)]
+    assert table.to_arrow().select(LISTED.column_names).to_pylist() == [LISTED.to_pylist()[index] for index in (2, 0)]
 
 
-def test_take_forgets_what_it_returned() -> None:
-    """Each sample is returned by one call."""
+def test_fresh_table_has_the_columns_and_none_of_the_samples() -> None:
+    """A writer goes on with one while another thread writes the full one."""
     table = SampleTable(LISTED, FULL)
     table.add(success(0))
-    before, first, between = len(table), table.take(), len(table)
-    table.add(failure(1))
-    second = table.take()
+    fresh = table.fresh()
+    fresh.add(failure(1))
 
-    assert (before, between) == (1, 0)
-    assert first.column("key").to_pylist() == ["000000000"]
-    assert second.column("key").to_pylist() == ["000000001"]
+    assert (len(table), len(fresh)) == (1, 1)
+    assert table.schema == fresh.schema
+    assert table.to_arrow().column("key").to_pylist() == ["000000000"]
+    assert fresh.to_arrow().column("key").to_pylist() == ["000000001"]
 
 
 def test_no_samples_make_an_empty_table_of_the_same_columns() -> None:
     """A shard without rows has a metadata table all the same."""
     table = SampleTable(LISTED, FULL)
-    taken = table.take()
+    taken = table.to_arrow()
 
     assert taken.num_rows == 0
     assert taken.schema == table.schema
@@ -170,7 +170,7 @@ def test_parquet_keeps_what_was_put_in(tmp_path: Path) -> None:
     table = SampleTable(LISTED, FULL)
     for sample in (success(1), failure(0), success(2)):
         table.add(sample)
-    taken = table.take()
+    taken = table.to_arrow()
 
     pq.write_table(taken, tmp_path / "00000.parquet")
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from async_img2ds.errors import ErrorClass, FetchFailure
-from async_img2ds.options import parse_net
+from async_img2ds.nets import parse_net
 from async_img2ds.policy.urls import URL_CHARACTERS_MAX, AddressPolicy, Target, parse, redirect
 
 SOURCE = parse("https://h.example/a/b?c")

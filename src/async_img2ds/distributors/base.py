@@ -57,13 +57,21 @@ class Stop:
 
 
 # A worker that is killed (by the system for memory, by a crash in a decoder, by hand) takes its open shards with it,
-# most of which had no part in it. A shard that was open in this many deaths is given up, so that one that kills its
-# worker cannot keep a run going for ever.
-DEATHS_MAX: Final = 5
+# most of which had no part in it. A shard that was open in SUSPECT_DEATHS of them is from then on given only to a
+# worker that has nothing else, and given up when LONELY_DEATHS_MAX of those have died: one that kills its worker costs
+# no other shard, and cannot keep a run going for ever.
+SUSPECT_DEATHS: Final = 2
+LONELY_DEATHS_MAX: Final = 3
 
 
 class ShardFeed:
-    """Hands out shards, and hands out again those that were lost; one for each run, shared by all its workers."""
+    """Hands out shards, and hands out again those that were lost; one for each run, shared by all its workers.
+
+    Attributes:
+        error: what ended the list before its end, if anything did; told when the shards before it are done.
+        closed: whether nothing more is handed out.
+
+    """
 
     def __init__(self, shards: Iterator[Shard], retries: int) -> None:
         """Take shards from *shards* as they are asked for; try one that failed *retries* times more."""
@@ -71,36 +79,37 @@ class ShardFeed:
         self._retries = retries
         self._again: deque[Shard] = deque()
         self._deaths: Counter[int] = Counter()
+        self._lonely_deaths: Counter[int] = Counter()
         self._reading = asyncio.Lock()
+        self._reader = ThreadPoolExecutor(1, "list")
         self._ended = False
         self.error: BaseException | None = None
+        self.closed = False
 
-    async def next(self) -> Shard | None:
-        """Return a shard to do, None if there is none now. The list is read in a thread, so the loop goes on."""
+    async def next(self, *, alone: bool) -> Shard | None:
+        """Return a shard to do, None if there is none now. The list is read in a thread, so the loop goes on.
+
+        *alone* says that whoever asks has no other shard; a suspect is given to nobody else.
+        """
         async with self._reading:
-            if self._again:
-                return self._again.popleft()
-            if self._ended:
-                return None
-            try:
-                with ThreadPoolExecutor(1, "list") as thread:
-                    shard = await asyncio.get_running_loop().run_in_executor(thread, next, self._shards, None)
-            except Exception as error:  # noqa: BLE001  told at the end of the run, when the shards read before it are done
-                self.error, self._ended = error, True
-                return None
-            self._ended = shard is None
-            return shard
+            shard = None if self.closed else self._taken_back(alone=alone)
+            if shard is None and not self._ended and not self.closed:
+                shard = await self._read()
+            return None if self.closed else shard
+
+    def is_suspect(self, shard: Shard) -> bool:
+        """Whether *shard* was open in so many deaths that it must be done alone."""
+        return self._deaths[shard.id] >= SUSPECT_DEATHS
 
     def close(self) -> None:
         """Hand out nothing more."""
-        self._ended = True
-        self._again.clear()
-        self._retries = -1
+        self.closed = True
+        self._reader.shutdown(wait=False)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing left to hand out."""
-        return self._ended and not self._again
+        return self.closed or (self._ended and not self._again)
 
     def failed(self, shard: Shard) -> bool:
         """Take back a shard that failed as a whole; return whether it will be tried again."""
@@ -109,13 +118,30 @@ class ShardFeed:
         self._again.append(replace(shard, attempt=shard.attempt + 1))
         return True
 
-    def orphaned(self, shard: Shard) -> bool:
-        """Take back a shard whose worker died; return whether it will be tried again."""
+    def orphaned(self, shard: Shard, *, alone: bool) -> bool:
+        """Take back a shard whose worker died, *alone* if it had no other; return whether it will be tried again."""
         self._deaths[shard.id] += 1
-        if self._retries < 0 or self._deaths[shard.id] >= DEATHS_MAX:
+        self._lonely_deaths[shard.id] += alone
+        if self._lonely_deaths[shard.id] >= LONELY_DEATHS_MAX:
             return False
         self._again.append(shard)
         return True
+
+    def _taken_back(self, *, alone: bool) -> Shard | None:
+        for shard in self._again:
+            if alone or not self.is_suspect(shard):
+                self._again.remove(shard)
+                return shard
+        return None
+
+    async def _read(self) -> Shard | None:
+        try:
+            shard = await asyncio.get_running_loop().run_in_executor(self._reader, next, self._shards, None)
+        except Exception as error:  # noqa: BLE001  kept for the end of the run, when the shards before it are done
+            self.error, self._ended = error, True
+            return None
+        self._ended = shard is None
+        return shard
 
 
 DISTRIBUTORS: Final[Mapping[str, str]] = {"multiprocessing": "async_img2ds.distributors.local:run_local"}

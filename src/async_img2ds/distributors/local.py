@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 STOP_S: Final = 2.0
 # Workers that die one after the other before they ask for work have a cause that the next one meets, too.
 FAILED_STARTS_MAX: Final = 3
+# What a library writes without an end of line is passed on in pieces of this size.
+LINE_BYTES_MAX: Final = 8192
 _LENGTH_BYTES: Final = 8
 # -P keeps the working folder off sys.path, where a file of the user's could stand in for a standard
 # module. A terminal sends Ctrl-C, and a scheduler SIGTERM, to the whole process group; what follows from
@@ -105,12 +107,16 @@ class _Crew:
     emit: Callable[[Report], None]
     _workers: set[_Worker] = field(default_factory=set)
     _failed_starts: int = 0
+    _stopped: bool = False
 
     async def keep_one(self) -> None:
         """Keep one worker going as long as there is something to do."""
-        while not self.feed.empty:
-            worker = _Worker(await _start(), self.emit)
+        # Its first shard is set aside before it is started, or workers that are up sooner would take it.
+        while (first := await self.feed.next(alone=True)) is not None:
+            worker = _Worker(await _start(), self.emit, first)
             self._workers.add(worker)
+            if self._stopped:  # while it was being started
+                worker.hang_up()
             try:
                 await worker.serve(self.work, self.feed)
             finally:
@@ -120,6 +126,7 @@ class _Crew:
 
     def stop_all(self) -> None:
         """Have every worker drop what it has open."""
+        self._stopped = True
         for worker in self._workers:
             worker.hang_up()
 
@@ -130,12 +137,13 @@ class _Crew:
             return
         if self._failed_starts >= FAILED_STARTS_MAX:
             raise WorkerError(f"worker processes end before they do any work ({worker.ending}): {worker.last_words}")
-        if worker.open or not worker.has_asked:
+        orphans = worker.orphans()
+        if orphans:
             logger.warning(
-                "worker %d died (%s); %d open shards are done again", worker.pid, worker.ending, len(worker.open)
+                "worker %d died (%s); %d open shards are done again", worker.pid, worker.ending, len(orphans)
             )
-        for shard in worker.open.values():
-            if not self.feed.orphaned(shard):
+        for shard in orphans:
+            if not self.feed.orphaned(shard, alone=len(orphans) == 1):
                 self.emit(Lost(worker.pid, shard.id, f"its worker died again and again ({worker.ending})"))
         self.emit(Progress(worker.pid, Tally(), 0))
 
@@ -147,7 +155,7 @@ async def _start() -> asyncio.subprocess.Process:
     pipe = asyncio.subprocess.PIPE
     try:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-c", _BOOT, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, limit=2**20
+            sys.executable, "-P", "-c", _BOOT, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
         )
     except OSError as error:
         raise WorkerError(f"cannot start a worker process: {error}") from error
@@ -156,12 +164,14 @@ async def _start() -> asyncio.subprocess.Process:
 class _Worker:
     """One worker process, as its parent sees it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, emit: Callable[[Report], None]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, emit: Callable[[Report], None], first: Shard) -> None:
         self._process = process
         self._emit = emit
+        self._first: Shard | None = first
         self._said: deque[str] = deque(maxlen=20)
         self.open: dict[int, Shard] = {}
         self.has_asked = False
+        self._wants = False
         self.hung_up = False
 
     @property
@@ -181,6 +191,10 @@ class _Worker:
         """The end of what it wrote to its standard error."""
         return " | ".join(self._said) or "it said nothing"
 
+    def orphans(self) -> list[Shard]:
+        """Return the shards that it was to do and has not done."""
+        return [*self.open.values(), *([self._first] if self._first else [])]
+
     async def serve(self, work: Work, feed: ShardFeed) -> None:
         """Give it shards as it asks, and pass on its reports, until it ends."""
         async with asyncio.TaskGroup() as tasks:
@@ -189,17 +203,19 @@ class _Worker:
             async for message in self._messages():
                 match message:
                     case Want():
-                        self.has_asked = True
-                        await self._give(await feed.next())
+                        self.has_asked = self._wants = True
+                        await self._give(feed)
                     case Done(shard_id=shard_id):
                         self.open.pop(shard_id, None)
                         self._emit(message)
+                        await self._give(feed)
                     case Lost(shard_id=shard_id):
                         shard = self.open.pop(shard_id)
                         if feed.failed(shard):
                             logger.warning("shard %d failed and will be tried again: %s", shard_id, message.reason)
                         else:
                             self._emit(message)
+                        await self._give(feed)
                     case Progress():
                         self._emit(message)
 
@@ -220,7 +236,14 @@ class _Worker:
                 self._process.kill()
             await self._process.wait()
 
-    async def _give(self, shard: Shard | None) -> None:
+    async def _give(self, feed: ShardFeed) -> None:
+        """Answer a wish for a shard, unless what it has open is to be done alone."""
+        if not self._wants or any(feed.is_suspect(shard) for shard in self.open.values()):
+            return
+        self._wants = False
+        shard, self._first = self._first, None
+        if shard is None:
+            shard = await feed.next(alone=not self.open)
         if shard is None:
             await self._send(End())
         else:
@@ -230,9 +253,8 @@ class _Worker:
     async def _send(self, message: object) -> None:
         stdin = self._process.stdin
         assert stdin is not None
-        with suppress(
-            ConnectionError, RuntimeError
-        ):  # it is dead or hung up on; its output will end, and that is where it is noticed
+        # One that is dead or hung up on is noticed by the end of its output.
+        with suppress(ConnectionError, RuntimeError):
             stdin.write(_packed(message))
             await stdin.drain()
 
@@ -248,10 +270,19 @@ class _Worker:
     async def _listen_to_errors(self) -> None:
         stderr = self._process.stderr
         assert stderr is not None
-        while line := await stderr.readline():
-            text = line.decode(errors="replace").rstrip()
-            self._said.append(text)
-            logger.warning("worker %d: %s", self.pid, text)
+        rest = b""
+        while chunk := await stderr.read(LINE_BYTES_MAX):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) >= LINE_BYTES_MAX:
+                lines, rest = [*lines, rest], b""
+            self._say(lines)
+        self._say([rest])
+
+    def _say(self, lines: list[bytes]) -> None:
+        for line in lines:
+            if text := line.decode(errors="replace").rstrip():
+                self._said.append(text)
+                logger.warning("worker %d: %s", self.pid, text)
 
 
 def _packed(message: object) -> bytes:

@@ -21,7 +21,7 @@ from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.resolver import ResolveError, Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from async_img2ds.options import FetchOptions
@@ -59,7 +59,7 @@ class Answer(Protocol):
     def headers(self, name: str) -> list[str]:
         """Return the values of all header lines called *name*, in order."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes]:
         """Yield the body as it comes."""
 
     async def drain(self) -> None:
@@ -75,22 +75,26 @@ class Client(Protocol):
     def get(self, target: Target) -> AbstractAsyncContextManager[Answer]:
         """Ask for *target*; leaving the block early drops the connection."""
 
+    def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
+        """Return what kept an attempt on *target* from even being made in its time, None if it was made."""
+
 
 class HttpClient:
     """An aiohttp session with one resolver and one TLS context: one for each process."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, resolver: Resolver) -> None:
         """Use :meth:`open`."""
         self._session = session
+        self._resolver = resolver
 
     @classmethod
     @asynccontextmanager
     async def open(cls, options: FetchOptions, addresses: AddressPolicy, user_agent: str) -> AsyncIterator[Self]:
         """Yield a client that connects to nothing but what *addresses* allows."""
-        resolver = _CheckedResolver(Resolver(options.dns_servers), addresses)
+        resolver = Resolver(options.dns_servers)
         connector = aiohttp.TCPConnector(
             limit=0,
-            resolver=resolver,
+            resolver=_CheckedResolver(resolver, addresses),
             ssl=ssl.create_default_context(),
             ttl_dns_cache=DNS_CACHE_S,
             dns_cache_max_size=DNS_CACHE_ENTRIES,
@@ -106,7 +110,7 @@ class HttpClient:
             trust_env=False,
         ) as session:
             try:
-                yield cls(session)
+                yield cls(session, resolver)
             finally:
                 await resolver.close()
 
@@ -134,6 +138,11 @@ class HttpClient:
                 response.connection.transport.abort()
             response.close()
 
+    def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
+        """Return what kept an attempt on *target* from even being made: its look-up, if that still goes on."""
+        error = self._resolver.overdue(target.host)
+        return None if error is None else _connect_failure(error)
+
 
 class _HttpAnswer:
     """An aiohttp response, as the rest of the program sees it."""
@@ -149,7 +158,7 @@ class _HttpAnswer:
     def headers(self, name: str) -> list[str]:
         return self._response.headers.getall(name, [])
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes]:
         with _translated(before_headers=False):
             while chunk := await self._response.content.readany():
                 yield chunk
@@ -198,6 +207,8 @@ def _socket_factory(addresses: AddressPolicy) -> aiohttp.SocketFactoryType:
 
     def make(info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, proto, _, address = info
+        if family == socket.AF_INET6:
+            _check_route(address)
         if not addresses.allows(str(address[0]), int(address[1])):
             raise ResolveError(
                 ErrorClass.ADDR_BLOCKED, f"{address[0]} is not a public address; --allow_net opens networks"
@@ -205,6 +216,18 @@ def _socket_factory(addresses: AddressPolicy) -> aiohttp.SocketFactoryType:
         return socket.socket(family, kind, proto)
 
     return make
+
+
+def _check_route(address: tuple[Any, ...]) -> None:
+    """Raise OSError if this machine has no way to an IPv6 address: connecting would look like a shortage of ports.
+
+    Connecting a datagram socket sends nothing; it only asks the routing table.
+    """
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except OSError as error:
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)) from error
 
 
 # Errors of this machine, whichever URL they happen to.
@@ -220,6 +243,7 @@ _ERRNOS: Final = {
     errno.EHOSTUNREACH: ErrorClass.CONNECT_UNREACHABLE,
     errno.EHOSTDOWN: ErrorClass.CONNECT_UNREACHABLE,
     errno.ENETUNREACH: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EAFNOSUPPORT: ErrorClass.CONNECT_UNREACHABLE,
     errno.EACCES: ErrorClass.CONNECT_UNREACHABLE,
     errno.EPERM: ErrorClass.CONNECT_UNREACHABLE,
 }
@@ -258,7 +282,7 @@ def _connect_failure(error: OSError) -> FetchFailure | LocalFault:
         )
     # Where several addresses failed in different ways, aiohappyeyeballs gives their errnos in words only.
     numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
-    if not _LOCAL_ERRNOS.isdisjoint(numbers):
+    if numbers and _LOCAL_ERRNOS.issuperset(numbers):
         return LocalFault(clean(str(error)))
     for number, kind in _ERRNOS.items():
         if number in numbers:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import logging
+import math
 import time
-from dataclasses import dataclass, replace
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -34,6 +36,11 @@ _WHOLE: Final = frozenset({200, 203})
 LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, 10.0, *(30.0,) * 9)
 
 
+COMPLAINT_S: Final = 30.0
+# A new connection costs less than waiting this long for the rest of an old one.
+DRAIN_S: Final = 1.0
+
+
 class Hold(Protocol):
     """What a fetch asks of whoever paces it."""
 
@@ -47,6 +54,21 @@ class Hold(Protocol):
         """Wait until reading may go on."""
 
 
+class Complaints:
+    """Says in the log what is wrong with this machine: at once, and then now and then, not once for each row."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Tell the time by *clock*, in seconds."""
+        self._clock = clock
+        self._next = -math.inf
+
+    def make(self, text: str) -> None:
+        """Say *text*, unless something was said a moment ago."""
+        if self._clock() >= self._next:
+            self._next = self._clock() + COMPLAINT_S
+            logger.warning("%s", text)
+
+
 @dataclass(frozen=True, slots=True)
 class Fetcher:
     """Fetches URLs with *client*, within *options*; *jitter* draws from [0, 1)."""
@@ -55,6 +77,7 @@ class Fetcher:
     options: FetchOptions
     addresses: AddressPolicy
     jitter: Callable[[], float]
+    complaints: Complaints = field(default_factory=lambda: Complaints(time.monotonic))
 
     async def fetch(self, url: str | None, hold: Hold) -> Body:
         """Return the body behind *url*.
@@ -82,7 +105,7 @@ class Fetcher:
                     raise
                 delay = LOCAL_FAULT_WAITS_S[faults]
                 faults += 1
-                logger.warning("this machine cannot fetch at the moment (%s); trying again in %.0f s", fault, delay)
+                self.complaints.make(f"this machine cannot fetch at the moment ({fault}); trying again")
             await hold.again(delay)
 
     async def _attempt(self, target: Target, hold: Hold) -> Body:
@@ -92,12 +115,13 @@ class Fetcher:
                 for _ in range(self.options.redirects_max + 1):
                     self._check_address(target)
                     async with self.client.get(target) as answer:
-                        self._check_consent(answer)
                         if answer.status not in _REDIRECTS:
                             await self._check_status(answer)
+                            self._check_consent(answer)
                             return Body(await self._read(answer, hold, deadline), answer.status, attempts=1)
+                        self._check_consent(answer)
                         locations = answer.headers("Location")
-                        await answer.drain()
+                        await _drain(answer)
                     target = self._redirected(target, locations[0] if locations else None)
                 raise FetchFailure(
                     ErrorClass.REDIRECT_LIMIT,
@@ -106,7 +130,7 @@ class Fetcher:
                 )
         except TimeoutError:
             message = f"timed out: the whole attempt took more than {self.options.attempt_deadline_s:g} s"
-            raise FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
+            raise self.client.overdue(target) or FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
 
     def _redirected(self, source: Target, location: str | None) -> Target:
         target = urls.redirect(source, location)
@@ -136,7 +160,7 @@ class Fetcher:
             return
         failure = _status_failure(answer)
         if failure.error_class is not ErrorClass.HTTP_UNEXPECTED_STATUS:
-            await answer.drain()
+            await _drain(answer)
         raise failure
 
     async def _read(self, answer: Answer, hold: Hold, deadline: asyncio.Timeout) -> bytes:
@@ -149,19 +173,27 @@ class Fetcher:
         pieces: list[bytes] = []
         count = 0
         try:
-            async for piece in answer.chunks():
-                pieces.append(piece)
-                count += len(piece)
-                if count > most:
-                    raise too_large
-                if not hold.hold(len(piece)):
-                    await _wait_off_the_clock(hold, deadline)
+            async with aclosing(answer.chunks()) as chunks:
+                async for piece in chunks:
+                    pieces.append(piece)
+                    count += len(piece)
+                    if count > most:
+                        raise too_large
+                    if not hold.hold(len(piece)):
+                        await _wait_off_the_clock(hold, deadline)
         except FetchFailure as failure:
             failure.http_status = answer.status
             raise
         if not count:
             raise FetchFailure(ErrorClass.BODY_EMPTY, "empty body", http_status=answer.status)
         return b"".join(pieces)
+
+
+async def _drain(answer: Answer) -> None:
+    """Read a short body that nobody wants, to keep its connection; if that fails or takes long, the connection goes."""
+    with suppress(FetchFailure, TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            await answer.drain()
 
 
 async def _wait_off_the_clock(hold: Hold, deadline: asyncio.Timeout) -> None:

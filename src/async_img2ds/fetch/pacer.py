@@ -7,6 +7,7 @@ open, so the slow tail of one shard does not idle the others.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +52,7 @@ class Pacer:
         self._held_bytes_max = held_bytes_max
         self._in_flight = 0
         self._late = 0
+        self._returning: deque[tuple[Turn, asyncio.Future[None]]] = deque()
         self._held: dict[Turn, int] = {}
         self._held_bytes = 0
         self._readers: dict[Turn, asyncio.Future[None]] = {}
@@ -95,16 +97,60 @@ class Pacer:
         """Return how things stand."""
         return PacerStatistics(self._in_flight, self._schedule.waiting, self._late, self._held_bytes)
 
+    # What turns ask of their pacer.
+
+    def leave_host(self, turn: Turn) -> None:
+        """Take the host's slot back from *turn*."""
+        self._schedule.release(turn.host)
+        self._pump()
+
+    def leave_window(self, turn: Turn) -> None:
+        """Take the window's slot back from *turn*, and what it held in bytes."""
+        self._in_flight -= 1
+        self._drop_bytes(turn)
+        self._pump()
+
+    async def come_back(self, turn: Turn, delay_s: float) -> None:
+        """Take the window's slot back from *turn*, and give it another after *delay_s* seconds, before any new row."""
+        self._late += 1
+        turn.leave_window()
+        try:
+            await asyncio.sleep(delay_s)
+        finally:
+            self._late -= 1
+            self._pump()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._returning.append((turn, waiter))
+        self._pump()
+        await waiter
+
+    def hold(self, turn: Turn, count: int) -> bool:
+        """Count *count* more bytes as held; return whether *turn* may read on at once."""
+        self._held[turn] = self._held.get(turn, 0) + count
+        self._held_bytes += count
+        return self._may_read(turn)
+
+    async def wait_to_read(self, turn: Turn) -> None:
+        """Wait until *turn* may read on."""
+        while not self._may_read(turn):
+            self._readers[turn] = asyncio.get_running_loop().create_future()
+            try:
+                await self._readers[turn]
+            finally:
+                self._readers.pop(turn, None)
+
     def _pump(self) -> None:
         """Start what may start, and say whether more rows would be welcome."""
-        while self._in_flight < self._in_flight_max and self._held_bytes <= self._held_bytes_max:
-            if self._late >= LATE_MAX:
+        starved = False
+        while self._in_flight < self._in_flight_max and self._held_bytes <= self._held_bytes_max and not starved:
+            if self._returning:
+                self._let_back(*self._returning.popleft())
+            elif self._late >= LATE_MAX:
                 break
-            taken = self._schedule.take()
-            if taken is None:
-                break
-            self._grant(*taken)
-        starved = self._in_flight < self._in_flight_max
+            elif taken := self._schedule.take():
+                self._grant(*taken)
+            else:
+                starved = True  # all that wait, wait for their hosts
         if starved or self._schedule.waiting < self._in_flight_max:
             self._hungry.set()
         else:
@@ -112,60 +158,23 @@ class Pacer:
 
     def _grant(self, host: str, ticket: _Ticket) -> None:
         ticket.taken = True
-        if ticket.withdrawn or (isinstance(ticket.granted, asyncio.Future) and ticket.granted.done()):
+        if ticket.withdrawn:
             self._schedule.release(host)
             return
         self._in_flight += 1
-        ticket.turn.granted()
-        if isinstance(ticket.granted, asyncio.Queue):
-            ticket.granted.put_nowait(ticket.turn)
-        else:
-            ticket.granted.set_result(None)
+        ticket.turn.at_host = ticket.turn.in_window = True
+        ticket.granted.put_nowait(ticket.turn)
 
-    # What turns ask of their pacer.
-
-    def _leave_host(self, turn: Turn) -> None:
-        self._schedule.release(turn.host)
-        self._pump()
-
-    def _leave_window(self, turn: Turn) -> None:
-        self._in_flight -= 1
-        self._drop_bytes(turn)
-        self._pump()
-
-    async def _again(self, turn: Turn, delay_s: float) -> None:
-        self._late += 1
-        try:
-            await asyncio.sleep(delay_s)
-        finally:
-            self._late -= 1
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket = _Ticket(turn, waiter)
-        self._schedule.add(turn.host, ticket, first=True)
-        self._pump()
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            ticket.withdrawn = True
-            raise
-
-    def _hold(self, turn: Turn, count: int) -> bool:
-        """Count *count* more bytes as held; return whether *turn* may read on at once."""
-        self._held[turn] = self._held.get(turn, 0) + count
-        self._held_bytes += count
-        return self._may_read(turn)
+    def _let_back(self, turn: Turn, waiter: asyncio.Future[None]) -> None:
+        if waiter.done():  # cancelled while it waited
+            return
+        self._in_flight += 1
+        turn.in_window = True
+        waiter.set_result(None)
 
     def _may_read(self, turn: Turn) -> bool:
         """While too much is held only the oldest holder reads on, so that something always comes to its end."""
         return self._held_bytes <= self._held_bytes_max or next(iter(self._held)) is turn
-
-    async def _wait_to_read(self, turn: Turn) -> None:
-        while not self._may_read(turn):
-            self._readers[turn] = asyncio.get_running_loop().create_future()
-            try:
-                await self._readers[turn]
-            finally:
-                self._readers.pop(turn, None)
 
     def _drop_bytes(self, turn: Turn) -> None:
         self._held_bytes -= self._held.pop(turn, 0)
@@ -175,57 +184,56 @@ class Pacer:
 
 
 class Turn:
-    """Leave for one row to start.
+    """Leave for one row to start: a slot of its host until :meth:`leave_host`, and of the window until :meth:`end`.
 
-    A slot of its host until :meth:`leave_host`, and one of the window until :meth:`end`.
+    *at_host* and *in_window* say which it has; the pacer sets them.
     """
 
-    __slots__ = ("_at_host", "_in_window", "_pacer", "host", "row")
+    __slots__ = ("_pacer", "at_host", "host", "in_window", "row")
 
     def __init__(self, pacer: Pacer, row: Row, host: str) -> None:
         """Made by the pacer only."""
         self._pacer = pacer
         self.row = row
         self.host = host
-        self._at_host = False
-        self._in_window = False
-
-    def granted(self) -> None:
-        """Called by the pacer: both slots are held from now on."""
-        self._at_host = self._in_window = True
+        self.at_host = False
+        self.in_window = False
 
     def leave_host(self) -> None:
         """Give the host's slot back; the body is here."""
-        if self._at_host:
-            self._at_host = False
-            self._pacer._leave_host(self)  # noqa: SLF001  a turn is the pacer's own hand
+        if self.at_host:
+            self.at_host = False
+            self._pacer.leave_host(self)
 
     def end(self) -> None:
         """Give back what is still held."""
         self.leave_host()
-        if self._in_window:
-            self._in_window = False
-            self._pacer._leave_window(self)  # noqa: SLF001
+        self.leave_window()
 
     def end_with(self, _task: asyncio.Task[None]) -> None:
         """Be the done-callback of the task that this turn was given to."""
         self.end()
 
     async def again(self, delay_s: float) -> None:
-        """Give both slots back, wait *delay_s* seconds, and take them again as soon as there is room."""
-        self.end()
-        await self._pacer._again(self, delay_s)  # noqa: SLF001
+        """Give the window's slot back, wait *delay_s* seconds, and take one again as soon as there is room.
+
+        The host's slot is kept: while some of its rows wait to try again, fewer others ask the same host.
+        """
+        await self._pacer.come_back(self, delay_s)
 
     def hold(self, count: int) -> bool:
-        """Count *count* bytes of the row's body as held in memory.
-
-        Return whether to read on without :meth:`wait_to_read`.
-        """
-        return self._pacer._hold(self, count)  # noqa: SLF001
+        """Count *count* bytes of the row's body as held in memory; return whether to read on at once."""
+        return self._pacer.hold(self, count)
 
     async def wait_to_read(self) -> None:
         """Wait until less is held, or all that came before has ended."""
-        await self._pacer._wait_to_read(self)  # noqa: SLF001
+        await self._pacer.wait_to_read(self)
+
+    def leave_window(self) -> None:
+        """Give the window's slot back, and the bytes held."""
+        if self.in_window:
+            self.in_window = False
+            self._pacer.leave_window(self)
 
 
 @dataclass(slots=True)
@@ -233,7 +241,7 @@ class _Ticket:
     """A turn in the queue of its host, and where to say that it may start."""
 
     turn: Turn
-    granted: asyncio.Queue[Turn] | asyncio.Future[None]
+    granted: asyncio.Queue[Turn]
     taken: bool = False
     withdrawn: bool = False
 

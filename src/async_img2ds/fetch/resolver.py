@@ -58,6 +58,7 @@ class Resolver:
             flags=pycares.ARES_FLAG_NOSEARCH,  # names in URLs are absolute: no search domains of this machine
         )
         self._answers = 0
+        self._pending: dict[str, int] = {}
 
     async def close(self) -> None:
         """Cancel what is under way and free the channel."""
@@ -72,7 +73,22 @@ class Resolver:
         """
         if name.rstrip(".").endswith(".invalid"):  # never exists, and nobody is to be asked (RFC 6761 6.4)
             raise ResolveError(ErrorClass.DNS_NXDOMAIN, _UNKNOWN)
-        answers_before = self._answers
+        answers_before = self._pending[name] = self._answers
+        try:
+            return await self._ask(name, answers_before)
+        finally:
+            del self._pending[name]
+
+    def overdue(self, name: str) -> ResolveError | None:
+        """Return what to think of a look-up of *name* that somebody cannot wait for; None if none is under way."""
+        answers_before = self._pending.get(name)
+        if answers_before is None:
+            return None
+        if self._answers == answers_before:
+            return ResolveError(None, "no name server answers")
+        return ResolveError(*_FAILURES[codes.ARES_ETIMEOUT])
+
+    async def _ask(self, name: str, answers_before: int) -> list[tuple[int, str]]:
         try:
             found = await self._dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:

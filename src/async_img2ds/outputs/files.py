@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,14 @@ async def open_files(output: Output) -> FilesWriter:
     return FilesWriter(output, folder, await SideTable.open(output))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FilesWriter:
     """Writes the image, JSON and caption of each success as files named after its key."""
 
     output: Output
     folder: Path
     table: SideTable
+    written: int = 0
 
     async def write(self, sample: Sample) -> None:
         """Add *sample* to the table and, if it has an image, to the folder."""
@@ -44,7 +46,15 @@ class FilesWriter:
     def _write(self, key: str, contents: dict[str, bytes]) -> None:
         for extension, content in contents.items():
             (self.folder / f"{key}.{extension}").write_bytes(content)
+        self.written += len(contents)
 
     async def finish(self) -> None:
-        """Write the table."""
+        """Write the table, once all files are there."""
+        await self.output.attempt.run(self._check)
         await self.table.finish()
+
+    def _check(self) -> None:
+        """Make sure that nobody has removed any: the folder may lie there for hours before it is committed."""
+        there = sum(1 for _ in os.scandir(self.folder))
+        if there != self.written:
+            raise FileNotFoundError(f"{self.folder} has {there} files of {self.written} that were written")

@@ -12,16 +12,15 @@ from async_img2ds.policy.schema import SampleTable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pyarrow as pa
-
     from async_img2ds.outputs.base import Output
     from async_img2ds.records import Sample
     from async_img2ds.storage import Attempt
 
 __all__ = ["ParquetWriter", "SideTable", "open_parquet"]
 
-# A row group with images: large enough to read fast, small enough that 64 open shards fit in memory.
-ROW_GROUP_BYTES: Final = 32 * 2**20
+# A row group with images: large enough to read fast, and small beside what a process holds anyway. Of its open shards
+# only the two or three that are being worked on hold one.
+ROW_GROUP_BYTES: Final = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class SideTable:
 
     async def finish(self) -> None:
         """Write the file."""
-        await self.attempt.run(_write_table, self.table.take(), self.path)
+        await self.attempt.run(_write_table, self.table, self.path)
 
 
 async def open_parquet(output: Output) -> ParquetWriter:
@@ -56,7 +55,7 @@ async def open_parquet(output: Output) -> ParquetWriter:
 
 @dataclass(slots=True)
 class ParquetWriter:
-    """Gathers samples and writes a row group whenever their images come to 32 MiB."""
+    """Gathers samples and writes a row group whenever their images come to 16 MiB."""
 
     attempt: Attempt
     path: Path
@@ -77,15 +76,16 @@ class ParquetWriter:
         await self.attempt.run(self._file.close)
 
     async def _flush(self) -> None:
-        rows, self._held_bytes = self.table.take(), 0
-        await self.attempt.run(self._write, rows)
+        gathered, self.table, self._held_bytes = self.table, self.table.fresh(), 0
+        await self.attempt.run(self._write, gathered)
 
-    def _write(self, rows: pa.Table) -> None:
+    def _write(self, gathered: SampleTable) -> None:
+        rows = gathered.to_arrow()
         if self._file is None:
             self._file = pq.ParquetWriter(self.path, rows.schema, compression="snappy")
         if rows.num_rows:
             self._file.write_table(rows)
 
 
-def _write_table(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="snappy")
+def _write_table(gathered: SampleTable, path: Path) -> None:
+    pq.write_table(gathered.to_arrow(), path, compression="snappy")

@@ -23,8 +23,8 @@ _END: Final = bytes(2 * _BLOCK)
 
 async def open_tar(output: Output) -> TarWriter:
     """Return a writer of ``NNNNN.tar`` and ``NNNNN.parquet``."""
-    path = await output.attempt.stage(f"{output.stem}.tar")
-    return TarWriter(output, AppendFile(output.attempt, path), await SideTable.open(output))
+    file = await AppendFile.open(output.attempt, f"{output.stem}.tar")
+    return TarWriter(output, file, await SideTable.open(output))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class TarWriter:
     async def finish(self) -> None:
         """Write the end of the archive, and the table."""
         await self.file.append(_END)
-        await self.file.flush()
+        await self.file.finish()
         await self.table.finish()
 
 

@@ -20,8 +20,7 @@ T = TypeVar("T")
 class _Host(Generic[T]):
     waiting: deque[tuple[int, T]] = field(default_factory=deque)
     active: int = 0
-    # Place in line of the item that this host is queued for, None while it has no room or nothing waiting.
-    queued: int | None = None
+    in_line: bool = False
 
 
 class HostSchedule(Generic[T]):
@@ -38,34 +37,26 @@ class HostSchedule(Generic[T]):
         self._added = 0
         self.waiting = 0
 
-    def add(self, host: str, item: T, *, first: bool = False) -> None:
-        """Queue *item* behind all others, or before them if it is *first*.
-
-        One is *first* that has started before and tries again.
-        """
+    def add(self, host: str, item: T) -> None:
+        """Queue *item* behind all others."""
         self._added += 1
         self.waiting += 1
         entry = self._hosts.setdefault(host, _Host())
-        if first:
-            entry.waiting.appendleft((-self._added, item))
-        else:
-            entry.waiting.append((self._added, item))
+        entry.waiting.append((self._added, item))
         self._queue(host, entry)
 
     def take(self) -> tuple[str, T] | None:
         """Hand out the next item that may start, with its host, and count it as active; None if all must wait."""
-        while self._line:
-            place, host = heapq.heappop(self._line)
-            entry = self._hosts.get(host)
-            if entry is None or entry.queued != place:
-                continue  # overtaken by one that was first
-            entry.queued = None
-            _, item = entry.waiting.popleft()
-            entry.active += 1
-            self.waiting -= 1
-            self._queue(host, entry)
-            return host, item
-        return None
+        if not self._line:
+            return None
+        _, host = heapq.heappop(self._line)
+        entry = self._hosts[host]
+        entry.in_line = False
+        _, item = entry.waiting.popleft()
+        entry.active += 1
+        self.waiting -= 1
+        self._queue(host, entry)
+        return host, item
 
     def release(self, host: str) -> None:
         """Say that an active item of *host* has ended."""
@@ -78,6 +69,6 @@ class HostSchedule(Generic[T]):
 
     def _queue(self, host: str, entry: _Host[T]) -> None:
         """Put *host* in line for its oldest item, if it has one and room."""
-        if entry.waiting and entry.active < self._per_host_max and entry.queued != entry.waiting[0][0]:
-            entry.queued = entry.waiting[0][0]
-            heapq.heappush(self._line, (entry.queued, host))
+        if entry.waiting and entry.active < self._per_host_max and not entry.in_line:
+            entry.in_line = True
+            heapq.heappush(self._line, (entry.waiting[0][0], host))

@@ -99,7 +99,7 @@ class SampleTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns of the table that :meth:`take` returns."""
+        """The columns of the table that :meth:`to_arrow` returns."""
         return pa.schema([*self.listed.schema, *self.columns.fields()])
 
     def add(self, sample: Sample) -> None:
@@ -108,10 +108,12 @@ class SampleTable:
         for column, value in zip(self._values, self.columns.values(sample), strict=True):
             column.append(value)
 
-    def take(self) -> pa.Table:
-        """Return the samples gathered since the last call, in the order they came, and forget them."""
+    def fresh(self) -> SampleTable:
+        """Return an empty table of the same columns."""
+        return SampleTable(self.listed, self.columns)
+
+    def to_arrow(self) -> pa.Table:
+        """Return the samples in the order they came."""
         arrays = [pa.array(values, f.type) for values, f in zip(self._values, self.columns.fields(), strict=True)]
         listed = self.listed.take(pa.array(self._rows, pa.int64()))
-        table = pa.Table.from_arrays([*listed.columns, *arrays], schema=self.schema)
-        self._rows, self._values = [], [[] for _ in self._values]
-        return table
+        return pa.Table.from_arrays([*listed.columns, *arrays], schema=self.schema)

@@ -13,16 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from async_img2ds.errors import AsyncImg2dsError
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.fetcher import Fetcher, user_agent
 from async_img2ds.fetch.pacer import Pacer
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
-from async_img2ds.options import parse_net
+from async_img2ds.nets import parse_net
 from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.records import Done, Lost, Progress, Tally
-from async_img2ds.storage import RemoteStore, open_store
 from async_img2ds.worker.shard import ShardRunner
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from async_img2ds.options import Options
     from async_img2ds.records import Encoded, Report, Shard
+    from async_img2ds.storage import Store
 
-__all__ = ["loop_factory", "work"]
+__all__ = ["Machine", "ShardWork", "loop_factory"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,66 +42,64 @@ logger = logging.getLogger(__name__)
 # number of open files that any system allows.
 OPEN_ROWS_MAX: Final = 40_000
 OPEN_SHARDS_MAX: Final = 64
+# So many rows that wait for their hosts say that hosts are the limit; then the next shard is opened after this long.
+HOST_BOUND_ROWS: Final = 256
+HOST_BOUND_S: Final = 1.0
 PROGRESS_S: Final = 0.5
 # Descriptors for everything but connections: libraries, the loop, open shards and look-ups.
 DESCRIPTORS_RESERVED: Final = 200
 
 
-def work(
-    options: Options,
-    processes: int,
-    threads: int,
-    shards: Iterator[Shard],
-    emit: Callable[[Report], None],
-    stop: Future[None],
-) -> None:
-    """Do *shards* until they end, reporting each; what a distributor runs.
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a worker may take of its machine: it is one of *processes* alike, and decodes in *threads* threads."""
 
-    Args:
-        options: all of them.
-        processes: how many such workers this machine has; limits for the machine are divided by it.
-        threads: how many threads decode and encode.
-        shards: asked for one at a time, from a thread, when there is room for another.
-        emit: called from the loop for each report.
-        stop: when it is resolved, open shards are dropped at once and this returns.
-
-    """
-    codec.prepare()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_work(options, processes, threads, shards, emit, stop))
+    processes: int
+    threads: int
 
 
-async def _work(
-    options: Options,
-    processes: int,
-    threads: int,
-    shards: Iterator[Shard],
-    emit: Callable[[Report], None],
-    stop: Future[None],
-) -> None:
-    fetch = options.fetch
-    addresses = AddressPolicy(map(parse_net, fetch.allow_net))
-    pacer = Pacer(
-        in_flight_max=_connections(fetch.thread_count),
-        held_bytes_max=fetch.in_flight_bytes_max,
-        per_host_max=-(-fetch.max_per_host // processes),
-    )
-    store = open_store(options.output.output_folder)
-    agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
-    with ThreadPoolExecutor(threads, "transform") as pool:
-        async with HttpClient.open(fetch, addresses, agent) as client:
-            runner = ShardRunner(
-                pacer=pacer,
-                fetcher=Fetcher(client, fetch, addresses, random.random),
-                transform=_in_pool(pool, Transformer(options.image)),
-                store=store,
-                image=options.image,
-                output=options.output,
-                naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
-            )
-            await _Worker(runner, pacer, emit).run(shards, stop)
-    if isinstance(store, RemoteStore):
-        store.close()
+@dataclass(frozen=True, slots=True)
+class ShardWork:
+    """What a distributor runs in each of its workers: all of *options*, into *store*, on *machine*."""
+
+    options: Options
+    store: Store
+    machine: Machine
+
+    def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+        """Do *shards* until they end, reporting each.
+
+        Args:
+            shards: asked for one at a time, from a thread, when there is room for another.
+            emit: called from the loop for each report.
+            stop: when it is resolved, open shards are dropped at once and this returns.
+
+        """
+        codec.prepare()
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(self._run(shards, emit, stop))
+
+    async def _run(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+        fetch = self.options.fetch
+        addresses = AddressPolicy(map(parse_net, fetch.allow_net))
+        pacer = Pacer(
+            in_flight_max=_connections(fetch.thread_count),
+            held_bytes_max=fetch.in_flight_bytes_max,
+            per_host_max=max(1, fetch.max_per_host // self.machine.processes),
+        )
+        agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
+        with ThreadPoolExecutor(self.machine.threads, "transform") as pool:
+            async with HttpClient.open(fetch, addresses, agent) as client:
+                runner = ShardRunner(
+                    pacer=pacer,
+                    fetcher=Fetcher(client, fetch, addresses, random.random),
+                    transform=_in_pool(pool, Transformer(self.options.image)),
+                    store=self.store,
+                    image=self.options.image,
+                    output=self.options.output,
+                    naming=Naming(self.options.input.number_sample_per_shard, self.options.output.oom_shard_count),
+                )
+                await _Worker(runner, pacer, emit).run(shards, stop)
 
 
 @dataclass(slots=True)
@@ -143,6 +142,10 @@ class _Worker:
         """Wait until another shard would have rows to start and memory to be open in."""
         while True:
             await self.pacer.wait_hungry()
+            if self._open and self.pacer.statistics().waiting >= HOST_BOUND_ROWS:
+                # Only their hosts hold the rows back. Others may help, but not at once and not without end: a shard
+                # that is opened here early is one that another worker does not get.
+                await asyncio.sleep(HOST_BOUND_S * len(self._open))
             rows = sum(shard.row_count for shard, _ in self._open.values())
             if len(self._open) < 2 or (len(self._open) < OPEN_SHARDS_MAX and rows < OPEN_ROWS_MAX):  # noqa: PLR2004  one whose tail runs, one that fills the window
                 return
@@ -155,10 +158,10 @@ class _Worker:
             seconds = await self.runner.run(shard, tally)
         except Exception as error:  # noqa: BLE001  one shard's end is not the others'; it is reported with its traceback
             del self._open[shard.id]
-            self.emit(Lost(os.getpid(), shard.id, _reason(error), "".join(traceback.format_exception(error))))
+            self.emit(_lost(shard, error))
         else:
             del self._open[shard.id]
-            self.emit(Done(os.getpid(), shard.id, tally, seconds))
+            self.emit(Done(os.getpid(), shard.id, tally.without_messages(), seconds))
         finally:
             self._closed.set()
             self._emit_progress()
@@ -182,11 +185,13 @@ def _in_pool(pool: ThreadPoolExecutor, transformer: Transformer) -> Callable[[by
     return transform
 
 
-def _reason(error: BaseException) -> str:
-    """Return the innermost words of *error*; a group's first says what the group does not."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+def _lost(shard: Shard, error: Exception) -> Lost:
+    """Say why a shard was lost; with the traceback only if it is by none of the errors that are raised on purpose."""
+    first: BaseException = error
+    while isinstance(first, BaseExceptionGroup):  # its first says what the group does not
+        first = first.exceptions[0]
+    story = "" if isinstance(first, AsyncImg2dsError) else "".join(traceback.format_exception(error))
+    return Lost(os.getpid(), shard.id, f"{type(first).__name__}: {first}", story)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import traceback
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,8 +67,8 @@ class ShardRunner:
         ]
         async with Attempt.open(self.store) as attempt:
             writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
-            async with asyncio.TaskGroup() as samples:
-                async for turn in self.pacer.turns(rows):
+            async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
+                async for turn in turns:
                     sample = samples.create_task(self._run_sample(turn, writer, tally))
                     # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
                     sample.add_done_callback(turn.end_with)

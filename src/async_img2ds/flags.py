@@ -1,0 +1,217 @@
+"""What an option is: declared once as a field, read from words or values, refused in words that say what is accepted.
+
+The groups in ``options.py`` are made of these; the command line and its help are made from them.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from async_img2ds.errors import OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["JUST_ABOVE_ZERO", "Checked", "Flag", "flags_of", "option"]
+
+# The least value of options that may be any positive number of seconds.
+JUST_ABOVE_ZERO: Final = 0.001
+
+
+def option(
+    default: Any = dataclasses.MISSING,  # noqa: ANN401  a default is of the field's own type, which the field annotates
+    *,
+    help: str,  # noqa: A002  the word every command-line library uses
+    choices: tuple[str, ...] = (),
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> Any:  # noqa: ANN401  as dataclasses.field itself
+    """Declare one option; *least* and *most* are inclusive."""
+    metadata = {"help": help, "choices": choices, "least": least, "most": most}
+    return field(default=default, metadata=metadata)
+
+
+class Checked:
+    """Turn the words of each field into its type, and refuse what its declaration does not allow."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for flag in flags_of(type(self)):
+            object.__setattr__(self, flag.name, flag.accept(getattr(self, flag.name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One option as the command line and the help see it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    choices: tuple[str, ...]
+    least: float
+    most: float
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is dataclasses.MISSING
+
+    @property
+    def optional(self) -> bool:
+        """Whether it may be None."""
+        return type(None) in typing.get_args(self.type)
+
+    @property
+    def kind(self) -> type:
+        """The plain type of its values: str, int, float, bool or tuple."""
+        inner = self.type
+        if isinstance(inner, types.UnionType):
+            inner = next(part for part in typing.get_args(inner) if part is not type(None))
+        return typing.cast("type", typing.get_origin(inner) or inner)
+
+    def accept(self, value: object) -> object:
+        """Return *value* as this option's type.
+
+        Raises:
+            OptionsError: it is not one that this option accepts; says what is.
+
+        """
+        if (
+            isinstance(value, str)
+            and value.strip().lower() in ("none", "null")
+            and (self.optional or self.kind is tuple)
+        ):
+            value = None
+        if value is None:
+            if self.optional:
+                return None
+            if self.kind is tuple:
+                return ()
+            raise OptionsError(f"{self.name} takes {self.accepts}; got None")
+        read = _READERS[self.kind](value)
+        if read is None or not self._allowed(read):
+            raise OptionsError(f"{self.name} takes {self.accepts}; got {value!r}")
+        return read.lower() if self.choices and isinstance(read, str) else read
+
+    def _allowed(self, value: object) -> bool:
+        if self.choices:
+            return isinstance(value, str) and value.lower() in self.choices
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return self.least <= value <= self.most
+        return value != ""
+
+    @property
+    def accepts(self) -> str:
+        """What the option takes, in words."""
+        if self.choices:
+            said = (
+                ", ".join(self.choices[:-1]) + " or " + self.choices[-1]
+                if len(self.choices) > 1
+                else f"only {self.choices[0]}"
+            )
+        else:
+            said = {
+                str: "a text",
+                int: "a whole number",
+                float: "a number",
+                bool: "True or False",
+                tuple: 'a list such as ["a","b"]',
+            }[self.kind]
+            if math.isfinite(self.least):
+                said += f" of at least {self.least:g}" if self.least != JUST_ABOVE_ZERO else " above 0"
+            if math.isfinite(self.most):
+                said += f" and at most {self.most:g}"
+        return said + (", or None" if self.optional else "")
+
+
+@functools.cache
+def _flags_of(group: typing.Hashable) -> tuple[Flag, ...]:
+    assert isinstance(group, type)
+    hints = typing.get_type_hints(group)
+    return tuple(Flag(f.name, hints[f.name], f.default, **f.metadata) for f in dataclasses.fields(group))
+
+
+def flags_of(group: type[Any]) -> tuple[Flag, ...]:
+    """Return the options that the dataclass *group* declares, in order."""
+    return _flags_of(typing.cast("typing.Hashable", group))
+
+
+def _read_text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    return str(value) if hasattr(value, "__fspath__") else None
+
+
+def _read_whole(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return None
+
+
+def _read_number(value: object) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float | str):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            return None
+        return None if math.isnan(number) else number
+    return None
+
+
+def _read_bool(value: object) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+            value.strip().lower()
+        )
+    return value if isinstance(value, bool) else None
+
+
+def _read_list(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        value = _read_list_words(value.strip())
+    if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
+        return tuple(value)
+    return None
+
+
+def _read_list_words(text: str) -> list[object] | None:
+    """Read ``["a","b"]``, ``[a, b]``, ``a,b`` or ``a``."""
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            read = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            inner = text[1:-1]
+            if "[" not in inner and "]" not in inner:  # else they are the brackets of addresses, such as [::1],[::2]
+                text = inner
+        else:
+            return read if isinstance(read, list) else None
+    return [word.strip().strip("'\"") for word in text.split(",")] if text else []
+
+
+_READERS: Final[Mapping[type, Any]] = {
+    str: _read_text,
+    int: _read_whole,
+    float: _read_number,
+    bool: _read_bool,
+    tuple: _read_list,
+}
