@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 import origin as origin_server
-from async_img2ds import InputError, OptionsError, download, download_async
+from async_img2ds import InputError, Options, OptionsError, download, download_async, run
 from processes import is_alive, wait_until, workers_of
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def test_missing_shard_is_done_again_alone(origin: Origin, tmp_path: Path) -> No
     assert contents(tmp_path / "out") == expected
 
 
-def test_one_shard_uses_one_process_and_all_cores(origin: Origin, tmp_path: Path) -> None:
+def test_one_shard_uses_one_process(origin: Origin, tmp_path: Path) -> None:
     """A list that fits one shard starts one worker however many were asked for."""
     write_list(tmp_path / "urls.txt", origin, 20)
     started: list[int] = []
@@ -498,3 +498,21 @@ def test_run_goes_on_when_nobody_reads_what_it_says(origin: Origin, tmp_path: Pa
 
     assert done.returncode == 0, done.stderr
     assert len(metadata(tmp_path / "images")) == 5
+
+
+def test_threads_make_up_for_processes_that_a_short_list_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One shard on eight cores is one process that decodes in eight threads; three shards are three with three each."""
+    monkeypatch.setattr(run, "usable_cores", lambda: 8)
+    (tmp_path / "urls.txt").write_text("http://x.test/\n" * 30)
+    machines = []
+    for rows_per_shard in (100, 10, 1):
+        chosen = Options.of(
+            url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out", number_sample_per_shard=rows_per_shard
+        )
+        plan = run._plan(chosen)
+        plan.store.close()
+        machines.append((plan.work.machine.processes, plan.work.machine.threads))  # type: ignore[attr-defined]
+
+    assert machines == [(1, 8), (3, 3), (8, 1)]

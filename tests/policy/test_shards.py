@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from async_img2ds.policy.shards import Naming, cut, shard_count
+from async_img2ds.policy.shards import Naming, cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def test_all_shards_but_the_last_are_full(sizes: list[int], rows_per_shard: int)
 
     assert all(length == rows_per_shard for length in lengths[:-1])
     assert all(0 < length <= rows_per_shard for length in lengths)
-    assert len(lengths) == shard_count(sum(sizes), rows_per_shard)
+    assert len(lengths) == -(-sum(sizes) // rows_per_shard)
 
 
 def test_a_shard_is_yielded_before_the_next_batch_is_read() -> None:

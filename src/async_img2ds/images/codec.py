@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from async_img2ds.policy.geometry import Placement
 
-__all__ = ["Source", "encode", "library", "missing_formats", "prepare", "render", "sniff"]
+__all__ = ["ENLARGING", "REDUCING", "Source", "encode", "library", "missing_formats", "prepare", "render", "sniff"]
 
 # What may be decoded; anything else is refused by its first bytes, so that no rarely tested decoder and no external
 # program (EPS starts Ghostscript) is ever reached by a URL from the web.
@@ -35,7 +35,7 @@ PIXELS_MAX: Final = 89_478_485
 # The name of an interpolation → Pillow's filter when reducing. "area" is Hamming: over 200 JPEGs decoded at
 # a reduced size it lay closer to OpenCV's INTER_AREA on full-size pixels (55.7 dB mean, 33.9 dB worst) than
 # Box did (50.2 and 28.5), at the same cost.
-_REDUCING: Final = {
+REDUCING: Final = {
     "nearest": Resampling.NEAREST,
     "linear": Resampling.BILINEAR,
     "bilinear": Resampling.BILINEAR,
@@ -46,7 +46,7 @@ _REDUCING: Final = {
     "lanczos4": Resampling.LANCZOS,
 }
 # Enlarging by area is linear interpolation in OpenCV, too.
-_ENLARGING: Final = {**_REDUCING, "area": Resampling.BILINEAR}
+ENLARGING: Final = {**REDUCING, "area": Resampling.BILINEAR}
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as this many times the wanted size is left.
 SCALED_DECODE_MARGIN: Final = 2
@@ -182,7 +182,7 @@ def render(source: Source, placement: Placement, *, reducing: str, enlarging: st
         image.load()
         image = _plain(image)
         if placement.resize and placement.resize != image.size:
-            resampling = _ENLARGING[enlarging] if placement.enlarges else _REDUCING[reducing]
+            resampling = ENLARGING[enlarging] if placement.enlarges else REDUCING[reducing]
             image = image.resize(placement.resize, resampling)
         if placement.crop:
             image = image.crop(placement.crop)

@@ -16,7 +16,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Naming", "cut", "shard_count"]
+__all__ = ["Naming", "cut"]
 
 
 def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.Table]:
@@ -38,11 +38,6 @@ def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.T
             held_rows += rest.num_rows
     if held:
         yield pa.Table.from_batches(held)
-
-
-def shard_count(rows: int, rows_per_shard: int) -> int:
-    """How many shards a file of *rows* rows is cut into."""
-    return -(-rows // rows_per_shard)
 
 
 _STATS_NAME: Final = re.compile(r"(\d+)_stats\.json")

@@ -1,0 +1,45 @@
+"""What is listed in two places is the same in both: the choices of an option, and the table that carries them out."""
+
+from __future__ import annotations
+
+import pytest
+
+from async_img2ds.distributors.base import DISTRIBUTORS, distributor
+from async_img2ds.images import codec
+from async_img2ds.inputs import FORMATS
+from async_img2ds.options import RESERVED_COLUMNS, flags
+from async_img2ds.outputs.base import WRITERS
+from async_img2ds.policy.geometry import PLACEMENTS
+from async_img2ds.policy.schema import Columns
+
+CHOICES = {flag.name: set(flag.choices) for flag in flags() if flag.choices}
+
+
+@pytest.mark.parametrize(
+    ("option", "table"),
+    [
+        ("input_format", FORMATS),
+        ("output_format", WRITERS),
+        ("resize_mode", PLACEMENTS),
+        ("distributor", DISTRIBUTORS),
+        ("upscale_interpolation", codec.ENLARGING),
+        ("downscale_interpolation", codec.REDUCING),
+    ],
+)
+def test_choices_of_an_option_are_what_is_there(option: str, table: dict[str, object]) -> None:
+    """Nothing is offered that cannot be done, and nothing can be done that is not offered."""
+    assert CHOICES[option] == set(table)
+
+
+def test_every_distributor_can_be_loaded() -> None:
+    """The names in the table lead to something."""
+    for name in DISTRIBUTORS:
+        assert callable(distributor(name))
+
+
+def test_columns_of_the_output_are_reserved() -> None:
+    """A column of the list can hide none of them."""
+    written = {field.name for field in Columns(exif=True, digest="sha256").fields()}
+
+    assert written <= set(RESERVED_COLUMNS)
+    assert CHOICES["compute_hash"] <= set(RESERVED_COLUMNS)
