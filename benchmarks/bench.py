@@ -84,7 +84,7 @@ def photographs_over_http(folder: Path, rows: int | None, processes: int) -> tup
 
 
 def crash(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
-    """The same photographs three times: left alone, with a worker killed half way, with the parent killed and resumed."""
+    """The same photographs: left alone, with a worker killed half way, with the parent killed and run again."""
     rows = rows or 20_000
     with _photograph_list(folder, rows) as urls:
         command = _webdataset_command(urls, processes)
