@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, cast
 
 import typer
 
@@ -51,6 +52,19 @@ def main() -> None:
         app(_in_one_spelling(sys.argv[1:]), prog_name="aimg2ds")
     except KeyboardInterrupt:  # before there was a run to stop
         sys.exit(128 + signal.SIGINT)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _flush_or_forget(stream)
+
+
+def _flush_or_forget(stream: TextIO | None) -> None:
+    """Have the interpreter end with our exit status even if *stream* cannot take its last words."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:  # as Python's "Note on SIGPIPE" advises, or it would fail again at the end, with status 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
