@@ -13,6 +13,7 @@ import origin as origin_server
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.fetcher import Fetcher, retry_after_s, user_agent
+from async_img2ds.fetch.resolver import Resolver
 from async_img2ds.nets import parse_net
 from async_img2ds.options import FetchOptions
 from async_img2ds.policy.urls import AddressPolicy
@@ -189,6 +190,21 @@ def test_name_server_that_never_answers_is_no_fault_of_the_url() -> None:
 
         with pytest.raises(LocalFault):
             fetch("http://pictures.example.test/x.jpg", Alone(), dns_servers=(server,), timeout=0.1)
+
+
+def test_one_name_may_be_looked_up_twice_at_a_time(dns: str) -> None:
+    """For two ports, as http and https rows of one host do; each look-up ends on its own."""
+
+    async def run() -> None:
+        resolver = Resolver((dns,))
+        try:
+            both = await asyncio.gather(*(resolver.look_up("pictures.example.test") for _ in range(2)))
+            assert both[0] == both[1] != []
+            assert await resolver.overdue("pictures.example.test") is None
+        finally:
+            await resolver.close()
+
+    asyncio.run(run())
 
 
 def test_retry_after_is_waited_for(origin: Origin) -> None:

@@ -59,7 +59,7 @@ class FakeClient:
             raise step
         yield step
 
-    def overdue(self, _target: Target) -> None:
+    async def overdue(self, _target: Target) -> None:
         pass
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import threading
 import time
 from functools import partial
@@ -207,3 +208,37 @@ def test_each_worker_gets_a_shard_before_any_gets_two() -> None:
     workers = {report.worker for report in distribute(workloads.behave, 3, processes=3) if isinstance(report, Done)}
 
     assert len(workers) == 3
+
+
+def test_stopped_worker_does_not_keep_the_run() -> None:
+    """One that is suspended neither reads nor ends; when it is time it is killed."""
+
+    async def run() -> None:
+        stop = Stop()
+        work = asyncio.create_task(
+            run_local(workloads.hang, ShardFeed(shards(1), 1), print, 1, stop, RunOptions(grace_s=0))
+        )
+        while not (children := workers_of(os.getpid())):
+            await asyncio.sleep(0.05)
+        os.kill(children[0], signal.SIGSTOP)
+        stop.ask()
+        await asyncio.wait_for(work, 60)
+
+    asyncio.run(run())
+
+
+def test_stop_does_not_wait_for_a_slow_list() -> None:
+    """A list that takes for ever to yield its next shard does not keep a run from ending."""
+    gate = threading.Event()
+
+    def slow() -> Iterator[Shard]:
+        yield from shards(1)
+        gate.wait()
+
+    async def run() -> None:
+        stop = Stop()
+        asyncio.get_running_loop().call_later(0.5, stop.ask)
+        await asyncio.wait_for(run_local(workloads.behave, ShardFeed(slow(), 1), print, 1, stop, RunOptions()), 60)
+        gate.set()
+
+    asyncio.run(run())

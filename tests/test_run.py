@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
@@ -516,3 +517,19 @@ def test_threads_make_up_for_processes_that_a_short_list_does_not_need(
         machines.append((plan.work.machine.processes, plan.work.machine.threads))  # type: ignore[attr-defined]
 
     assert machines == [(1, 8), (3, 3), (8, 1)]
+
+
+def test_cancelled_while_planning_leaves_the_folder_free(origin: Origin, tmp_path: Path) -> None:
+    """Whenever a run is cancelled, the next one in the same process may have its folder."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+
+    async def cancelled_after(seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(download_async(**options), seconds)
+
+    for seconds in (0, 0.001, 0.01, 0.1):
+        asyncio.run(cancelled_after(seconds))
+
+    assert download(**options).count in (0, 5)
+    assert len(metadata(tmp_path / "out")) == 5

@@ -317,9 +317,9 @@ def test_two_runs_cannot_have_one_folder(tmp_path: Path) -> None:
 
 def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     """What was half written is removed before work begins; what belongs to others is not."""
-    (tmp_path / "00000.tar.partial").touch()
-    (tmp_path / "00001.partial").mkdir()
-    (tmp_path / "00001.partial" / "000010000.jpg").touch()
+    (tmp_path / "00000.tar.0123abcd.partial").touch()
+    (tmp_path / "00001.0123abcd.partial").mkdir()
+    (tmp_path / "00001.0123abcd.partial" / "000010000.jpg").touch()
     (tmp_path / "notes.txt").touch()
     store = LocalStore(tmp_path)
     store.prepare()
@@ -340,11 +340,14 @@ def test_folder_that_was_made_for_nothing_goes_again(tmp_path: Path) -> None:
 def test_file_that_vanishes_is_not_committed(tmp_path: Path) -> None:
     """Somebody who removes a staged file while it is written makes the shard fail, not shrink."""
 
+    def remove_staged() -> None:
+        next(tmp_path.glob("00000.tar.*.partial")).unlink()
+
     async def run() -> None:
         async with Attempt.open(LocalStore(tmp_path)) as attempt:
             file = await AppendFile.open(attempt, "00000.tar")
             await file.append(bytes(storage.APPEND_BYTES))
-            (tmp_path / "00000.tar.partial").unlink()
+            await attempt.run(remove_staged)
             await file.append(bytes(storage.APPEND_BYTES))
             await file.finish()
             await attempt.commit("00000_stats.json", b"{}")

@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,11 +72,11 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
     began = time.monotonic()
     stop = stop or Stop()
-    plan = await asyncio.to_thread(_plan, options)
+    plan = await _planned(options)
     feed = ShardFeed(plan.shards, options.run.max_shard_retry)
-    distribute = distributor(options.run.distributor)
     totals = Totals()
     try:
+        distribute = distributor(options.run.distributor)
         with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
             await distribute(plan.work, feed, partial(_take_in, totals, display), plan.processes, stop, options.run)
     finally:
@@ -98,6 +98,23 @@ class _Plan:
     processes: int
 
 
+async def _planned(options: Options) -> _Plan:
+    """Plan in a thread. A plan that nobody waits for any more gives back what it took hold of."""
+    thread = ThreadPoolExecutor(1, "plan")
+    planning = thread.submit(_plan, options)
+    thread.shutdown(wait=False)
+    try:
+        return await asyncio.wrap_future(planning)
+    except asyncio.CancelledError:
+        planning.add_done_callback(_abandon)
+        raise
+
+
+def _abandon(planning: Future[_Plan]) -> None:
+    if not planning.cancelled() and planning.exception() is None:
+        planning.result().store.close()
+
+
 def _plan(options: Options) -> _Plan:
     """Open both ends and see what there is to do; whatever must be refused is refused before anything is created."""
     _check_image_library(options)
@@ -107,8 +124,8 @@ def _plan(options: Options) -> _Plan:
     url_list = UrlList.open(options.input)
     store = open_store(options.output.output_folder)
     cores = usable_cores()
-    store.prepare()
     try:
+        store.prepare()
         first, rest = _look_ahead(url_list.shards(_finished(store)), options.run.processes_count or cores)
     except BaseException:
         store.close()

@@ -100,6 +100,8 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         """Use the folder *root*; it need not exist yet."""
         self._root = root
+        # A run's own ending: workers of a killed one may live a second longer and must not touch its successor's files.
+        self._partial = f".{uuid.uuid4().hex[:8]}{_PARTIAL}"
         self._lock: int | None = None
         self._made = False
 
@@ -111,15 +113,15 @@ class LocalStore:
             with tempfile.TemporaryFile(dir=self._root):
                 pass
             self._lock = _locked(self._root)
+            for entry in self._root.iterdir():  # what an earlier run left when it was killed
+                if entry.name.endswith(_PARTIAL):
+                    _remove(entry)
         except BlockingIOError:
             raise OptionsError(
                 f"output_folder: another run is writing to {self._root}; wait for it or choose another"
             ) from None
         except OSError as error:
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
-        for entry in self._root.iterdir():  # what an earlier run left when it was killed
-            if entry.name.endswith(_PARTIAL):
-                _remove(entry)
 
     def names(self) -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself: name and size in bytes; none while there is no folder."""
@@ -132,13 +134,13 @@ class LocalStore:
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
-        path = self._root / (name + _PARTIAL)
+        path = self._root / (name + self._partial)
         _remove(path)
         return path
 
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
-        staged, final = self._root / (name + _PARTIAL), self._root / name
+        staged, final = self._root / (name + self._partial), self._root / name
         if staged.is_dir():
             os.sync()  # one call for all its files; a sync of each would take longer than fetching them
             _remove(final)  # a folder cannot be renamed onto a full one
@@ -154,16 +156,16 @@ class LocalStore:
 
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
-        _remove(self._root / (name + _PARTIAL))
+        _remove(self._root / (name + self._partial))
 
     def close(self) -> None:
         """Let other runs have the folder; one that was made for nothing goes."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
         if self._made:
             with suppress(OSError):  # it is not empty, so it is wanted
                 self._root.rmdir()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 class RemoteStore:
@@ -362,6 +364,9 @@ def _locked(folder: Path) -> int | None:
     except OSError:
         os.close(handle)
         return None
+    if not folder.exists() or os.fstat(handle).st_ino != folder.stat().st_ino:  # its last holder has just removed it
+        os.close(handle)
+        raise BlockingIOError
     return handle
 
 

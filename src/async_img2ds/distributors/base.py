@@ -83,6 +83,7 @@ class ShardFeed:
         self._reading = asyncio.Lock()
         self._reader = ThreadPoolExecutor(1, "list")
         self._ended = False
+        self._closing = asyncio.Event()
         self.error: BaseException | None = None
         self.closed = False
 
@@ -104,12 +105,17 @@ class ShardFeed:
     def close(self) -> None:
         """Hand out nothing more."""
         self.closed = True
+        self._closing.set()
         self._reader.shutdown(wait=False)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing left to hand out."""
         return self.closed or (self._ended and not self._again)
+
+    def give_back(self, shard: Shard) -> None:
+        """Take back a shard that was not begun."""
+        self._again.append(shard)
 
     def failed(self, shard: Shard) -> bool:
         """Take back a shard that failed as a whole; return whether it will be tried again."""
@@ -135,13 +141,28 @@ class ShardFeed:
         return None
 
     async def _read(self) -> Shard | None:
+        reading = asyncio.get_running_loop().run_in_executor(self._reader, next, self._shards, None)
+        closing = asyncio.ensure_future(self._closing.wait())
         try:
-            shard = await asyncio.get_running_loop().run_in_executor(self._reader, next, self._shards, None)
+            await asyncio.wait((reading, closing), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            closing.cancel()
+            reading.add_done_callback(_look_at)
+        if not reading.done():  # closed while a slow list is read: what it still yields is nobody's
+            return None
+        try:
+            shard = reading.result()
         except Exception as error:  # noqa: BLE001  kept for the end of the run, when the shards before it are done
             self.error, self._ended = error, True
             return None
         self._ended = shard is None
         return shard
+
+
+def _look_at(reading: asyncio.Future[Shard | None]) -> None:
+    """Have seen how a read ended that nobody waits for, or asyncio would complain of it."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 DISTRIBUTORS: Final[Mapping[str, str]] = {"multiprocessing": "async_img2ds.distributors.local:run_local"}

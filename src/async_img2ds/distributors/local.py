@@ -96,6 +96,8 @@ async def _watch(stop: Stop, feed: ShardFeed, crew: _Crew, grace_s: float) -> No
         async with asyncio.timeout(grace_s):
             await stop.now.wait()
     crew.stop_all()
+    await asyncio.sleep(STOP_S)
+    crew.kill_all()
 
 
 @dataclass(slots=True)
@@ -130,6 +132,11 @@ class _Crew:
         for worker in self._workers:
             worker.hang_up()
 
+    def kill_all(self) -> None:
+        """End every worker that has not ended by itself."""
+        for worker in self._workers:
+            worker.kill()
+
     def _settle(self, worker: _Worker) -> None:
         """See how a worker ended, and what becomes of the shards that it had open."""
         self._failed_starts = 0 if worker.has_asked else self._failed_starts + 1
@@ -137,7 +144,9 @@ class _Crew:
             return
         if self._failed_starts >= FAILED_STARTS_MAX:
             raise WorkerError(f"worker processes end before they do any work ({worker.ending}): {worker.last_words}")
-        orphans = worker.orphans()
+        if worker.first is not None:  # it was never given, so it had no part in this
+            self.feed.give_back(worker.first)
+        orphans = list(worker.open.values())
         if orphans:
             logger.warning(
                 "worker %d died (%s); %d open shards are done again", worker.pid, worker.ending, len(orphans)
@@ -167,7 +176,7 @@ class _Worker:
     def __init__(self, process: asyncio.subprocess.Process, emit: Callable[[Report], None], first: Shard) -> None:
         self._process = process
         self._emit = emit
-        self._first: Shard | None = first
+        self.first: Shard | None = first
         self._said: deque[str] = deque(maxlen=20)
         self.open: dict[int, Shard] = {}
         self.has_asked = False
@@ -183,17 +192,14 @@ class _Worker:
         """How the process ended, in words."""
         code = self._process.returncode
         if code is not None and code < 0:
-            return f"killed by {signal.Signals(-code).name}"
+            known = {number.value: number.name for number in signal.Signals}
+            return f"killed by {known.get(-code, f'signal {-code}')}"
         return f"exit status {code}"
 
     @property
     def last_words(self) -> str:
         """The end of what it wrote to its standard error."""
         return " | ".join(self._said) or "it said nothing"
-
-    def orphans(self) -> list[Shard]:
-        """Return the shards that it was to do and has not done."""
-        return [*self.open.values(), *([self._first] if self._first else [])]
 
     async def serve(self, work: Work, feed: ShardFeed) -> None:
         """Give it shards as it asks, and pass on its reports, until it ends."""
@@ -232,17 +238,23 @@ class _Worker:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._process.wait()), STOP_S)
         if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
+            self.kill()
             await self._process.wait()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _give(self, feed: ShardFeed) -> None:
         """Answer a wish for a shard, unless what it has open is to be done alone."""
         if not self._wants or any(feed.is_suspect(shard) for shard in self.open.values()):
             return
         self._wants = False
-        shard, self._first = self._first, None
-        if shard is None:
+        shard, self.first = self.first, None
+        if feed.closed:
+            shard = None
+        elif shard is None:
             shard = await feed.next(alone=not self.open)
         if shard is None:
             await self._send(End())

@@ -75,7 +75,7 @@ class Client(Protocol):
     def get(self, target: Target) -> AbstractAsyncContextManager[Answer]:
         """Ask for *target*; leaving the block early drops the connection."""
 
-    def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
+    async def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
         """Return what kept an attempt on *target* from even being made in its time, None if it was made."""
 
 
@@ -138,9 +138,9 @@ class HttpClient:
                 response.connection.transport.abort()
             response.close()
 
-    def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
+    async def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
         """Return what kept an attempt on *target* from even being made: its look-up, if that still goes on."""
-        error = self._resolver.overdue(target.host)
+        error = await self._resolver.overdue(target.host)
         return None if error is None else _connect_failure(error)
 
 

@@ -130,7 +130,7 @@ class Fetcher:
                 )
         except TimeoutError:
             message = f"timed out: the whole attempt took more than {self.options.attempt_deadline_s:g} s"
-            raise self.client.overdue(target) or FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
+            raise (await self.client.overdue(target)) or FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
 
     def _redirected(self, source: Target, location: str | None) -> Target:
         target = urls.redirect(source, location)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import aiodns
@@ -58,7 +59,7 @@ class Resolver:
             flags=pycares.ARES_FLAG_NOSEARCH,  # names in URLs are absolute: no search domains of this machine
         )
         self._answers = 0
-        self._pending: dict[str, int] = {}
+        self._pending: Counter[str] = Counter()
 
     async def close(self) -> None:
         """Cancel what is under way and free the channel."""
@@ -73,20 +74,21 @@ class Resolver:
         """
         if name.rstrip(".").endswith(".invalid"):  # never exists, and nobody is to be asked (RFC 6761 6.4)
             raise ResolveError(ErrorClass.DNS_NXDOMAIN, _UNKNOWN)
-        answers_before = self._pending[name] = self._answers
+        self._pending[name] += 1  # one name may be looked up twice at a time, for two ports
         try:
-            return await self._ask(name, answers_before)
+            return await self._ask(name, self._answers)
         finally:
-            del self._pending[name]
+            self._pending[name] -= 1
+            if not self._pending[name]:
+                del self._pending[name]
 
-    def overdue(self, name: str) -> ResolveError | None:
+    async def overdue(self, name: str) -> ResolveError | None:
         """Return what to think of a look-up of *name* that somebody cannot wait for; None if none is under way."""
-        answers_before = self._pending.get(name)
-        if answers_before is None:
+        if name not in self._pending:
             return None
-        if self._answers == answers_before:
-            return ResolveError(None, "no name server answers")
-        return ResolveError(*_FAILURES[codes.ARES_ETIMEOUT])
+        if await self._is_alive():
+            return ResolveError(*_FAILURES[codes.ARES_ETIMEOUT])
+        return ResolveError(None, "no name server answers")
 
     async def _ask(self, name: str, answers_before: int) -> list[tuple[int, str]]:
         try:
