@@ -131,6 +131,12 @@ def test_list_options_may_be_repeated(words: list[str], list_meant: list[str]) -
     assert cli._joined("allow_net", words) == list_meant
 
 
+def test_none_is_not_the_empty_list() -> None:
+    """For the opt-out directives None means the defaults, and only [] turns the check off."""
+    assert cli._joined("disallowed_header_directives", ["None"]) is None
+    assert cli._joined("disallowed_header_directives", ["[]"]) == []
+
+
 def test_without_an_image_library_the_two_lines_are_said(tmp_path: Path) -> None:
     """An environment with neither Pillow learns which of two lines to type."""
     (tmp_path / "urls.txt").write_text("http://x.test/\n")

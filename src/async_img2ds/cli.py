@@ -24,7 +24,7 @@ from async_img2ds.flags import Flag, flags_of
 from async_img2ds.options import GROUPS, Options, flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from async_img2ds.records import RunReport
     from async_img2ds.run import Stop
@@ -180,11 +180,15 @@ def _in_one_spelling(arguments: list[str]) -> list[str]:
 
 
 def _joined(name: str, word: str | list[str]) -> object:
-    """Make one list of a repeated list option: each time it may hold one item or several."""
+    """Make one list of a repeated list option: each time it may hold one item or several.
+
+    None, said alone, stays None: for some options that is not the empty list but "as usual".
+    """
     if isinstance(word, str):
         return word
     flag = next(flag for flag in flags() if flag.name == name)
-    return [item for part in word for item in cast("Iterable[str]", flag.accept(part) or ())]
+    lists = [cast("tuple[str, ...] | None", flag.accept(part)) for part in word]
+    return None if lists == [None] else [item for items in lists for item in items or ()]
 
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:

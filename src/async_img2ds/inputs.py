@@ -227,9 +227,16 @@ def _csv_batches(stream: Any, options: InputOptions) -> Iterator[tuple[pa.Record
     convert = pa.csv.ConvertOptions(include_columns=list(_wanted(options)), column_types=types)
     with _csv_reader(stream, convert) as reader:
         for batch in reader:
-            # An additional column of which a value is no UTF-8 is read as bytes; it was written as text.
-            columns = [_as_text(column) if pa.types.is_binary(column.type) else column for column in batch.columns]
-            yield _arranged(pa.RecordBatch.from_arrays(columns, names=batch.schema.names), options), stream.tell()
+            yield _arranged(_with_texts(batch, options.save_additional_columns), options), stream.tell()
+
+
+def _with_texts(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
+    """Make the columns *names* text that were read as bytes: a csv file has no bytes. The others are made so later."""
+    for name in names:
+        column = batch.column(name)
+        if pa.types.is_binary(column.type):
+            batch = batch.set_column(batch.schema.get_field_index(name), name, _as_text(column))
+    return batch
 
 
 def _csv_types(stream: Any, names: tuple[str, ...]) -> dict[str, pa.DataType]:  # noqa: ANN401

@@ -22,7 +22,7 @@ from async_img2ds.options import Options
 from async_img2ds.policy.shards import Naming
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Lost, RunReport
-from async_img2ds.storage import file_system, open_store
+from async_img2ds.storage import file_system, open_store, protocols
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +182,7 @@ def _check_folders(options: Options) -> None:
     """Refuse to write where the list is read from, and where no worker could write."""
     list_fs, list_path = file_system(options.input.url_list)
     fs, path = file_system(options.output.output_folder)
-    if "memory" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+    if "memory" in protocols(fs):
         raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
     if type(list_fs) is type(fs) and os.path.realpath(list_path) == os.path.realpath(path):
         raise OptionsError(

@@ -24,7 +24,7 @@ from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-__all__ = ["AppendFile", "Attempt", "LocalStore", "RemoteStore", "Store", "file_system", "open_store"]
+__all__ = ["AppendFile", "Attempt", "LocalStore", "RemoteStore", "Store", "file_system", "open_store", "protocols"]
 
 T = TypeVar("T")
 
@@ -57,14 +57,18 @@ def file_system(url: str) -> tuple[Any, str]:
     return fs, path
 
 
+def protocols(fs: Any) -> frozenset[str]:  # noqa: ANN401  fsspec's file systems are untyped
+    """Return the names under which fsspec knows the file system *fs*: it says one or several."""
+    return frozenset([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
+
+
 def open_store(output_folder: str) -> Store:
     """Return the store for *output_folder*, a path or any fsspec URL. Nothing is created yet.
 
     It can be pickled, so that workers use the one that their driver opened and closes.
     """
     fs, path = file_system(output_folder)
-    protocols = fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)
-    if "file" in protocols:
+    if "file" in protocols(fs):
         return LocalStore(Path(path))
     return RemoteStore(fs, path, Path(tempfile.gettempdir()) / f"aimg2ds-{uuid.uuid4().hex}")
 
@@ -179,10 +183,9 @@ class RemoteStore:
 
     def prepare(self) -> None:
         """Create the folder, or raise OptionsError if it cannot be written to."""
-        protocol = self._fs.protocol
         bucket = self._root.lstrip("/").partition("/")[0]
         try:
-            if _BUCKETED.isdisjoint([protocol] if isinstance(protocol, str) else protocol):
+            if _BUCKETED.isdisjoint(protocols(self._fs)):
                 self._fs.makedirs(self._root, exist_ok=True)
                 return
             found = self._fs.exists(bucket)
