@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
@@ -31,7 +31,11 @@ def authority() -> trustme.CA:
 
 
 def fetch_from(
-    certificate: trustme.LeafCert | None, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certificate: trustme.LeafCert | None,
+    authority: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    **chosen: Any,
 ) -> bytes:
     """Return what a client that trusts *authority* gets from a server with *certificate*.
 
@@ -51,7 +55,7 @@ def fetch_from(
         writer.close()
 
     async def run() -> bytes:
-        options = FetchOptions(allow_net=("127.0.0.0/8",), timeout=5)
+        options = FetchOptions(allow_net=("127.0.0.0/8",), timeout=5, **chosen)
         async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
             port = server.sockets[0].getsockname()[1]
             addresses = AddressPolicy(map(parse_net, options.allow_net))
@@ -72,6 +76,17 @@ def test_good_certificate_of_an_authority_in_ssl_cert_file_is_accepted(
     assert fetch_from(authority.issue_cert("127.0.0.1"), authority, tmp_path, monkeypatch) == b"image"
 
 
+LONG_AGO = datetime.now(UTC) - timedelta(days=9)
+CERTIFICATES: dict[str, Callable[[trustme.CA], trustme.LeafCert | None]] = {
+    "expired": lambda authority: authority.issue_cert(
+        "127.0.0.1", not_before=LONG_AGO, not_after=LONG_AGO + timedelta(days=7)
+    ),
+    "other host": lambda authority: authority.issue_cert("elsewhere.test"),
+    "other authority": lambda _: trustme.CA().issue_cert("127.0.0.1"),
+    "no tls": lambda _: None,
+}
+
+
 @pytest.mark.parametrize(
     ("fault", "error_class"),
     [
@@ -85,14 +100,16 @@ def test_bad_certificates_are_told_apart(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, error_class: ErrorClass
 ) -> None:
     """Each fault of a certificate has its class, and nothing is fetched."""
-    past = datetime.now(UTC) - timedelta(days=2)
-    certificates: dict[str, Callable[[], trustme.LeafCert | None]] = {
-        "expired": lambda: authority.issue_cert("127.0.0.1", not_before=past - timedelta(days=9), not_after=past),
-        "other host": lambda: authority.issue_cert("elsewhere.test"),
-        "other authority": lambda: trustme.CA().issue_cert("127.0.0.1"),
-        "no tls": lambda: None,
-    }
-
     with pytest.raises(FetchFailure) as caught:
-        fetch_from(certificates[fault](), authority, tmp_path, monkeypatch)
+        fetch_from(CERTIFICATES[fault](authority), authority, tmp_path, monkeypatch)
     assert caught.value.error_class is error_class
+
+
+@pytest.mark.parametrize("fault", ["expired", "other host", "other authority"])
+def test_any_certificate_will_do_when_told_to_ignore_them(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The option does what it says: no date, name or authority matters any more."""
+    certificate = CERTIFICATES[fault](authority)
+
+    assert fetch_from(certificate, authority, tmp_path, monkeypatch, ignore_ssl_certificate=True) == b"image"

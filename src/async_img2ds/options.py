@@ -105,6 +105,9 @@ class FetchOptions(Checked):
         help="X-Robots-Tag directives that keep an image out, as a list; [] for none. "
         "Default: noai, noimageai, noindex, noimageindex.",
     )
+    ignore_ssl_certificate: bool = option(
+        default=False, help="Accept any TLS certificate, expired and forged ones included."
+    )
     allow_net: tuple[str, ...] = option(
         (),
         help="Networks to allow beside public addresses, as CIDR or CIDR:port, "

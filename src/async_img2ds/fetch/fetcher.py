@@ -122,17 +122,17 @@ class Fetcher:
                         self._check_consent(answer)
                         locations = answer.headers("Location")
                         await _drain(answer)
-                    target = self._redirected(target, locations[0] if locations else None)
+                    if not locations:
+                        raise FetchFailure(ErrorClass.REDIRECT_INVALID, _status_line(answer), http_status=answer.status)
+                    target = self._redirected(target, locations[0])
                 raise FetchFailure(
-                    ErrorClass.REDIRECT_LIMIT,
-                    f"more than {self.options.redirects_max} redirects",
-                    http_status=answer.status,
+                    ErrorClass.REDIRECT_LIMIT, _status_line(answer, _REDIRECT_LOOP), http_status=answer.status
                 )
         except TimeoutError:
             message = f"timed out: the whole attempt took more than {self.options.attempt_deadline_s:g} s"
             raise (await self.client.overdue(target)) or FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
 
-    def _redirected(self, source: Target, location: str | None) -> Target:
+    def _redirected(self, source: Target, location: str) -> Target:
         target = urls.redirect(source, location)
         try:
             self._check_address(target)
@@ -207,10 +207,6 @@ async def _wait_off_the_clock(hold: Hold, deadline: asyncio.Timeout) -> None:
 
 def _status_failure(answer: Answer) -> FetchFailure:
     status = answer.status
-    try:
-        words = HTTPStatus(status).phrase
-    except ValueError:
-        words = answer.reason[:100] if answer.reason.isprintable() else ""
     kind = ErrorClass.HTTP_UNEXPECTED_STATUS
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = ErrorClass.HTTP_RATE_LIMITED
@@ -220,7 +216,19 @@ def _status_failure(answer: Answer) -> FetchFailure:
         kind = ErrorClass.HTTP_STATUS_5XX
     retry_after = answer.headers("Retry-After")
     asked_s = retry_after_s(retry_after[0], time.time()) if retry_after else None
-    return FetchFailure(kind, f"HTTP Error {status}: {words}", http_status=status, retry_after_s=asked_s)
+    return FetchFailure(kind, _status_line(answer), http_status=status, retry_after_s=asked_s)
+
+
+# The words of Python's urllib, and with them img2dataset's: people count failures by them.
+_REDIRECT_LOOP: Final = (
+    "The HTTP server returned a redirect error that would lead to an infinite loop.\nThe last 30x error message was:\n"
+)
+
+
+def _status_line(answer: Answer, before: str = "") -> str:
+    """Return a status in Python's words: the server's own, as they are what it said, unless they cannot be printed."""
+    words = answer.reason[:100] if answer.reason.isprintable() else ""
+    return f"HTTP Error {answer.status}: {before}{words}"
 
 
 def retry_after_s(text: str, now: float) -> float | None:

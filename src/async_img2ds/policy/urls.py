@@ -100,6 +100,8 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
 # Python's urlsplit is more generous, by version.
 _HOST_AND_PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.%]*\]|[^\[\]]*)(?::\d*)?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+# What Python's urllib opens, too. Here it is refused, in words of our own.
+_FETCHED_ELSEWHERE: Final = frozenset({"ftp", "file", "data"})
 # A last label of digits or of hexadecimal digits makes the whole host an IPv4 address in some
 # spelling (WHATWG URL, "ends in a number").
 _NUMERIC_HOST: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
@@ -121,7 +123,9 @@ def parse(url: str | None) -> Target:
     if scheme not in _DEFAULT_PORTS:
         if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", url):
             raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{_shown(url)}'")
-        raise FetchFailure(ErrorClass.URL_SCHEME, f"only http and https URLs are fetched, not {scheme[:20]}:")
+        if scheme in _FETCHED_ELSEWHERE:
+            raise FetchFailure(ErrorClass.URL_SCHEME, f"only http and https URLs are fetched, not {scheme}:")
+        raise FetchFailure(ErrorClass.URL_SCHEME, f"<urlopen error unknown url type: {_shown(scheme)}>")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -143,7 +147,7 @@ def parse(url: str | None) -> Target:
     return Target(sent, scheme, host, port, is_literal)
 
 
-def redirect(source: Target, location: str | None) -> Target:
+def redirect(source: Target, location: str) -> Target:
     """Read where an answer of *source* sends us.
 
     Raises:
