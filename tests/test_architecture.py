@@ -20,7 +20,7 @@ FLOORS = [
     {"options"},
     {"policy", "storage"},
     {"inputs", "fetch", "images", "outputs"},
-    {"worker", "distributors", "progress"},
+    {"worker", "distributors", "progress", "wandb"},
     {"run"},
     {"cli"},
     {"__main__"},

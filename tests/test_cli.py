@@ -100,18 +100,30 @@ def test_version_is_shown() -> None:
     ("typed", "meant"),
     [
         (["--resize_only_if_bigger"], ["--resize_only_if_bigger=True"]),
-        (["--resize-only-if-bigger", "--timeout", "3"], ["--resize_only_if_bigger=True", "--timeout", "3"]),
-        (["--resize_only_if_bigger", "False"], ["--resize_only_if_bigger", "False"]),
+        (["--resize-only-if-bigger", "--timeout", "3"], ["--resize_only_if_bigger=True", "--timeout=3"]),
+        (["--resize_only_if_bigger", "False"], ["--resize_only_if_bigger=False"]),
         (["--resize_only_if_bigger=True"], ["--resize_only_if_bigger=True"]),
+        (["--noresize_only_if_bigger"], ["--resize_only_if_bigger=False"]),
+        (["--resize_only_if_bigger", "my-list.txt"], ["--resize_only_if_bigger=True", "--", "my-list.txt"]),
         (["--image-size=384"], ["--image_size=384"]),
-        (["my-list.txt", "--output-folder", "my-out"], ["my-list.txt", "--output_folder", "my-out"]),
+        (["-image_size", "384"], ["--image_size=384"]),
+        (["--caption_col", "-text"], ["--caption_col=-text"]),
+        (["--timeout", "--retries", "2"], ["--timeout=", "--retries=2"]),
+        (["my-list.txt", "--output-folder", "my-out"], ["--output_folder=my-out", "--", "my-list.txt"]),
+        (["--output-folder", "my-out", "my-list.txt"], ["--output_folder=my-out", "--", "my-list.txt"]),
         (["--no-such-flag"], ["--no-such-flag"]),
-        (["--url_list=my-list.txt", "--timeout=3"], ["my-list.txt", "--timeout=3"]),
-        (["--url-list", "my-list.txt"], ["my-list.txt"]),
+        (["--url_list=my-list.txt", "--timeout=3"], ["--timeout=3", "--", "my-list.txt"]),
+        (["--url-list", "my-list.txt"], ["--", "my-list.txt"]),
+        (["my-list.txt", "384", "my-out"], ["--image_size=384", "--output_folder=my-out", "--", "my-list.txt"]),
+        (
+            ["my-list.txt", "my-out", "--image_size=9"],
+            ["--image_size=9", "--output_folder=my-out", "--", "my-list.txt"],
+        ),
+        (["--", "-my-list.txt"], ["--", "-my-list.txt"]),
     ],
 )
 def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> None:
-    """Hyphens for underscores, and switches bare or with a value; values are never touched."""
+    """All that Python Fire reads for img2dataset, and hyphens in values are never touched."""
     assert cli._in_one_spelling(typed) == meant
 
 

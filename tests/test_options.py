@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 import pickle
@@ -15,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from async_img2ds import download
 from async_img2ds.errors import OptionsError
 from async_img2ds.nets import parse_net
-from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, Flag, Options, flags
+from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, POSITIONAL, Flag, Options, flags
 from async_img2ds.policy.schema import Columns
 
 FLAGS = list(flags())
@@ -179,6 +181,33 @@ def test_contradictions_are_refused() -> None:
     assert "names a column twice" in refusal(save_additional_columns=["a", "b", "a"])
     assert "a txt list has URLs only" in refusal(input_format="txt", caption_col="text")
     assert "a txt list has URLs only" in refusal(input_format="txt", save_additional_columns=["a"])
+
+
+def test_options_may_go_by_position_in_the_order_of_img2dataset() -> None:
+    """A call that names none of them means the same."""
+    options = Options.of("list.parquet", 384, "out", 3, "keep_ratio", input_format="parquet")
+
+    assert (options.input.url_list, options.image.image_size, options.output.output_folder) == (
+        "list.parquet",
+        384,
+        "out",
+    )
+    assert (options.run.processes_count, options.image.resize_mode) == (3, "keep_ratio")
+    with pytest.raises(OptionsError, match="image_size is given twice"):
+        Options.of("list.txt", 384, image_size=384)
+    with pytest.raises(OptionsError, match="at most 38 options can be given by position"):
+        Options.of(*range(39))
+
+
+def test_signature_of_download_is_its_options() -> None:
+    """What help() and a notebook show has each option with its default, img2dataset's first."""
+    shown = inspect.signature(download).parameters
+
+    assert set(shown) == {flag.name for flag in FLAGS}
+    assert [name for name, one in shown.items() if one.kind is not one.KEYWORD_ONLY] == [
+        name for name in POSITIONAL if name in shown
+    ]
+    assert shown["image_size"].default == 256
 
 
 def test_list_of_the_caller_is_left_alone() -> None:

@@ -103,14 +103,16 @@ def test_tallies_do_not_share_their_counters() -> None:
     assert Tally().error_classes == {}
 
 
-def test_copy_without_messages_stands_alone() -> None:
-    """The copy has all counts, no messages, and does not follow its original."""
-    tally = tally_of(success(), BROKEN)
-    copy = tally.without_messages()
+def test_condensed_copy_stands_alone() -> None:
+    """The copy has all counts, the most frequent messages only, and does not follow its original."""
+    rare = [dataclasses.replace(BROKEN, error_message=f"odd {number}") for number in range(200)]
+    tally = tally_of(success(), BROKEN, BROKEN, *rare)
+    copy = tally.condensed()
     tally.add(BROKEN)
 
-    assert copy == dataclasses.replace(tally_of(success(), BROKEN), messages=copy.messages)
-    assert not copy.messages
+    assert copy == dataclasses.replace(tally_of(success(), BROKEN, BROKEN, *rare), messages=copy.messages)
+    assert copy.messages.most_common(1) == [(BROKEN.error_message, 2)]
+    assert len(copy.messages) == 100
 
 
 def report(**changes: Any) -> RunReport:

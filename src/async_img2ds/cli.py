@@ -14,14 +14,16 @@ import logging
 import os
 import signal
 import sys
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, cast
 
 import typer
+from typer.core import TyperCommand
 
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, OptionsError
 from async_img2ds.flags import Flag, flags_of
-from async_img2ds.options import GROUPS, Options, flags
+from async_img2ds.options import GROUPS, POSITIONAL, Options, flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +51,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line of this process."""
     try:
-        app(_in_one_spelling(sys.argv[1:]), prog_name="aimg2ds")
+        app(prog_name="aimg2ds")
     except KeyboardInterrupt:  # before there was a run to stop
         sys.exit(128 + signal.SIGINT)
     finally:
@@ -158,25 +160,63 @@ def _summary(report: RunReport, options: Options) -> str:
     return "\n".join(lines)
 
 
+class _Spelled(TyperCommand):
+    """A command whose flags may be typed in every way in which img2dataset's are."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  typer's own copy of click's Context
+        return super().parse_args(ctx, _in_one_spelling(args))
+
+
 _TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
 
 
-def _in_one_spelling(arguments: list[str]) -> list[str]:
-    """Bring the ways in which people type a flag to one: ``_`` for ``-`` in names, a value for a bare switch."""
-    names = {f"--{flag.name}": flag for flag in flags()}
-    spelled = []
-    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, value = word.partition("=")
-        flag = names.get(name.replace("-", "_").replace("__", "--", 1))
-        if flag is None:
-            spelled.append(word)
-        elif flag.required:  # it is an argument here, and was a flag, too, where people come from
-            spelled += [value] if equals else []
-        elif flag.kind is bool and not equals and after.lower() not in _TRUTHS:
-            spelled.append(f"--{flag.name}=True")
-        else:
-            spelled.append(f"--{flag.name}{equals}{value}")
-    return spelled
+def _in_one_spelling(words: list[str]) -> list[str]:
+    """Bring the ways in which people type options to one: flags as ``--name=value``, then the list.
+
+    Python Fire reads img2dataset's command line: a name with ``_`` or ``-`` behind one dash or two, its value behind
+    ``=`` or as the next word, a switch bare, with a value, or as ``--noname``; words that belong to no flag are the
+    options in the order of the function's parameters that no flag names.
+    """
+    spelled: list[str] = []
+    alone: list[str] = []
+    named: set[str] = set()
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
+        found = _flag_in(word)
+        if word == "--":
+            alone += rest
+            break
+        if found is None:
+            (spelled if word.startswith("-") else alone).append(word)
+            continue
+        flag, value = found
+        if value is None and flag.kind is bool:
+            value = rest.popleft() if rest and rest[0].lower() in _TRUTHS else "True"
+        elif value is None and rest and _flag_in(rest[0]) is None:
+            value = rest.popleft()
+        named.add(flag.name)
+        spelled.append(f"--{flag.name}={value or ''}")
+    left = [name for name in POSITIONAL if name not in named]
+    spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
+    # The list is an argument here, and a flag, too, where people come from.
+    lists = [word.partition("=")[2] for word in spelled if word.startswith("--url_list=")]
+    flags_only = [word for word in spelled if not word.startswith("--url_list=")]
+    return [*flags_only, *(["--", lists[-1]] if lists else []), *alone[len(left) :]]
+
+
+def _flag_in(word: str) -> tuple[Flag, str | None] | None:
+    """Return the flag that *word* names and its value if there is one in it; None if it names none."""
+    if not word.startswith("-"):
+        return None
+    name, equals, value = word.lstrip("-").partition("=")
+    name = name.replace("-", "_")
+    for flag in flags():
+        if name == flag.name:
+            return flag, value if equals else None
+        if name == f"no{flag.name}" and flag.kind is bool and not equals:
+            return flag, "False"
+    return None
 
 
 def _joined(name: str, word: str | list[str]) -> object:
@@ -233,4 +273,4 @@ def _metavar(flag: Flag) -> str:
     return {str: "TEXT", int: "N", float: "NUMBER", bool: "BOOL", tuple: "LIST"}[flag.kind]
 
 
-app.command("fetch")(_command(_fetch))
+app.command("fetch", cls=_Spelled)(_command(_fetch))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 from dataclasses import dataclass
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from async_img2ds.errors import OptionsError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_DISALLOWED_DIRECTIVES",
+    "POSITIONAL",
     "FetchOptions",
     "Flag",
     "ImageOptions",
@@ -29,6 +31,7 @@ __all__ = [
     "OutputOptions",
     "RunOptions",
     "flags",
+    "parameters",
 ]
 
 # No wait makes sense beyond it, and timers overflow at infinity.
@@ -198,6 +201,8 @@ class RunOptions(Checked):
     grace_s: float = option(
         20.0, least=0, most=A_DAY_S, help="Seconds that open shards get to finish after Ctrl-C or SIGTERM."
     )
+    enable_wandb: bool = option(default=False, help="Report figures and statuses to Weights & Biases (extra: wandb).")
+    wandb_project: str = option("img2dataset", help="The wandb project to report to.")
     progress: str = option(
         "auto",
         choices=("auto", "rich", "plain", "none"),
@@ -216,15 +221,22 @@ class Options:
     run: RunOptions
 
     @classmethod
-    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+    def of(cls, *values: Any, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
         """Build from flat keywords, as ``download(url_list=…, image_size=…)`` takes them.
 
-        Values may be of their own type or words as typed on a command line.
+        Values may be of their own type or words as typed on a command line. *values* are those of the first names in
+        :data:`POSITIONAL`.
 
         Raises:
-            OptionsError: a name is unknown, or a value is not one that its option accepts.
+            OptionsError: a name is unknown or given twice, or a value is not one that its option accepts.
 
         """
+        if len(values) > len(POSITIONAL):
+            raise OptionsError(f"at most {len(POSITIONAL)} options can be given by position; got {len(values)}")
+        for name, value in zip(POSITIONAL, values, strict=False):
+            if name in keywords:
+                raise OptionsError(f"{name} is given twice: by position and by name")
+            keywords[name] = value
         known = {flag.name for flag in flags()}
         for name in keywords:
             if name not in known:
@@ -252,6 +264,18 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "output": OutputOptions,
     "run": RunOptions,
 }
+
+
+# The parameters of img2dataset's download() in its order (its main.py), for calls that give them by position.
+POSITIONAL: Final = (
+    *("url_list", "image_size", "output_folder", "processes_count", "resize_mode", "resize_only_if_bigger"),
+    *("upscale_interpolation", "downscale_interpolation", "encode_quality", "encode_format", "skip_reencode"),
+    *("output_format", "input_format", "url_col", "caption_col", "bbox_col", "thread_count"),
+    *("number_sample_per_shard", "extract_exif", "save_additional_columns", "timeout", "enable_wandb"),
+    *("wandb_project", "oom_shard_count", "compute_hash", "verify_hash", "distributor", "subjob_size", "retries"),
+    *("disable_all_reencoding", "min_image_size", "max_image_area", "max_aspect_ratio", "incremental_mode"),
+    *("max_shard_retry", "user_agent_token", "disallowed_header_directives", "ignore_ssl_certificate"),
+)
 
 
 def _check_input(options: InputOptions) -> None:
@@ -294,6 +318,21 @@ def _check_image(options: ImageOptions) -> None:
     if options.encode_quality > top:
         meaning = "is a compression level, 0 to 9" if options.encode_format == "png" else "is a quality, 0 to 100"
         raise OptionsError(f"encode_quality for {options.encode_format} {meaning}; got {options.encode_quality}")
+
+
+def parameters() -> list[Parameter]:
+    """Return the options as parameters of a function: those that may go by position in their order, then the others."""
+    known = {flag.name: flag for flag in flags()}
+    in_order = [*(name for name in POSITIONAL if name in known), *(name for name in known if name not in POSITIONAL)]
+    return [
+        Parameter(
+            name,
+            Parameter.POSITIONAL_OR_KEYWORD if name in POSITIONAL else Parameter.KEYWORD_ONLY,
+            annotation=known[name].type,
+            default=Parameter.empty if known[name].required else known[name].default,
+        )
+        for name in in_order
+    ]
 
 
 def flags() -> Iterator[Flag]:

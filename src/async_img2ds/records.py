@@ -101,6 +101,8 @@ class Sample:
 
 # img2dataset keeps at most this many distinct messages a shard, and its readers expect no more.
 MESSAGES_MAX = 100_000
+# As many as img2dataset shows of them.
+MESSAGES_CONDENSED = 100
 
 
 @dataclass(slots=True)
@@ -144,10 +146,11 @@ class Tally:
         self.image_bytes += other.image_bytes
         self.error_classes.update(other.error_classes)
 
-    def without_messages(self) -> Tally:
-        """Return a copy without the one part that may be large: the stats file has it."""
+    def condensed(self) -> Tally:
+        """Return a copy with only the most frequent messages: the stats file has them all, and they may be many."""
         copy = Tally()
         copy.merge(self)
+        copy.messages = Counter(dict(self.messages.most_common(MESSAGES_CONDENSED)))
         return copy
 
 

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from inspect import Signature
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,15 @@ from typing import TYPE_CHECKING, Any
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import InputError, OptionsError
 from async_img2ds.inputs import UrlList
-from async_img2ds.options import Options
+from async_img2ds.options import Options, parameters
 from async_img2ds.policy.shards import Naming
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Lost, RunReport
 from async_img2ds.storage import file_system, open_store, protocols
+from async_img2ds.wandb import tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from async_img2ds.distributors.base import Work
     from async_img2ds.progress import Display
@@ -37,11 +39,12 @@ __all__ = ["Stop", "download", "download_async", "run"]
 logger = logging.getLogger(__name__)
 
 
-async def download_async(**options: Any) -> RunReport:  # noqa: ANN401  each is checked against its own field
+async def download_async(*values: Any, **options: Any) -> RunReport:  # noqa: ANN401  checked against their fields
     """Fetch the images of a URL list into a dataset.
 
-    Takes the options of ``aimg2ds fetch`` as keywords; ``url_list`` is required. Cancelling the call drops the shards
-    that are open and keeps those that are committed, so that the same call goes on where this one ended.
+    Takes the options of ``aimg2ds fetch`` as keywords, or by position in img2dataset's order; ``url_list`` is required.
+    Cancelling the call drops the shards that are open and keeps those that are committed, so that the same call goes on
+    where this one ended.
 
     Returns:
         What became of the rows. Failed rows are no exception: they are counted here and told apart in the metadata.
@@ -52,15 +55,15 @@ async def download_async(**options: Any) -> RunReport:  # noqa: ANN401  each is 
         WorkerError: worker processes cannot be kept running.
 
     """
-    return await run(Options.of(**options))
+    return await run(Options.of(*values, **options))
 
 
-def download(**options: Any) -> RunReport:  # noqa: ANN401  each is checked against its own field
+def download(*values: Any, **options: Any) -> RunReport:  # noqa: ANN401  checked against their fields
     """Do what :func:`download_async` does, and wait for it.
 
     From a script, a notebook, or inside a running event loop.
     """
-    checked = Options.of(**options)
+    checked = Options.of(*values, **options)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -68,20 +71,27 @@ def download(**options: Any) -> RunReport:  # noqa: ANN401  each is checked agai
     return _in_thread(checked)
 
 
+# What inspect.signature looks for first, so that help() and notebooks show the options themselves.
+vars(download)["__signature__"] = Signature(parameters(), return_annotation=RunReport)
+vars(download_async)["__signature__"] = Signature(parameters(), return_annotation=RunReport)
+
+
 async def run(options: Options, stop: Stop | None = None) -> RunReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
     began = time.monotonic()
     stop = stop or Stop()
-    plan = await _planned(options)
-    feed = ShardFeed(plan.shards, options.run.max_shard_retry)
-    totals = Totals()
-    try:
-        distribute = distributor(options.run.distributor)
-        with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
-            await distribute(plan.work, feed, partial(_take_in, totals, display), plan.processes, stop, options.run)
-    finally:
-        feed.close()
-        plan.store.close()
+    async with tracking(options) as track:
+        plan = await _planned(options)
+        feed = ShardFeed(plan.shards, options.run.max_shard_retry)
+        totals = Totals()
+        try:
+            distribute = distributor(options.run.distributor)
+            with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
+                emit = partial(_take_in, totals, display, track)
+                await distribute(plan.work, feed, emit, plan.processes, stop, options.run)
+        finally:
+            feed.close()
+            plan.store.close()
     if feed.error is not None:
         raise feed.error
     return _report(totals, plan.url_list, time.monotonic() - began, interrupted=stop.drain.is_set())
@@ -138,9 +148,10 @@ def _plan(options: Options) -> _Plan:
     return _Plan(url_list, store, itertools.chain(first, rest), ShardWork(options, store, machine), processes)
 
 
-def _take_in(totals: Totals, display: Display, report: Report) -> None:
+def _take_in(totals: Totals, display: Display, track: Callable[[Report], None], report: Report) -> None:
     totals.add(report)
     display.update(totals)
+    track(report)
     if isinstance(report, Lost) and report.traceback:
         logger.error("shard %d is lost:\n%s", report.shard_id, report.traceback)
 

@@ -161,7 +161,7 @@ class _Worker:
             self.emit(_lost(shard, error))
         else:
             del self._open[shard.id]
-            self.emit(Done(os.getpid(), shard.id, tally.without_messages(), seconds))
+            self.emit(Done(os.getpid(), shard.id, tally.condensed(), seconds))
         finally:
             self._closed.set()
             self._emit_progress()
