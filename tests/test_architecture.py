@@ -16,10 +16,10 @@ PACKAGE = Path(async_img2ds.__file__).parent
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
     {"errors"},
-    {"records", "flags", "nets", "hints"},
+    {"records", "flags", "nets", "hints", "recipes"},
     {"options"},
     {"policy", "storage"},
-    {"inputs", "fetch", "images", "outputs"},
+    {"inputs", "fetch", "images", "outputs", "existing"},
     {"worker", "distributors", "progress", "wandb"},
     {"run"},
     {"cli"},

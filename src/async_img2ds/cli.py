@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections import deque
@@ -92,6 +94,8 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
     given = {name: word for name, word in words.items() if word is not None and word != []}
     try:
         options = Options.of(**{name: _joined(name, word) for name, word in given.items()})
+        if options.input.recipe:
+            typer.echo(_recipe_in_words(options), err=True)
         report, signalled = asyncio.run(_run_until_signalled(options))
     except (OptionsError, InputError) as error:
         typer.echo(f"aimg2ds: {error}", err=True)
@@ -132,6 +136,23 @@ def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
     stop.ask()
     if len(received) == 1:
         logger.warning("stopping: open shards get %g s to finish; once more to drop them now", grace_s)
+
+
+def _recipe_in_words(options: Options) -> str:
+    """Return what a recipe stands for, as it would be typed, with what was given beside it in its place."""
+    from async_img2ds.recipes import RECIPES
+
+    name = str(options.input.recipe)
+    values = {flag.name: getattr(getattr(options, group), flag.name) for group, flag in _grouped_flags()}
+    words = (values[option] for option in RECIPES[name])
+    said = (json.dumps(word) if isinstance(word, tuple) else str(word) for word in words)
+    return f"{name}: " + " ".join(
+        f"--{option} {shlex.quote(word)}" for option, word in zip(RECIPES[name], said, strict=True)
+    )
+
+
+def _grouped_flags() -> list[tuple[str, Flag]]:
+    return [(name, flag) for name, group in GROUPS.items() for flag in flags_of(group)]
 
 
 def _summary(report: RunReport, options: Options) -> str:
@@ -233,7 +254,7 @@ def _joined(name: str, word: str | list[str]) -> object:
 
 def _command(function: Callable[..., None]) -> Callable[..., None]:
     """Give *function* a parameter for each option, so that typer makes flags and help of them."""
-    parameters = [_parameter(flag, _panel(group)) for group in GROUPS.values() for flag in flags_of(group)]
+    parameters = [_parameter(flag, _panel(GROUPS[group])) for group, flag in _grouped_flags()]
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature looks for first
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return function

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from async_img2ds.errors import OptionsError
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
 from async_img2ds.nets import check_server, parse_net
+from async_img2ds.recipes import RECIPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,6 +55,11 @@ class InputOptions(Checked):
     """What to fetch."""
 
     url_list: str = option(help="The list of URLs: a file or a folder of files, on disk or at any fsspec URL.")
+    recipe: str | None = option(
+        None,
+        choices=tuple(RECIPES),
+        help="A public dataset whose options to use; what is given beside it counts more.",
+    )
     input_format: str = option(
         "txt", choices=("txt", "csv", "parquet"), help="Format of the list; in a folder, also the file ending."
     )
@@ -237,13 +243,15 @@ class Options:
             if name in keywords:
                 raise OptionsError(f"{name} is given twice: by position and by name")
             keywords[name] = value
-        known = {flag.name for flag in flags()}
+        known = {flag.name: flag for flag in flags()}
         for name in keywords:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if "url_list" not in keywords:
             raise OptionsError("url_list is required: the file or folder that lists the URLs")
+        if recipe := known["recipe"].accept(keywords.get("recipe")):
+            keywords = {**RECIPES[str(recipe)], **keywords}
         groups = {
             group_name: group(**{flag.name: keywords[flag.name] for flag in flags_of(group) if flag.name in keywords})
             for group_name, group in GROUPS.items()

@@ -15,14 +15,14 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 
 import fsspec
 
 from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
 __all__ = ["AppendFile", "Attempt", "LocalStore", "RemoteStore", "Store", "file_system", "open_store", "protocols"]
 
@@ -79,8 +79,17 @@ class Store(Protocol):
     def prepare(self) -> None:
         """Create the folder, or raise OptionsError if it cannot be written to."""
 
-    def names(self) -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself: name and size in bytes."""
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+
+    def folders(self) -> Iterator[str]:
+        """Yield the names of the folders that lie in the folder itself."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open the file *name* for reading."""
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
@@ -127,14 +136,31 @@ class LocalStore:
         except OSError as error:
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
 
-    def names(self) -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself: name and size in bytes; none while there is no folder."""
-        if not self._root.is_dir():
-            return
-        with os.scandir(self._root) as entries:
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
             for entry in entries:
                 if entry.is_file():
                     yield entry.name, entry.stat().st_size
+
+    def folders(self) -> Iterator[str]:
+        """Yield the names of the folders that lie in the folder itself."""
+        with suppress(FileNotFoundError), os.scandir(self._root) as entries:
+            yield from (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open the file *name* for reading."""
+        return (self._root / name).open("rb")
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
+        for name in names:
+            (self._root / name).unlink(missing_ok=True)
+        for folder in {(self._root / name).parent for name in names} - {self._root}:
+            with suppress(OSError):  # somebody else's file lies in it
+                folder.rmdir()
+        if names:
+            _sync(self._root)
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
@@ -194,16 +220,37 @@ class RemoteStore:
         if not found:
             raise OptionsError(f"output_folder: there is no bucket {bucket!r}")
 
-    def names(self) -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself: name and size in bytes."""
-        self._fs.invalidate_cache(self._root)
-        try:
-            found = self._fs.ls(self._root, detail=True)
-        except FileNotFoundError:
-            return
-        for entry in found:
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+        for entry in self._entries(folder):
             if entry["type"] == "file":
                 yield entry["name"].rpartition("/")[2], int(entry["size"] or 0)
+
+    def folders(self) -> Iterator[str]:
+        """Yield the names of the folders that lie in the folder itself."""
+        for entry in self._entries(""):
+            if entry["type"] == "directory":
+                yield entry["name"].rstrip("/").rpartition("/")[2]
+
+    def _entries(self, folder: str) -> list[dict[str, Any]]:
+        path = f"{self._root}/{folder}".rstrip("/")
+        self._fs.invalidate_cache(path)
+        try:
+            return list(self._fs.ls(path, detail=True))
+        except FileNotFoundError:
+            return []
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open the file *name* for reading."""
+        return cast("IO[bytes]", self._fs.open(f"{self._root}/{name}", "rb"))
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
+        if names:  # in one call, which object stores make few requests of
+            self._fs.rm([f"{self._root}/{name}" for name in names])
+        for folder in {name.rpartition("/")[0] for name in names} - {""}:
+            with suppress(OSError):  # somebody else's file lies in it, or object stores know no folders
+                self._fs.rmdir(f"{self._root}/{folder}")
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Naming", "cut"]
+__all__ = ["DATA_ENDINGS", "SAMPLE_ENDINGS", "Naming", "cut"]
 
 
 def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.Table]:
@@ -40,6 +40,9 @@ def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.T
         yield pa.Table.from_batches(held)
 
 
+# The endings of a shard's files beside its marker, and of the files of a sample where these lie in a folder.
+DATA_ENDINGS: Final = frozenset({"tar", "parquet", "tfrecord"})
+SAMPLE_ENDINGS: Final = frozenset({"jpg", "png", "webp", "json", "txt"})
 _STATS_NAME: Final = re.compile(r"(\d+)_stats\.json")
 
 
@@ -58,6 +61,10 @@ class Naming:
     def shard(self, shard_id: int) -> str:
         """The stem of a shard's files, such as ``00012``."""
         return f"{shard_id:0{self.shard_digits}d}"
+
+    def is_shard(self, stem: str) -> bool:
+        """Whether *stem* is what the files of some shard are called."""
+        return stem.isascii() and stem.isdigit() and stem == self.shard(int(stem))
 
     def key(self, shard_id: int, index: int) -> str:
         """The key of the row at *index* of a shard, such as ``000120345``."""

@@ -1,0 +1,112 @@
+"""What lies in the output folder before a run: which shards are finished, which URLs are there, what may be deleted."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from async_img2ds.errors import InputError
+from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from async_img2ds.storage import Store
+
+__all__ = ["KnownUrls", "clear", "finished_shards", "known_urls"]
+
+# Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
+READERS: Final = 16
+
+
+def finished_shards(store: Store) -> set[int]:
+    """Return the shards that are marked as finished; an empty marker is none."""
+    return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
+
+
+class KnownUrls:
+    """A set of URLs in 8 bytes each: a billion in 8 GB.
+
+    What is kept is a hash of 64 bits, so of a billion new URLs beside a billion known ones, one in twenty such runs
+    takes one for known that is not.
+    """
+
+    def __init__(self, hashes: Iterable[int]) -> None:
+        """Hold the URLs that have *hashes*, as :meth:`hash_of` makes them."""
+        self._sorted = array("Q", sorted(hashes))
+
+    def __contains__(self, url: str | None) -> bool:
+        """Whether *url* is among them."""
+        wanted = self.hash_of(url)
+        at = bisect_left(self._sorted, wanted)
+        return at < len(self._sorted) and self._sorted[at] == wanted
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    @staticmethod
+    def hash_of(url: str | None) -> int:
+        """Return the hash of one URL; a missing one is the empty one."""
+        return int.from_bytes(blake2b((url or "").encode(errors="surrogatepass"), digest_size=8).digest(), "little")
+
+
+def known_urls(store: Store) -> KnownUrls:
+    """Return the URLs of all rows of finished shards, whatever became of them.
+
+    Raises:
+        InputError: a finished shard has no table that can be read.
+
+    """
+    stems = [
+        name.removesuffix("_stats.json")
+        for name, size in store.names()
+        if size and Naming.finished_shard(name) is not None
+    ]
+    hashes = array("Q")
+    with ThreadPoolExecutor(READERS, "known-urls") as readers:
+        for found in readers.map(lambda stem: _hashes_in(store, f"{stem}.parquet"), stems):
+            hashes.extend(found)
+    return KnownUrls(hashes)
+
+
+def _hashes_in(store: Store, name: str) -> array[int]:
+    try:
+        with store.open(name) as file:
+            urls = pq.read_table(file, columns=["url"]).column("url")
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise InputError(
+            f"incremental_mode extend_new: the URLs of a finished shard cannot be read from {name} ({error}); "
+            "it needs the tables of all of them"
+        ) from error
+    return array("Q", map(KnownUrls.hash_of, urls.to_pylist()))
+
+
+def clear(store: Store, naming: Naming) -> None:
+    """Delete the dataset in *store* and nothing else: shards that have a marker, or a name that *naming* gives.
+
+    Markers go first, so that at no moment a shard without its data looks finished.
+    """
+    names = [name for name, _ in store.names()]
+    markers = [name for name in names if Naming.finished_shard(name) is not None]
+    marked = {name.removesuffix("_stats.json") for name in markers}
+    store.remove(markers)
+
+    def ours(stem: str) -> bool:
+        return stem in marked or naming.is_shard(stem)
+
+    data = (name.partition(".") for name in names)
+    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in DATA_ENDINGS and ours(stem)])
+    for folder in filter(ours, list(store.folders())):
+        samples = (name for name, _ in store.names(folder))
+        store.remove([f"{folder}/{name}" for name in samples if _is_sample(name)])
+
+
+def _is_sample(name: str) -> bool:
+    key, _, ending = name.partition(".")
+    return key.isdigit() and ending in SAMPLE_ENDINGS
