@@ -172,3 +172,43 @@ def test_defect_of_ours_costs_one_row_and_is_told(tmp_path: Path, caplog: pytest
     assert tally.error_classes == {"internal": 3}
     assert "ZeroDivisionError: a bug" in caplog.text
     assert (tmp_path / "00000_stats.json").exists()
+
+
+def test_shard_that_another_attempt_has_finished_is_not_done_again(tmp_path: Path) -> None:
+    """Its rows are not asked for a second time, and its counts are those that were committed."""
+
+    async def run() -> tuple[tuple[Tally, float], tuple[Tally, float]]:
+        first = await Stages(tmp_path, "webdataset").runner.run(shard(), Tally())
+        stages = Stages(tmp_path, "webdataset")
+        stages.fetch.error = AssertionError("asked for again")
+        return first, await stages.runner.run(shard(), Tally())
+
+    first, second = asyncio.run(run())
+
+    assert first[0].count == 20
+    assert second == first
+
+
+class Overtaking(Gate):
+    """A stage at which another attempt at the same shard is made, from its beginning to its end."""
+
+    def __init__(self, other: Stages) -> None:
+        super().__init__()
+        self._other = other
+
+    async def pass_through(self) -> None:
+        await self._other.runner.run(shard(1), Tally())
+
+
+def test_attempt_that_is_overtaken_tells_the_counts_of_the_other(tmp_path: Path) -> None:
+    """What is reported is what lies in the store: the other found no image where this one would have written some."""
+
+    async def run() -> tuple[Tally, float]:
+        stages, other = Stages(tmp_path, "webdataset"), Stages(tmp_path, "webdataset")
+        other.transform.error = ZeroDivisionError("a bug")
+        stages.transform = Overtaking(other)
+        return await stages.runner.run(shard(1), Tally())
+
+    tally, _ = asyncio.run(run())
+
+    assert (tally.count, tally.successes, tally.error_classes) == (1, 0, {"internal": 1})

@@ -179,7 +179,7 @@ def test_commit_that_fails_halfway_leaves_no_marker(tmp_path: Path) -> None:
 
 
 def test_shard_written_again_replaces_what_was_there(place: Place) -> None:
-    """A second attempt at a shard leaves its own files only, in the places where the first left its own."""
+    """A shard whose marker was removed is done anew: only the files of that attempt are left, in the same places."""
 
     async def run(image: str) -> None:
         async with Attempt.open(place.store) as attempt:
@@ -190,9 +190,110 @@ def test_shard_written_again_replaces_what_was_there(place: Place) -> None:
             await attempt.commit("00000_stats.json", image.encode())
 
     asyncio.run(run("1.jpg"))
+    place.store.remove(["00000_stats.json"])
     asyncio.run(run("2.jpg"))
 
     assert place.files() == {"00000.tar": b"2.jpg", "00000/2.jpg": b"image", "00000_stats.json": b"2.jpg"}
+
+
+async def stage_image(attempt: Attempt, image: str) -> None:
+    """Write two files that tell whose they are."""
+    for name in ("00000.tar", "00000.parquet"):
+        (await attempt.stage(name)).write_bytes(image.encode())
+
+
+def test_second_of_two_attempts_publishes_nothing(place: Place) -> None:
+    """Both write at the same time under the same names; the one that commits first counts, and the other is told so."""
+
+    async def run() -> tuple[bytes, bytes]:
+        async with Attempt.open(place.store) as first, Attempt.open(place.store) as second:
+            await stage_image(first, "first")
+            await stage_image(second, "second")
+            return await first.commit("00000_stats.json", b"1"), await second.commit("00000_stats.json", b"2")
+
+    standing = asyncio.run(run())
+
+    assert standing == (b"1", b"1")
+    assert place.files() == {"00000.tar": b"first", "00000.parquet": b"first", "00000_stats.json": b"1"}
+    assert place.leftovers() == []
+
+
+class OvertakenStore(LocalStore):
+    """Lets another attempt commit in the middle of a commit: before or after a file is published."""
+
+    def __init__(self, root: Path, before: str, after: str, overtake: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._before, self._after, self._overtake = before, after, overtake
+
+    def publish(self, name: str) -> None:
+        if name == self._before:
+            self._overtake()
+        super().publish(name)
+        if name == self._after:
+            self._overtake()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wins"),
+    [
+        ("00000.tar", "", "second"),
+        ("", "00000.tar", "first"),
+        ("", "00000.parquet", "first"),
+        ("", "00000_stats.json", "first"),
+    ],
+)
+def test_files_of_two_commits_at_a_time_never_mix(tmp_path: Path, before: str, after: str, wins: str) -> None:
+    """However they meet, all files are those of the one whose first file was first; the other fails or gives way."""
+
+    async def run() -> list[bytes | BaseException]:
+        loop, overtaken = asyncio.get_running_loop(), threading.Event()
+        outcomes: list[bytes | BaseException] = []
+
+        async def commit(attempt: Attempt, name: str) -> None:
+            outcomes.extend(
+                await asyncio.gather(attempt.commit("00000_stats.json", name.encode()), return_exceptions=True)
+            )
+
+        def overtake() -> None:
+            asyncio.run_coroutine_threadsafe(commit(second, "second"), loop).result()
+            overtaken.set()
+
+        store = OvertakenStore(tmp_path, before, after, overtake)
+        async with Attempt.open(store) as first, Attempt.open(LocalStore(tmp_path)) as second:
+            await stage_image(first, "first")
+            await stage_image(second, "second")
+            await commit(first, "first")
+        assert overtaken.is_set()
+        return outcomes
+
+    of_second, of_first = asyncio.run(run())
+
+    assert {path.name: path.read_bytes().decode() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ["00000.tar", "00000.parquet", "00000_stats.json"], wins
+    )
+    winner, loser = (of_first, of_second) if wins == "first" else (of_second, of_first)
+    assert winner == wins.encode()
+    assert loser == winner or isinstance(loser, StorageError)
+
+
+def test_what_dead_attempts_have_staged_goes_with_the_commit(tmp_path: Path) -> None:
+    """Workers that are killed over a shard leave nothing beside it when it is done at last."""
+    for _ in range(3):
+        LocalStore(tmp_path).stage("00000.tar").write_bytes(b"half an arch")
+
+    asyncio.run(commit_shard(LocalStore(tmp_path)))
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000", "00000.tar", "00000_stats.json"]
+
+
+def test_what_killed_workers_left_goes_with_the_run(tmp_path: Path) -> None:
+    """Also if nobody has done their shards again."""
+    store = LocalStore(tmp_path)
+    store.prepare()
+    LocalStore(tmp_path).stage("00000.tar").write_bytes(b"half an arch")
+    store.close()
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_staging_removes_what_a_crash_left(place: Place) -> None:
@@ -216,8 +317,9 @@ def test_discarding_removes_what_is_staged_if_anything(place: Place) -> None:
 
 def test_names_are_those_of_the_files_in_the_folder(place: Place) -> None:
     """Files are told with their sizes; folders and what they hold are not."""
-    place.store.put("00000_stats.json", b"{}")
-    place.store.put("00001_stats.json", b"")
+    for name, content in (("00000_stats.json", b"{}"), ("00001_stats.json", b"")):
+        place.store.stage(name).write_bytes(content)
+        place.store.publish(name)
     folder = place.store.stage("00000")
     folder.mkdir()
     (folder / "000000001.jpg").write_bytes(b"image")
@@ -341,7 +443,7 @@ def test_file_that_vanishes_is_not_committed(tmp_path: Path) -> None:
     """Somebody who removes a staged file while it is written makes the shard fail, not shrink."""
 
     def remove_staged() -> None:
-        next(tmp_path.glob("00000.tar.*.partial")).unlink()
+        next(tmp_path.glob("00000.tar.partial/*")).unlink()
 
     async def run() -> None:
         async with Attempt.open(LocalStore(tmp_path)) as attempt:

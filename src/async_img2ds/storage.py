@@ -3,11 +3,15 @@
 A shard's files are written to local disk under other names. On a local file system those lie beside the final
 ones, so that committing is a rename; for any other, they lie in the temporary folder and committing is an
 upload. What was not committed is removed.
+
+Engines that run elsewhere may try a shard twice at a time: a worker that was given up lives on, or a slow one is
+doubled. Each attempt stages apart from the others, and the first to commit is the one that counts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import shutil
 import tempfile
@@ -88,17 +92,20 @@ class Store(Protocol):
     def open(self, name: str) -> IO[bytes]:
         """Open the file *name* for reading."""
 
+    def content(self, name: str) -> bytes:
+        """Return what the file *name* holds at this moment; nothing if there is none."""
+
     def remove(self, names: Collection[str]) -> None:
         """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
+
+    def apart(self) -> Self:
+        """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
 
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
-
-    def put(self, name: str, content: bytes) -> None:
-        """Make a small file appear, whole and durably."""
 
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
@@ -108,13 +115,17 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A folder on this machine."""
+    """A folder on this machine, or one that all machines of a cluster share.
+
+    What is staged for ``NAME`` lies in the folder ``NAME.partial``. Publishing takes that folder away, and with it what
+    other attempts have staged there: of two that commit at a time, the one that is first with its first file is first
+    with all, and the other fails.
+    """
 
     def __init__(self, root: Path) -> None:
         """Use the folder *root*; it need not exist yet."""
         self._root = root
-        # A run's own ending: workers of a killed one may live a second longer and must not touch its successor's files.
-        self._partial = f".{uuid.uuid4().hex[:8]}{_PARTIAL}"
+        self._own = uuid.uuid4().hex[:8]
         self._lock: int | None = None
         self._made = False
 
@@ -126,9 +137,7 @@ class LocalStore:
             with tempfile.TemporaryFile(dir=self._root):
                 pass
             self._lock = _locked(self._root)
-            for entry in self._root.iterdir():  # what an earlier run left when it was killed
-                if entry.name.endswith(_PARTIAL):
-                    _remove(entry)
+            self._sweep()  # what an earlier run left when it was killed
         except BlockingIOError:
             raise OptionsError(
                 f"output_folder: another run is writing to {self._root}; wait for it or choose another"
@@ -152,6 +161,13 @@ class LocalStore:
         """Open the file *name* for reading."""
         return (self._root / name).open("rb")
 
+    def content(self, name: str) -> bytes:
+        """Return what the file *name* holds at this moment; nothing if there is none."""
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            return b""
+
     def remove(self, names: Collection[str]) -> None:
         """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
         for name in names:
@@ -162,34 +178,58 @@ class LocalStore:
         if names:
             _sync(self._root)
 
+    def apart(self) -> Self:
+        """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
+        store = copy.copy(self)
+        store._own = uuid.uuid4().hex[:8]  # noqa: SLF001  a copy of ours
+        return store
+
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
-        path = self._root / (name + self._partial)
+        path = self._staging(name) / self._own
+        path.parent.mkdir(exist_ok=True)
         _remove(path)
         return path
 
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
-        staged, final = self._root / (name + self._partial), self._root / name
+        staged, final = self._staging(name) / self._own, self._root / name
         if staged.is_dir():
             os.sync()  # one call for all its files; a sync of each would take longer than fetching them
-            _remove(final)  # a folder cannot be renamed onto a full one
         else:
             _sync(staged)
-        staged.replace(final)
+        # Taken away in one step, so that of two attempts one has it all and the other none of it.
+        taken = self._taken(name)
+        self._staging(name).rename(taken)
+        if (taken / self._own).is_dir():
+            _remove(final)  # a folder cannot be renamed onto a full one
+        (taken / self._own).replace(final)
         _sync(self._root)
-
-    def put(self, name: str, content: bytes) -> None:
-        """Make a small file appear, whole and durably."""
-        self.stage(name).write_bytes(content)
-        self.publish(name)
+        shutil.rmtree(taken, ignore_errors=True)  # others may have files open in it, which NFS keeps; see close()
 
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
-        _remove(self._root / (name + self._partial))
+        _remove(self._taken(name))
+        _remove(self._staging(name) / self._own)
+        with suppress(OSError):  # others have something there, or it is gone
+            self._staging(name).rmdir()
+
+    def _staging(self, name: str) -> Path:
+        return self._root / (name + _PARTIAL)
+
+    def _taken(self, name: str) -> Path:
+        return self._root / f"{name}.{self._own}{_PARTIAL}"
+
+    def _sweep(self) -> None:
+        for entry in self._root.iterdir():
+            if entry.name.endswith(_PARTIAL):
+                _remove(entry)
 
     def close(self) -> None:
-        """Let other runs have the folder; one that was made for nothing goes."""
+        """Let other runs have the folder; what killed workers left goes, and a folder that was made for nothing."""
+        if self._lock is not None:
+            with suppress(OSError):  # one that is not dead yet goes on staging; the next run sweeps, too
+                self._sweep()
         if self._made:
             with suppress(OSError):  # it is not empty, so it is wanted
                 self._root.rmdir()
@@ -206,6 +246,7 @@ class RemoteStore:
         self._fs = fs
         self._root = root.rstrip("/")
         self._staging = staging
+        self._own = uuid.uuid4().hex[:8]
 
     def prepare(self) -> None:
         """Create the folder, or raise OptionsError if it cannot be written to."""
@@ -244,6 +285,13 @@ class RemoteStore:
         """Open the file *name* for reading."""
         return cast("IO[bytes]", self._fs.open(f"{self._root}/{name}", "rb"))
 
+    def content(self, name: str) -> bytes:
+        """Return what the file *name* holds at this moment; nothing if there is none."""
+        try:
+            return cast("bytes", self._fs.cat_file(f"{self._root}/{name}"))
+        except FileNotFoundError:
+            return b""
+
     def remove(self, names: Collection[str]) -> None:
         """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
         if names:  # in one call, which object stores make few requests of
@@ -252,16 +300,22 @@ class RemoteStore:
             with suppress(OSError):  # somebody else's file lies in it, or object stores know no folders
                 self._fs.rmdir(f"{self._root}/{folder}")
 
+    def apart(self) -> Self:
+        """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
+        store = copy.copy(self)
+        store._own = uuid.uuid4().hex[:8]  # noqa: SLF001  a copy of ours
+        return store
+
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
         self._staging.mkdir(parents=True, exist_ok=True)
-        path = self._staging / name
+        path = self._staged(name)
         _remove(path)
         return path
 
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
-        staged = self._staging / name
+        staged = self._staged(name)
         # put_file of a finished local file either completes its object or makes none; a handle left
         # by an exception would publish half of it.
         final = f"{self._root}/{name}"
@@ -272,13 +326,12 @@ class RemoteStore:
         self._fs.put(str(staged), final, recursive=staged.is_dir())
         _remove(staged)
 
-    def put(self, name: str, content: bytes) -> None:
-        """Make a small file appear, whole and durably."""
-        self._fs.pipe_file(f"{self._root}/{name}", content)
-
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
-        _remove(self._staging / name)
+        _remove(self._staged(name))
+
+    def _staged(self, name: str) -> Path:
+        return self._staging / f"{name}.{self._own}"
 
     def close(self) -> None:
         """Remove all that was staged."""
@@ -287,6 +340,8 @@ class RemoteStore:
 
 class Attempt:
     """One try at writing the files of a shard: all of them are published by :meth:`commit`, or none.
+
+    There may be others at the same shard at the same time, in any process that can reach the store.
 
     Work that blocks goes through :meth:`run`, one call at a time, in a thread of the attempt's own.
     """
@@ -303,7 +358,7 @@ class Attempt:
     async def open(cls, store: Store) -> AsyncIterator[Self]:
         """Yield a new attempt; what it has not committed at the end of the block is removed."""
         thread = ThreadPoolExecutor(1, "shard-io")
-        attempt = cls(store, thread)
+        attempt = cls(store.apart(), thread)
         try:
             yield attempt
         finally:
@@ -335,19 +390,34 @@ class Attempt:
         except OSError as error:
             raise StorageError(f"cannot write: {error}") from error
 
-    async def commit(self, marker: str, content: bytes) -> None:
-        """Publish all that was staged, then the file *marker*, whose presence says that the shard is finished."""
-        await self.run(self._publish, marker, content)
+    async def standing(self, marker: str) -> bytes:
+        """Return what is in the file *marker* if another attempt has finished the shard; nothing if none has."""
+        return await self.run(self._store.content, marker)
+
+    async def commit(self, marker: str, content: bytes) -> bytes:
+        """Publish all that was staged, then the file *marker*, whose presence says that the shard is finished.
+
+        Returns:
+            What stands in *marker* now: *content*, or what another attempt has put there before; then nothing is
+            published.
+
+        """
+        return await self.run(self._publish, marker, content)
 
     def _create(self, path: Path) -> IO[bytes]:
         self._files.append(path.open("xb"))
         return self._files[-1]
 
-    def _publish(self, marker: str, content: bytes) -> None:
+    def _publish(self, marker: str, content: bytes) -> bytes:
+        if standing := self._store.content(marker):
+            return standing
+        # Staged before anything is published, so that whoever publishes first takes this away, too.
+        self._staged.append(marker)
+        self._store.stage(marker).write_bytes(content)
         for name in list(self._staged):
             self._store.publish(name)
             self._staged.remove(name)
-        self._store.put(marker, content)
+        return content
 
     def _discard(self) -> None:
         for file in self._files:

@@ -155,13 +155,13 @@ class _Worker:
     async def _run_shard(self, shard: Shard, tally: Tally) -> None:
         """Run one shard and report how it ended; whatever happens in it ends with it."""
         try:
-            seconds = await self.runner.run(shard, tally)
+            counts, seconds = await self.runner.run(shard, tally)
         except Exception as error:  # noqa: BLE001  one shard's end is not the others'; it is reported with its traceback
             del self._open[shard.id]
             self.emit(_lost(shard, error))
         else:
             del self._open[shard.id]
-            self.emit(Done(os.getpid(), shard.id, tally.condensed(), seconds))
+            self.emit(Done(os.getpid(), shard.id, counts.condensed(), seconds))
         finally:
             self._closed.set()
             self._emit_progress()

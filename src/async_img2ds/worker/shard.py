@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import traceback
+from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,33 +50,47 @@ class ShardRunner:
     output: OutputOptions
     naming: Naming
 
-    async def run(self, shard: Shard, tally: Tally) -> float:
+    async def run(self, shard: Shard, tally: Tally) -> tuple[Tally, float]:
         """Fetch, transform and write all rows of *shard*, and commit it; *tally* follows it as it goes.
 
         Returns:
-            How long it took, in seconds.
+            The counts of the shard as it stands in the store, and how long it took, in seconds. If another attempt
+            commits it first, or has done so before this one began, both are that one's.
 
         Raises:
             StorageError: its files cannot be written; nothing of them is left.
 
         """
+        marker = self.naming.stats(shard.id)
+        async with Attempt.open(self.store) as attempt:
+            if standing := await attempt.standing(marker):
+                return _told(standing)
+            try:
+                return await self._run(attempt, marker, shard, tally)
+            except Exception:
+                # Another attempt that commits takes away what this one has staged, which fails over it.
+                if standing := await attempt.standing(marker):
+                    return _told(standing)
+                raise
+
+    async def _run(self, attempt: Attempt, marker: str, shard: Shard, tally: Tally) -> tuple[Tally, float]:
         started, began = time.time(), time.monotonic()
         listed = rows_of(shard)
         rows = [
             Row(index, self.naming.key(shard.id, index), url)
             for index, url in enumerate(listed.column("url").to_pylist())
         ]
-        async with Attempt.open(self.store) as attempt:
-            writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
-            async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
-                async for turn in turns:
-                    sample = samples.create_task(self._run_sample(turn, writer, tally))
-                    # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
-                    sample.add_done_callback(turn.end_with)
-            await writer.finish()
-            seconds = time.monotonic() - began
-            await attempt.commit(self.naming.stats(shard.id), _stats(tally, started, seconds))
-        return seconds
+        writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
+        async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
+            async for turn in turns:
+                sample = samples.create_task(self._run_sample(turn, writer, tally))
+                # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
+                sample.add_done_callback(turn.end_with)
+        await writer.finish()
+        seconds = time.monotonic() - began
+        stats = _stats(tally, started, seconds)
+        standing = await attempt.commit(marker, stats)
+        return (tally, seconds) if standing is stats else _told(standing)
 
     async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
         """The life of one row."""
@@ -147,3 +162,19 @@ def _stats(tally: Tally, started: float, seconds: float) -> bytes:
         },
         option=orjson.OPT_INDENT_2,
     )
+
+
+def _told(stats: bytes) -> tuple[Tally, float]:
+    """Return the counts and the seconds that a stats file tells."""
+    told = orjson.loads(stats)
+    tally = Tally(
+        count=told["count"],
+        successes=told["successes"],
+        failed_to_download=told["failed_to_download"],
+        failed_to_resize=told["failed_to_resize"],
+        body_bytes=told["bytes_received"],
+        image_bytes=told["bytes_written"],
+        messages=Counter(told["status_dict"]),
+        error_classes=Counter(told["error_classes"]),
+    )
+    return tally, told["duration"]
