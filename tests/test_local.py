@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import workloads
+from async_img2ds.distributors import local
 from async_img2ds.distributors.base import ShardFeed, Stop
 from async_img2ds.distributors.local import run_local
 from async_img2ds.errors import InputError, WorkerError
@@ -25,18 +26,23 @@ from processes import workers_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from async_img2ds.distributors.base import Work
+    from async_img2ds.distributors.base import Work, WorkFor
     from async_img2ds.records import Report
 
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let worker processes import the workloads."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def shards(count: int) -> Iterator[Shard]:
     return (Shard(number, b"rows", 10) for number in range(count))
+
+
+def work_for(work: Work) -> WorkFor:
+    """Make the same of whatever machine there is."""
+    return lambda processes, threads: work  # noqa: ARG005  both are of no use here
 
 
 def distribute(
@@ -55,9 +61,8 @@ def distribute(
         stop = Stop()
         if stop_after_s is not None:
             asyncio.get_running_loop().call_later(stop_after_s, stop.ask)
-        await run_local(
-            work, ShardFeed(shards(count), retries), reports.append, processes, stop, RunOptions(grace_s=grace_s)
-        )
+        options = RunOptions(processes_count=processes, grace_s=grace_s)
+        await run_local(work_for(work), ShardFeed(shards(count), retries), reports.append, stop, options)
 
     asyncio.run(run())
     return reports
@@ -174,7 +179,8 @@ def test_cancelling_leaves_no_process_behind() -> None:
     """A cancelled run has ended all its workers by the time it returns."""
 
     async def run() -> None:
-        work = asyncio.create_task(run_local(workloads.hang, ShardFeed(shards(6), 1), print, 2, Stop(), RunOptions()))
+        options = RunOptions(processes_count=2)
+        work = asyncio.create_task(run_local(work_for(workloads.hang), ShardFeed(shards(6), 1), print, Stop(), options))
         while len(children := workers_of(os.getpid())) < 2:
             await asyncio.sleep(0.05)
         work.cancel()
@@ -194,7 +200,7 @@ def test_list_that_breaks_is_told_at_the_end() -> None:
     async def run() -> tuple[list[Report], ShardFeed]:
         reports: list[Report] = []
         feed = ShardFeed(breaking(), 1)
-        await run_local(workloads.behave, feed, reports.append, 2, Stop(), RunOptions())
+        await run_local(work_for(workloads.behave), feed, reports.append, Stop(), RunOptions(processes_count=2))
         return reports, feed
 
     reports, feed = asyncio.run(run())
@@ -210,13 +216,42 @@ def test_each_worker_gets_a_shard_before_any_gets_two() -> None:
     assert len(workers) == 3
 
 
+def test_threads_make_up_for_processes_that_a_short_list_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shard on eight cores is one process that decodes in eight threads; three shards are three with three each."""
+    monkeypatch.setattr(local, "usable_cores", lambda: 8)
+    machines = []
+
+    def work_for_machine(processes: int, threads: int) -> Work:
+        machines.append((processes, threads))
+        return workloads.behave
+
+    for count in (1, 3, 30):
+        asyncio.run(run_local(work_for_machine, ShardFeed(shards(count), 1), lambda _: None, Stop(), RunOptions()))
+
+    assert machines == [(1, 8), (3, 3), (8, 1)]
+
+
+def test_looking_ahead_keeps_what_it_has_read() -> None:
+    """A list of five has three to begin with when three are asked for, and all five are handed out once, in order."""
+
+    async def run() -> tuple[int, int, list[int]]:
+        feed = ShardFeed(shards(5), 1)
+        three, all_of_them = await feed.look_ahead(3), await feed.look_ahead(100)
+        numbers = []
+        while (shard := await feed.next(alone=True)) is not None:
+            numbers.append(shard.id)
+        return three, all_of_them, numbers
+
+    assert asyncio.run(run()) == (3, 5, [0, 1, 2, 3, 4])
+
+
 def test_stopped_worker_does_not_keep_the_run() -> None:
     """One that is suspended neither reads nor ends; when it is time it is killed."""
 
     async def run() -> None:
         stop = Stop()
         work = asyncio.create_task(
-            run_local(workloads.hang, ShardFeed(shards(1), 1), print, 1, stop, RunOptions(grace_s=0))
+            run_local(work_for(workloads.hang), ShardFeed(shards(1), 1), print, stop, RunOptions(grace_s=0))
         )
         while not (children := workers_of(os.getpid())):
             await asyncio.sleep(0.05)
@@ -227,8 +262,9 @@ def test_stopped_worker_does_not_keep_the_run() -> None:
     asyncio.run(run())
 
 
-def test_stop_does_not_wait_for_a_slow_list() -> None:
-    """A list that takes for ever to yield its next shard does not keep a run from ending."""
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stop_does_not_wait_for_a_slow_list(processes: int) -> None:
+    """A list that takes for ever to yield its next shard does not keep a run from ending, nor from beginning to."""
     gate = threading.Event()
 
     def slow() -> Iterator[Shard]:
@@ -238,7 +274,8 @@ def test_stop_does_not_wait_for_a_slow_list() -> None:
     async def run() -> None:
         stop = Stop()
         asyncio.get_running_loop().call_later(0.5, stop.ask)
-        await asyncio.wait_for(run_local(workloads.behave, ShardFeed(slow(), 1), print, 1, stop, RunOptions()), 60)
+        feed, options = ShardFeed(slow(), 1), RunOptions(processes_count=processes)
+        await asyncio.wait_for(run_local(work_for(workloads.behave), feed, print, stop, options), 60)
         gate.set()
 
     asyncio.run(run())

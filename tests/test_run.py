@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 import origin as origin_server
-from async_img2ds import InputError, Options, OptionsError, download, download_async, run
+from async_img2ds import InputError, MissingExtraError, OptionsError, download, download_async
+from async_img2ds.run import EXTRAS
 from processes import is_alive, wait_until, workers_of
 
 if TYPE_CHECKING:
@@ -406,6 +407,24 @@ def test_refused_requests_touch_nothing(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize("option", EXTRAS)
+def test_missing_package_is_named_before_anything_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    """A choice whose package is not installed is refused with the line to type, and no folder is made."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    module, extra = EXTRAS[option]
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+
+    with pytest.raises(MissingExtraError, match=rf"{option[1]} needs .* pip install 'async-img2ds\[{extra}\]'"):
+        download(
+            **{option[0].rpartition(".")[2]: option[1]},
+            url_list=tmp_path / "urls.txt",
+            output_folder=tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_output_among_the_lists_is_refused(tmp_path: Path) -> None:
     """Parquet files of a dataset would be read as lists by the next run."""
     pq.write_table(pa.table({"url": ["http://x.test/"]}), tmp_path / "a.parquet")
@@ -499,24 +518,6 @@ def test_run_goes_on_when_nobody_reads_what_it_says(origin: Origin, tmp_path: Pa
 
     assert done.returncode == 0, done.stderr
     assert len(metadata(tmp_path / "images")) == 5
-
-
-def test_threads_make_up_for_processes_that_a_short_list_does_not_need(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One shard on eight cores is one process that decodes in eight threads; three shards are three with three each."""
-    monkeypatch.setattr(run, "usable_cores", lambda: 8)
-    (tmp_path / "urls.txt").write_text("http://x.test/\n" * 30)
-    machines = []
-    for rows_per_shard in (100, 10, 1):
-        chosen = Options.of(
-            url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out", number_sample_per_shard=rows_per_shard
-        )
-        plan = run._plan(chosen)
-        plan.store.close()
-        machines.append((plan.work.machine.processes, plan.work.machine.threads))  # type: ignore[attr-defined]
-
-    assert machines == [(1, 8), (3, 3), (8, 1)]
 
 
 def test_cancelled_while_planning_leaves_the_folder_free(origin: Origin, tmp_path: Path) -> None:

@@ -94,3 +94,31 @@ def shout(shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[
     """Write megabytes to standard error without an end of line, as a progress bar may."""
     sys.stderr.write("x" * 3_000_000)
     behave(shards, emit, stop)
+
+
+def wait_for_leave(folder: str, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Say in *folder* that a shard is begun, and end it when a file ``leave`` is there."""
+    for shard in shards:
+        (Path(folder) / f"begun-{shard.id}").touch()
+        while not (Path(folder) / "leave").exists():
+            time.sleep(0.05)
+        behave(iter([shard]), emit, stop)
+
+
+def wait_with_all_but_the_first(
+    folder: str, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]
+) -> None:
+    """Do shard 0 at once, and the others when a file ``leave`` is in *folder*."""
+    for shard in shards:
+        while shard.id and not (Path(folder) / "leave").exists():
+            time.sleep(0.05)
+        behave(iter([shard]), emit, stop)
+
+
+def hang_and_say_where(
+    folder: str, shards: Iterator[Shard], _emit: Callable[[Report], None], stop: Future[None]
+) -> None:
+    """Take a shard and never end it; *folder* tells the process."""
+    next(shards)
+    (Path(folder) / f"process-{os.getpid()}").touch()
+    stop.result()

@@ -200,9 +200,14 @@ class RunOptions(Checked):
     """How the work is spread."""
 
     processes_count: int | None = option(
-        None, least=1, help="Worker processes. Default: the cores this process may use."
+        None, least=1, help="Workers at a time. Default: the cores this process may use, or all of the cluster."
     )
-    distributor: str = option("multiprocessing", choices=("multiprocessing",), help="What runs the workers.")
+    distributor: str = option(
+        "multiprocessing",
+        choices=("multiprocessing", "pyspark", "ray"),
+        help="What runs the workers: processes on this machine, Apache Spark (extra: spark) or Ray (extra: ray).",
+    )
+    subjob_size: int = option(1000, least=1, help="Shards in one Spark job (pyspark only).")
     max_shard_retry: int = option(1, least=0, help="Further tries of a shard that failed as a whole.")
     grace_s: float = option(
         20.0, least=0, most=A_DAY_S, help="Seconds that open shards get to finish after Ctrl-C or SIGTERM."

@@ -12,12 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from inspect import Signature
-from pathlib import Path
+from operator import attrgetter
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
-from async_img2ds.errors import InputError, OptionsError
+from async_img2ds.errors import MissingExtraError, OptionsError
 from async_img2ds.inputs import UrlList
 from async_img2ds.options import Options, parameters
 from async_img2ds.policy.shards import Naming
@@ -27,9 +27,9 @@ from async_img2ds.storage import file_system, open_store, protocols
 from async_img2ds.wandb import tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
-    from async_img2ds.distributors.base import Work
+    from async_img2ds.distributors.base import Work, WorkFor
     from async_img2ds.progress import Display
     from async_img2ds.records import Report, Shard
     from async_img2ds.storage import Store
@@ -88,7 +88,7 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
             distribute = distributor(options.run.distributor)
             with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
                 emit = partial(_take_in, totals, display, track)
-                await distribute(plan.work, feed, emit, plan.processes, stop, options.run)
+                await distribute(plan.work_for, feed, emit, stop, options.run)
         finally:
             feed.close()
             plan.store.close()
@@ -99,13 +99,12 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What is to be done: the *shards* that are not finished, and *work* to do them in a number of *processes*."""
+    """What is to be done: the *shards* that are not finished, and the work that does them."""
 
     url_list: UrlList
     store: Store
     shards: Iterator[Shard]
-    work: Work
-    processes: int
+    work_for: WorkFor
 
 
 async def _planned(options: Options) -> _Plan:
@@ -128,24 +127,26 @@ def _abandon(planning: Future[_Plan]) -> None:
 def _plan(options: Options) -> _Plan:
     """Open both ends and see what there is to do; whatever must be refused is refused before anything is created."""
     _check_image_library(options)
+    _check_extras(options)
     from async_img2ds.worker.process import Machine, ShardWork  # imports the image library, which is there now
 
     _check_folders(options)
     url_list = UrlList.open(options.input)
     store = open_store(options.output.output_folder)
-    cores = usable_cores()
     try:
         store.prepare()
-        first, rest = _look_ahead(url_list.shards(_finished(store)), options.run.processes_count or cores)
+        shards = url_list.shards(_finished(store))
+        first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
     except BaseException:
         store.close()
         raise
     if not url_list.rows_read:
         logger.warning("url_list: %s has no rows", options.input.url_list)
-    # A list of few shards needs few processes, and each gets more threads instead.
-    processes = len(first)
-    machine = Machine(processes, threads=-(-cores // max(1, processes)))
-    return _Plan(url_list, store, itertools.chain(first, rest), ShardWork(options, store, machine), processes)
+
+    def work_for(processes: int, threads: int) -> Work:
+        return ShardWork(options, store, Machine(processes, threads))
+
+    return _Plan(url_list, store, itertools.chain(first, shards), work_for)
 
 
 def _take_in(totals: Totals, display: Display, track: Callable[[Report], None], report: Report) -> None:
@@ -154,19 +155,6 @@ def _take_in(totals: Totals, display: Display, track: Callable[[Report], None], 
     track(report)
     if isinstance(report, Lost) and report.traceback:
         logger.error("shard %d is lost:\n%s", report.shard_id, report.traceback)
-
-
-def usable_cores() -> int:
-    """Return the cores this process may use: by its affinity mask and, in a container, by its share of CPU time."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        cores = os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # "max 100000" or "150000 100000"
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
 
 
 def _check_image_library(options: Options) -> None:
@@ -189,6 +177,20 @@ def _check_image_library(options: Options) -> None:
         )
 
 
+# An option and a choice of it that needs more than the package's own dependencies → what is imported for it, and the
+# extra that installs it. File systems say so themselves, when they are opened.
+EXTRAS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
+    ("run.distributor", "pyspark"): ("pyspark", "spark"),
+    ("run.distributor", "ray"): ("ray", "ray"),
+}
+
+
+def _check_extras(options: Options) -> None:
+    for (option, choice), (module, extra) in EXTRAS.items():
+        if attrgetter(option)(options) == choice and importlib.util.find_spec(module) is None:
+            raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)
+
+
 def _check_folders(options: Options) -> None:
     """Refuse to write where the list is read from, and where no worker could write."""
     list_fs, list_path = file_system(options.input.url_list)
@@ -204,31 +206,6 @@ def _check_folders(options: Options) -> None:
 def _finished(store: Store) -> set[int]:
     """Return the shards that are marked as finished; an empty marker is none."""
     return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
-
-
-def _look_ahead(shards: Iterator[Shard], count: int) -> tuple[list[Shard], Iterator[Shard]]:
-    """Take up to *count* shards, enough to know how many processes there is work for.
-
-    Return them and all that follow them.
-
-    Raises:
-        InputError: the list breaks before its first shard. One that breaks later does so again
-            when the shards before are done.
-
-    """
-    first: list[Shard] = []
-    try:
-        first.extend(itertools.islice(shards, count))
-    except InputError as error:
-        if not first:
-            raise
-        shards = _raising(error)
-    return first, shards
-
-
-def _raising(error: InputError) -> Iterator[Shard]:
-    raise error
-    yield
 
 
 def _report(totals: Totals, url_list: UrlList, seconds: float, *, interrupted: bool) -> RunReport:

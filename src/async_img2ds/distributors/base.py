@@ -6,18 +6,36 @@ import asyncio
 import logging
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, cast
+
+from async_img2ds.errors import WorkerError
+from async_img2ds.records import Done, Lost, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from async_img2ds.options import RunOptions
     from async_img2ds.records import Report, Shard
 
-__all__ = ["DISTRIBUTORS", "Distributor", "ShardFeed", "Stop", "Work", "distributor"]
+__all__ = [
+    "DISTRIBUTORS",
+    "Distributor",
+    "OpenShards",
+    "ShardFeed",
+    "Stop",
+    "Work",
+    "WorkFor",
+    "distributor",
+    "obeying",
+    "to_its_end",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +47,25 @@ class Work(Protocol):
         """Take *shards* one at a time and report on each with *emit*."""
 
 
+class WorkFor(Protocol):
+    """Makes the work; how many do it at a time, and on what, is known only where it is done."""
+
+    def __call__(self, processes: int, threads: int) -> Work:
+        """Return the work for each of *processes* places alike, which may decode in *threads* threads."""
+
+
 class Distributor(Protocol):
-    """Runs *work* in *processes* places at a time until *feed* is empty, passing reports to *emit*."""
+    """Has the shards of *feed* done until it is empty, in as many places as *options* or the engine say."""
 
     async def __call__(
-        self,
-        work: Work,
-        feed: ShardFeed,
-        emit: Callable[[Report], None],
-        processes: int,
-        stop: Stop,
-        options: RunOptions,
+        self, work_for: WorkFor, feed: ShardFeed, emit: Callable[[Report], None], stop: Stop, options: RunOptions
     ) -> None:
-        """Return when every shard is done or given up, or *stop* has been obeyed."""
+        """Return when every shard is done or given up, or *stop* has been obeyed; pass all reports to *emit*.
+
+        Raises:
+            WorkerError: the work cannot be kept running.
+
+        """
 
 
 @dataclass(slots=True)
@@ -54,6 +78,49 @@ class Stop:
     def ask(self) -> None:
         """Ask once to drain, twice to stop now."""
         (self.now if self.drain.is_set() else self.drain).set()
+
+
+@asynccontextmanager
+async def obeying(
+    stop: Stop, feed: ShardFeed, grace_s: float, drop: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Obey *stop* during the block: no new shards, then a time of grace for the open ones, then *drop* them.
+
+    Raises:
+        WorkerError: as it was raised in the block, or in the task groups of the block.
+
+    """
+
+    async def obey() -> None:
+        await stop.drain.wait()
+        feed.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await stop.now.wait()
+        await drop()
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            obedience = tasks.create_task(obey())
+            yield
+            obedience.cancel()
+    except BaseExceptionGroup as group:
+        known: BaseException | None = group.subgroup(WorkerError)
+        while isinstance(known, BaseExceptionGroup):
+            known = known.exceptions[0]
+        if known is None:
+            raise
+        raise known from None
+
+
+async def to_its_end(function: Callable[P, T], *values: P.args, **names: P.kwargs) -> T:
+    """Call *function* in a thread. A cancellation is raised when the call has ended, so that it can be undone."""
+    call = asyncio.ensure_future(asyncio.to_thread(function, *values, **names))
+    try:
+        return await asyncio.shield(call)
+    except asyncio.CancelledError:
+        await asyncio.wait((call,))
+        raise
 
 
 # A worker that is killed (by the system for memory, by a crash in a decoder, by hand) takes its open shards with it,
@@ -97,6 +164,14 @@ class ShardFeed:
             if shard is None and not self._ended and not self.closed:
                 shard = await self._read()
             return None if self.closed else shard
+
+    async def look_ahead(self, count: int) -> int:
+        """Read on until *count* shards wait to be handed out, or the list ends; return how many do."""
+        async with self._reading:
+            while len(self._again) < count and not self._ended and not self.closed:
+                if (shard := await self._read()) is not None:
+                    self._again.append(shard)
+            return len(self._again)
 
     def is_suspect(self, shard: Shard) -> bool:
         """Whether *shard* was open in so many deaths that it must be done alone."""
@@ -159,13 +234,73 @@ class ShardFeed:
         return shard
 
 
+@dataclass(slots=True)
+class OpenShards:
+    """Shards that were handed out, until it is known what became of each."""
+
+    feed: ShardFeed
+    emit: Callable[[Report], None]
+    _shards: dict[int, Shard] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __contains__(self, shard_id: int) -> bool:
+        return shard_id in self._shards
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield their numbers."""
+        return iter(self._shards)
+
+    def add(self, shard: Shard) -> None:
+        """Have *shard* among them."""
+        self._shards[shard.id] = shard
+
+    def any_suspect(self) -> bool:
+        """Whether one of them is to be done alone."""
+        return any(map(self.feed.is_suspect, self._shards.values()))
+
+    def settle(self, report: Report) -> None:
+        """Take in what is said of one of them and pass it on; one that is lost is given back while it has tries."""
+        match report:
+            case Done(shard_id=shard_id):
+                self._shards.pop(shard_id, None)
+                self.emit(report)
+            case Lost(shard_id=shard_id):
+                if self.feed.failed(self._shards.pop(shard_id)):
+                    logger.warning("shard %d failed and will be tried again: %s", shard_id, report.reason)
+                else:
+                    self.emit(report)
+            case Progress():
+                self.emit(report)
+
+    def give_back(self) -> None:
+        """Give all back that are left: what ended the work had nothing to do with them."""
+        for shard in self._shards.values():
+            self.feed.give_back(shard)
+        self._shards.clear()
+
+    def orphan(self, shard_ids: Iterable[int], worker: int, cause: str) -> bool:
+        """Give those back whose *worker* died over them; return whether any is given up instead."""
+        orphans = [self._shards.pop(shard_id) for shard_id in shard_ids]
+        given_up = [shard for shard in orphans if not self.feed.orphaned(shard, alone=len(orphans) == 1)]
+        for shard in given_up:
+            self.emit(Lost(worker, shard.id, f"its worker died again and again ({cause})"))
+        return bool(given_up)
+
+
 def _look_at(reading: asyncio.Future[Shard | None]) -> None:
     """Have seen how a read ended that nobody waits for, or asyncio would complain of it."""
     if not reading.cancelled():
         reading.exception()
 
 
-DISTRIBUTORS: Final[Mapping[str, str]] = {"multiprocessing": "async_img2ds.distributors.local:run_local"}
+# The name of a distributor → its module and coroutine. Modules are imported when they are used: some need an engine.
+DISTRIBUTORS: Final[Mapping[str, str]] = {
+    "multiprocessing": "async_img2ds.distributors.local:run_local",
+    "pyspark": "async_img2ds.distributors.spark:run_spark",
+    "ray": "async_img2ds.distributors.ray:run_ray",
+}
 
 
 def distributor(name: str) -> Distributor:

@@ -18,28 +18,26 @@ import threading
 import traceback
 from collections import deque
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from async_img2ds.distributors.base import obeying
+from async_img2ds.distributors.crew import STOP_S, Crew, asked_for
 from async_img2ds.errors import WorkerError
-from async_img2ds.records import Done, Lost, Progress, Shard, Tally
+from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from async_img2ds.distributors.base import ShardFeed, Stop, Work
+    from async_img2ds.distributors.base import ShardFeed, Stop, Work, WorkFor
     from async_img2ds.options import RunOptions
     from async_img2ds.records import Report
 
-__all__ = ["child", "run_local"]
+__all__ = ["child", "run_local", "usable_cores"]
 
 logger = logging.getLogger(__name__)
 
-# Time for a worker that was told to stop at once to remove what it has half written, before it is killed.
-STOP_S: Final = 2.0
-# Workers that die one after the other before they ask for work have a cause that the next one meets, too.
-FAILED_STARTS_MAX: Final = 3
 # What a library writes without an end of line is passed on in pieces of this size.
 LINE_BYTES_MAX: Final = 8192
 _LENGTH_BYTES: Final = 8
@@ -52,139 +50,67 @@ _BOOT: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A worker has room for another shard."""
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """There are no more shards for this worker."""
-
-
 async def run_local(
-    work: Work, feed: ShardFeed, emit: Callable[[Report], None], processes: int, stop: Stop, options: RunOptions
+    work_for: WorkFor, feed: ShardFeed, emit: Callable[[Report], None], stop: Stop, options: RunOptions
 ) -> None:
-    """Run *work* in *processes* processes at a time until *feed* is empty.
+    """Have the shards of *feed* done in processes on this machine.
 
     Raises:
         WorkerError: processes cannot be started, or die before they ask for work.
 
     """
-    crew = _Crew(work, feed, emit)
+    cores = usable_cores()
+    crew = Crew(_started, feed, emit)
+    async with obeying(stop, feed, options.grace_s, crew.drop):
+        # A list of few shards needs few processes, and each gets more threads instead.
+        processes = await feed.look_ahead(options.processes_count or cores)
+        await crew.run(work_for(processes=processes, threads=-(-cores // max(1, processes))), processes)
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use: by its affinity mask and, in a container, by its share of CPU time."""
     try:
-        async with asyncio.TaskGroup() as tasks:
-            watch = tasks.create_task(_watch(stop, feed, crew, options.grace_s))
-            async with asyncio.TaskGroup() as slots:
-                for _ in range(processes):
-                    slots.create_task(crew.keep_one())
-            watch.cancel()
-    except BaseExceptionGroup as group:
-        known: BaseException | None = group.subgroup(WorkerError)
-        while isinstance(known, BaseExceptionGroup):
-            known = known.exceptions[0]
-        if known is None:
-            raise
-        raise known from None
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        cores = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # "max 100000" or "150000 100000"
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores
 
 
-async def _watch(stop: Stop, feed: ShardFeed, crew: _Crew, grace_s: float) -> None:
-    """Obey *stop*: no new shards, then a time of grace for the open ones, then an end."""
-    await stop.drain.wait()
-    feed.close()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(grace_s):
-            await stop.now.wait()
-    crew.stop_all()
-    await asyncio.sleep(STOP_S)
-    crew.kill_all()
-
-
-@dataclass(slots=True)
-class _Crew:
-    """The workers of a run."""
-
-    work: Work
-    feed: ShardFeed
-    emit: Callable[[Report], None]
-    _workers: set[_Worker] = field(default_factory=set)
-    _failed_starts: int = 0
-    _stopped: bool = False
-
-    async def keep_one(self) -> None:
-        """Keep one worker going as long as there is something to do."""
-        # Its first shard is set aside before it is started, or workers that are up sooner would take it.
-        while (first := await self.feed.next(alone=True)) is not None:
-            worker = _Worker(await _start(), self.emit, first)
-            self._workers.add(worker)
-            if self._stopped:  # while it was being started
-                worker.hang_up()
-            try:
-                await worker.serve(self.work, self.feed)
-            finally:
-                self._workers.discard(worker)
-                await worker.end()
-            self._settle(worker)
-
-    def stop_all(self) -> None:
-        """Have every worker drop what it has open."""
-        self._stopped = True
-        for worker in self._workers:
-            worker.hang_up()
-
-    def kill_all(self) -> None:
-        """End every worker that has not ended by itself."""
-        for worker in self._workers:
-            worker.kill()
-
-    def _settle(self, worker: _Worker) -> None:
-        """See how a worker ended, and what becomes of the shards that it had open."""
-        self._failed_starts = 0 if worker.has_asked else self._failed_starts + 1
-        if worker.hung_up:
-            return
-        if self._failed_starts >= FAILED_STARTS_MAX:
-            raise WorkerError(f"worker processes end before they do any work ({worker.ending}): {worker.last_words}")
-        if worker.first is not None:  # it was never given, so it had no part in this
-            self.feed.give_back(worker.first)
-        orphans = list(worker.open.values())
-        if orphans:
-            logger.warning(
-                "worker %d died (%s); %d open shards are done again", worker.pid, worker.ending, len(orphans)
-            )
-        for shard in orphans:
-            if not self.feed.orphaned(shard, alone=len(orphans) == 1):
-                self.emit(Lost(worker.pid, shard.id, f"its worker died again and again ({worker.ending})"))
-        self.emit(Progress(worker.pid, Tally(), 0))
-
-
-async def _start() -> asyncio.subprocess.Process:
-    """Start one worker process."""
+@asynccontextmanager
+async def _started(work: Work) -> AsyncIterator[_Process]:
+    """Start one worker process, and see that it has ended."""
     # Two arenas: glibc otherwise keeps up to eight times the cores of them, each as large as its fullest moment.
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ}
     pipe = asyncio.subprocess.PIPE
     try:
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", _BOOT, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
         )
     except OSError as error:
         raise WorkerError(f"cannot start a worker process: {error}") from error
+    worker = _Process(process)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(worker.listen_to_errors())
+            await worker.send(work)
+            yield worker
+    finally:
+        await worker.end()
 
 
-class _Worker:
+class _Process:
     """One worker process, as its parent sees it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, emit: Callable[[Report], None], first: Shard) -> None:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
-        self._emit = emit
-        self.first: Shard | None = first
         self._said: deque[str] = deque(maxlen=20)
-        self.open: dict[int, Shard] = {}
-        self.has_asked = False
-        self._wants = False
-        self.hung_up = False
 
     @property
-    def pid(self) -> int:
+    def number(self) -> int:
         return self._process.pid
 
     @property
@@ -201,35 +127,32 @@ class _Worker:
         """The end of what it wrote to its standard error."""
         return " | ".join(self._said) or "it said nothing"
 
-    async def serve(self, work: Work, feed: ShardFeed) -> None:
-        """Give it shards as it asks, and pass on its reports, until it ends."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen_to_errors())
-            await self._send(work)
-            async for message in self._messages():
-                match message:
-                    case Want():
-                        self.has_asked = self._wants = True
-                        await self._give(feed)
-                    case Done(shard_id=shard_id):
-                        self.open.pop(shard_id, None)
-                        self._emit(message)
-                        await self._give(feed)
-                    case Lost(shard_id=shard_id):
-                        shard = self.open.pop(shard_id)
-                        if feed.failed(shard):
-                            logger.warning("shard %d failed and will be tried again: %s", shard_id, message.reason)
-                        else:
-                            self._emit(message)
-                        await self._give(feed)
-                    case Progress():
-                        self._emit(message)
+    async def send(self, message: object) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        # One that is dead or hung up on is noticed by the end of its output.
+        with suppress(ConnectionError, RuntimeError):
+            stdin.write(_packed(message))
+            await stdin.drain()
+
+    async def messages(self) -> AsyncIterator[Any]:
+        stdout = self._process.stdout
+        assert stdout is not None
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                length = int.from_bytes(await stdout.readexactly(_LENGTH_BYTES), "little")
+                yield pickle.loads(await stdout.readexactly(length))  # noqa: S301  written by our own child
+        await self._process.wait()
 
     def hang_up(self) -> None:
         """Close its input, at which it drops what it has open and ends."""
-        self.hung_up = True
         if self._process.stdin is not None:
             self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
 
     async def end(self) -> None:
         """See that the process is gone."""
@@ -241,45 +164,8 @@ class _Worker:
             self.kill()
             await self._process.wait()
 
-    def kill(self) -> None:
-        """End the process at once."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-
-    async def _give(self, feed: ShardFeed) -> None:
-        """Answer a wish for a shard, unless what it has open is to be done alone."""
-        if not self._wants or any(feed.is_suspect(shard) for shard in self.open.values()):
-            return
-        self._wants = False
-        shard, self.first = self.first, None
-        if feed.closed:
-            shard = None
-        elif shard is None:
-            shard = await feed.next(alone=not self.open)
-        if shard is None:
-            await self._send(End())
-        else:
-            self.open[shard.id] = shard
-            await self._send(shard)
-
-    async def _send(self, message: object) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
-        # One that is dead or hung up on is noticed by the end of its output.
-        with suppress(ConnectionError, RuntimeError):
-            stdin.write(_packed(message))
-            await stdin.drain()
-
-    async def _messages(self) -> AsyncIterator[object]:
-        stdout = self._process.stdout
-        assert stdout is not None
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                length = int.from_bytes(await stdout.readexactly(_LENGTH_BYTES), "little")
-                yield pickle.loads(await stdout.readexactly(length))  # noqa: S301  written by our own child
-        await self._process.wait()
-
-    async def _listen_to_errors(self) -> None:
+    async def listen_to_errors(self) -> None:
+        """Pass on what it writes to its standard error, and keep the end of it."""
         stderr = self._process.stderr
         assert stderr is not None
         rest = b""
@@ -294,7 +180,7 @@ class _Worker:
         for line in lines:
             if text := line.decode(errors="replace").rstrip():
                 self._said.append(text)
-                logger.warning("worker %d: %s", self.pid, text)
+                logger.warning("worker %d: %s", self.number, text)
 
 
 def _packed(message: object) -> bytes:
@@ -332,12 +218,7 @@ class _Parent:
 
     def shards(self) -> Iterator[Shard]:
         """Ask for shards one at a time, each when it is wanted."""
-        while True:
-            self.send(Want())
-            shard = self._inbox.get()
-            if shard is None:
-                return
-            yield shard
+        return asked_for(self.send, self._inbox.get)
 
     def send(self, message: object) -> None:
         with suppress(BrokenPipeError), self._sending:  # a parent that is gone is noticed by listen

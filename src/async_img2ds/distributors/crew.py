@@ -1,0 +1,183 @@
+"""Workers that are fed: each gets a shard when it asks for one, and one that dies is replaced.
+
+What a worker is, a process here or an actor elsewhere, is its link's business; what it is given next, and what becomes
+of the shards that it had, is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from async_img2ds.distributors.base import OpenShards
+from async_img2ds.errors import WorkerError
+from async_img2ds.records import Done, Lost, Progress, Shard, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
+
+    from async_img2ds.distributors.base import ShardFeed, Work
+    from async_img2ds.records import Report
+
+__all__ = ["STOP_S", "Crew", "End", "Link", "Want", "asked_for"]
+
+logger = logging.getLogger(__name__)
+
+# Time for a worker that was told to stop at once to remove what it has half written, before it is killed.
+STOP_S: Final = 2.0
+# Workers that die one after the other before they ask for work have a cause that the next one meets, too.
+FAILED_STARTS_MAX: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A worker has room for another shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """There are no more shards for this worker."""
+
+
+class Link(Protocol):
+    """A worker, as seen from where it is fed."""
+
+    @property
+    def number(self) -> int:
+        """What its reports call it."""
+
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+
+    @property
+    def last_words(self) -> str:
+        """What it said of it."""
+
+    async def send(self, message: Shard | End) -> None:
+        """Have it receive *message*; that it is dead is told by the end of its messages alone."""
+
+    def messages(self) -> AsyncIterator[Want | Report]:
+        """Yield what it says, until it has ended."""
+
+    def hang_up(self) -> None:
+        """Have it drop what it has open, and end."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+def asked_for(tell: Callable[[Want], None], receive: Callable[[], Shard | None]) -> Iterator[Shard]:
+    """Yield shards in a worker: each is asked for when it is wanted, and None ends them."""
+    while True:
+        tell(Want())
+        shard = receive()
+        if shard is None:
+            return
+        yield shard
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers of a run: *start* gives one, and has ended it when its block is left."""
+
+    start: Callable[[Work], AbstractAsyncContextManager[Link]]
+    feed: ShardFeed
+    emit: Callable[[Report], None]
+    _workers: set[_Worker] = field(default_factory=set)
+    _failed_starts: int = 0
+    _stopped: bool = False
+
+    async def run(self, work: Work, count: int) -> None:
+        """Keep *count* workers going until there is nothing left to do."""
+        async with asyncio.TaskGroup() as places:
+            for _ in range(count):
+                places.create_task(self._keep_one(work))
+
+    async def drop(self) -> None:
+        """Have every worker drop what it has open, and end those that do not."""
+        self._stopped = True
+        for worker in self._workers:
+            worker.hang_up()
+        await asyncio.sleep(STOP_S)
+        for worker in self._workers:
+            worker.link.kill()
+
+    async def _keep_one(self, work: Work) -> None:
+        """Keep one worker going as long as there is something to do."""
+        # Its first shard is set aside before it is started, or workers that are up sooner would take it.
+        while (first := await self.feed.next(alone=True)) is not None:
+            async with self.start(work) as link:
+                worker = _Worker(link, self.feed, self.emit, first)
+                self._workers.add(worker)
+                if self._stopped:  # while it was being started
+                    worker.hang_up()
+                try:
+                    await worker.serve()
+                finally:
+                    self._workers.discard(worker)
+            self._settle(worker)
+
+    def _settle(self, worker: _Worker) -> None:
+        """See how a worker ended, and what becomes of the shards that it had open."""
+        link = worker.link
+        self._failed_starts = 0 if worker.has_asked else self._failed_starts + 1
+        if worker.hung_up:
+            return
+        if self._failed_starts >= FAILED_STARTS_MAX:
+            raise WorkerError(f"workers end before they do any work ({link.ending}): {link.last_words}")
+        if worker.first is not None:  # it was never given, so it had no part in this
+            self.feed.give_back(worker.first)
+        if orphans := list(worker.open):
+            logger.warning("worker %d died (%s); %d open shards are done again", link.number, link.ending, len(orphans))
+        worker.open.orphan(orphans, link.number, link.ending)
+        self.emit(Progress(link.number, Tally(), 0))
+
+
+class _Worker:
+    """One worker, and what it is to be given."""
+
+    def __init__(self, link: Link, feed: ShardFeed, emit: Callable[[Report], None], first: Shard) -> None:
+        self.link = link
+        self.first: Shard | None = first
+        self.open = OpenShards(feed, emit)
+        self.has_asked = False
+        self.hung_up = False
+        self._feed = feed
+        self._wants = False
+
+    async def serve(self) -> None:
+        """Give it shards as it asks, and pass on its reports, until it ends."""
+        async for message in self.link.messages():
+            match message:
+                case Want():
+                    self.has_asked = self._wants = True
+                    await self._give()
+                case Done() | Lost():
+                    self.open.settle(message)
+                    await self._give()
+                case Progress():
+                    self.open.settle(message)
+
+    def hang_up(self) -> None:
+        self.hung_up = True
+        self.link.hang_up()
+
+    async def _give(self) -> None:
+        """Answer a wish for a shard, unless what it has open is to be done alone."""
+        if not self._wants or self.open.any_suspect():
+            return
+        self._wants = False
+        shard, self.first = self.first, None
+        if self._feed.closed:
+            shard = None
+        elif shard is None:
+            shard = await self._feed.next(alone=not self.open)
+        if shard is None:
+            await self.link.send(End())
+        else:
+            self.open.add(shard)
+            await self.link.send(shard)

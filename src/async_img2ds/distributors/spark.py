@@ -1,0 +1,305 @@
+"""Spark jobs: shards are gathered into a job and cut into tasks, and each task works as a process does on one machine.
+
+The only module that knows Spark. What a task has to say reaches the driver when it ends, by way of an accumulator,
+which Spark adds to once for each task however often it runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import sys
+import uuid
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
+
+from async_img2ds.distributors.base import OpenShards, obeying, to_its_end
+from async_img2ds.distributors.local import usable_cores
+from async_img2ds.errors import OptionsError, WorkerError
+from async_img2ds.records import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from async_img2ds.distributors.base import ShardFeed, Stop, Work, WorkFor
+    from async_img2ds.options import RunOptions
+    from async_img2ds.records import Done, Lost, Report, Shard
+
+__all__ = ["cut", "run_spark"]
+
+logger = logging.getLogger(__name__)
+
+# So that the slots which one job leaves idle at its end find tasks of the next.
+OPEN_JOBS_MAX: Final = 2
+# Rows of all open jobs, as a share of the driver's heap, which holds them a second time while their tasks are sent.
+HEAP_SHARE: Final = 1 / 4
+# A worker hides the slow end of a shard behind the next one, but nothing hides that of a task: up to a minute in which
+# only time-outs are left. At the 200 rows a second that a core did in benchmarks/runs/2026-11-22-1815-photographs.json
+# so many take five minutes, and the end is a small part of it. It is also what is done again when a worker dies, and
+# how long the driver waits for news, so it is not more.
+TASK_ROWS: Final = 60_000
+# Spark refuses a task of more than 128 MiB (spark.rpc.message.maxSize). Half of it, as shards are not all alike.
+TASK_BYTES: Final = 64 * 2**20
+# In a local session a task fails so often before its job does, as it may on a cluster (spark.task.maxFailures).
+TASK_FAILURES_MAX: Final = 4
+# Jobs that fail one after the other and have done nothing have a cause that the next one meets, too.
+BARREN_JOBS_MAX: Final = 3
+# Between two looks at what tasks have said.
+REPORTS_S: Final = 0.5
+_FAILED_TASK: Final = re.compile(r"Task (\d+) in stage")
+
+
+async def run_spark(
+    work_for: WorkFor, feed: ShardFeed, emit: Callable[[Report], None], stop: Stop, options: RunOptions
+) -> None:
+    """Have the shards of *feed* done by the Spark of this process; if there is none, by a local one, which is stopped.
+
+    Raises:
+        OptionsError: the session is of a kind that cannot do it.
+        WorkerError: Spark cannot be started, or its jobs fail before they do any work.
+
+    """
+    async with _connected(options) as spark:
+        jobs = _Jobs(spark, work_for, feed, emit, options.subjob_size)
+        async with obeying(stop, feed, options.grace_s, jobs.drop):
+            await jobs.run()
+
+
+def cut(shards: Sequence[Shard], places: int) -> list[list[Shard]]:
+    """Cut the shards of a job into tasks.
+
+    Each of *places* gets one task, in which shards overlap, while that is at most TASK_ROWS and TASK_BYTES; else two
+    each, and so on, so that all places end at about the same time. Task n of k has the shards n, n + k, n + 2k and so
+    on, which begins the first shards of the list first.
+    """
+    rows = sum(shard.row_count for shard in shards)
+    size = sum(len(shard.rows) for shard in shards)
+    rounds = max(1, -(-rows // (places * TASK_ROWS)), -(-size // (places * TASK_BYTES)))
+    count = min(len(shards), places * rounds)
+    return [list(shards[number::count]) for number in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spark:
+    """A Spark that can be used: tasks it runs at a time, cores of each, and bytes of rows that its driver may hold."""
+
+    context: Any
+    places: int
+    task_cores: int
+    rows_bytes_max: int
+
+
+@asynccontextmanager
+async def _connected(options: RunOptions) -> AsyncIterator[_Spark]:
+    ours = SparkContext._active_spark_context is None  # noqa: SLF001  there is no other way to ask without making one
+    try:
+        yield await to_its_end(_connect, options)
+    finally:
+        if ours:
+            await to_its_end(_disconnect)
+
+
+def _connect(options: RunOptions) -> _Spark:
+    if "SPARK_CONNECT_MODE_ENABLED" in os.environ:
+        raise OptionsError("distributor pyspark needs a classic Spark session: Spark Connect does not run its tasks")
+    try:
+        context = SparkContext.getOrCreate(_configuration(options.processes_count or usable_cores()))
+        if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+            context.pythonExec = sys.executable  # not whichever python3 is first on the path
+        heap = context._jvm.java.lang.Runtime.getRuntime().maxMemory()  # noqa: SLF001  PySpark has no name for it
+        return _Spark(
+            context=context,
+            places=options.processes_count or context.defaultParallelism,
+            task_cores=int(context.getConf().get("spark.task.cpus", "1")),
+            rows_bytes_max=int(heap * HEAP_SHARE),
+        )
+    except (Py4JError, PySparkException, OSError) as error:
+        raise WorkerError(f"cannot start Spark: {_sentence(error)}. It needs Java 17 or later") from error
+
+
+def _configuration(cores: int) -> SparkConf:
+    """Return what to start Spark with: as spark-submit says if it has started this process, else on this machine."""
+    configuration = SparkConf().setAppName("async-img2ds")
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return configuration
+    return configuration.setMaster(f"local[{cores},{TASK_FAILURES_MAX}]").setAll(
+        [
+            ("spark.driver.host", "127.0.0.1"),  # nobody else is to reach it
+            ("spark.driver.bindAddress", "127.0.0.1"),
+            ("spark.ui.enabled", "false"),
+            ("spark.ui.showConsoleProgress", "false"),  # it would draw over ours
+            ("spark.log.level", "ERROR"),
+        ]
+    )
+
+
+def _disconnect() -> None:
+    context = SparkContext._active_spark_context  # noqa: SLF001  as above
+    if context is not None:
+        context.stop()
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """Shards that are done together."""
+
+    tasks: list[list[Shard]]
+    open: OpenShards
+    barren: bool = True
+
+
+@dataclass(slots=True)
+class _Jobs:
+    """The jobs of a run."""
+
+    spark: _Spark
+    work_for: WorkFor
+    feed: ShardFeed
+    emit: Callable[[Report], None]
+    shards_max: int
+    _told: Any = field(init=False)
+    _group: str = field(init=False)
+    _open: set[_Job] = field(default_factory=set)
+    _gathering: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _barren: int = 0
+    _dropped: bool = False
+
+    def __post_init__(self) -> None:
+        self._told = self.spark.context.accumulator(deque(), _Told())
+        self._group = f"async-img2ds-{uuid.uuid4()}"
+
+    async def run(self) -> None:
+        """Run jobs until there is nothing left to do."""
+        threads = ThreadPoolExecutor(OPEN_JOBS_MAX, "spark-job")
+        try:
+            async with asyncio.TaskGroup() as lanes:
+                for _ in range(OPEN_JOBS_MAX):
+                    lanes.create_task(self._run_one_by_one(threads))
+        finally:
+            threads.shutdown(wait=False)
+
+    async def drop(self) -> None:
+        """Have all open jobs cancelled; they are looked at every REPORTS_S."""
+        self._dropped = True
+
+    async def _run_one_by_one(self, threads: ThreadPoolExecutor) -> None:
+        while shards := await self._gather():
+            job = _Job(cut(shards, self.spark.places), OpenShards(self.feed, self.emit))
+            for shard in shards:
+                job.open.add(shard)
+            # All places are at work, unless this is all that there is.
+            alone = self.feed.empty and not self._open
+            places = min(self.spark.places, len(job.tasks)) if alone else self.spark.places
+            work = self.work_for(processes=places, threads=self.spark.task_cores)
+            self._open.add(job)
+            running = asyncio.get_running_loop().run_in_executor(threads, self._submit, job, work)
+            try:
+                await self._follow(running)
+            except asyncio.CancelledError:
+                self._dropped = True
+                await self._follow(running)
+                raise
+            finally:
+                self._open.discard(job)
+            self._settle(job, running.exception())
+
+    async def _gather(self) -> list[Shard]:
+        """Return the shards of the next job; none if there is nothing to do now."""
+        shards: list[Shard] = []
+        rows_bytes = 0
+        async with self._gathering:
+            while len(shards) < self.shards_max and rows_bytes < self.spark.rows_bytes_max / OPEN_JOBS_MAX:
+                shard = await self.feed.next(alone=not shards)
+                if shard is None:
+                    break
+                shards.append(shard)
+                rows_bytes += len(shard.rows)
+                if self.feed.is_suspect(shard):
+                    break
+        return shards
+
+    def _submit(self, job: _Job, work: Work) -> None:
+        """Run a job in Spark and wait for its end, in a thread of its own: Spark's job groups belong to threads."""
+        ids = list(job.open)
+        context = self.spark.context
+        context.setJobGroup(self._group, f"async-img2ds: {len(ids)} shards from {min(ids)}")
+        context.parallelize(job.tasks, len(job.tasks)).foreachPartition(partial(_do, work, self._told))
+
+    async def _follow(self, running: asyncio.Future[None]) -> None:
+        """Pass on what is told of the open jobs, until the one that is *running* has ended."""
+        while not running.done():
+            await asyncio.wait((running,), timeout=REPORTS_S)
+            self._pass_on()
+            if self._dropped and not running.done():
+                with suppress(Py4JError):  # the job has the same to say
+                    await asyncio.to_thread(self.spark.context.cancelJobGroup, self._group)
+
+    def _pass_on(self) -> None:
+        told: deque[Done | Lost] = self._told.value
+        while told:
+            report = told.popleft()
+            for job in self._open:
+                if report.shard_id in job.open:
+                    job.open.settle(report)
+                    job.barren = False
+
+    def _settle(self, job: _Job, error: BaseException | None) -> None:
+        """See how a job ended, and what becomes of shards of which nothing was told."""
+        if self._dropped:
+            return
+        if error is not None and not isinstance(error, (Py4JError, PySparkException)):
+            raise error
+        if not job.open:
+            return
+        cause = "it told nothing of them" if error is None else _sentence(error)
+        logger.warning("a Spark job failed (%s); %d open shards are done again", cause, len(job.open))
+        # What failed is the task that Spark names; the others were cancelled for it.
+        found = _FAILED_TASK.search(str(error))
+        if found and int(found[1]) < len(job.tasks):
+            failed = [shard.id for shard in job.tasks[int(found[1])] if shard.id in job.open]
+            job.barren &= not job.open.orphan(failed, 0, cause)
+        job.open.give_back()
+        self._barren = self._barren + 1 if job.barren else 0
+        if self._barren >= BARREN_JOBS_MAX:
+            raise WorkerError(f"Spark jobs fail before they do any work: {cause}")
+
+
+class _Told:
+    """How an accumulator takes in reports: tasks gather them in a list, the driver takes them from a queue."""
+
+    def zero(self, _value: object) -> list[Done | Lost]:
+        """Return what a task begins with."""
+        return []
+
+    def addInPlace(self, told: Any, more: list[Done | Lost]) -> Any:  # noqa: ANN401, N802  a list or a queue; as PySpark names it
+        """Add *more* to what was *told*."""
+        told.extend(more)
+        return told
+
+
+def _do(work: Work, told: Any, tasks: Iterator[list[Shard]]) -> None:  # noqa: ANN401  an accumulator
+    """Be a task: do its shards."""
+
+    def tell(report: Report) -> None:
+        if not isinstance(report, Progress):  # which nobody would see before it is over
+            told.add([report])
+
+    for shards in tasks:
+        work(iter(shards), tell, Future())
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what matters of an error of Spark: the last line before the Java stack."""
+    text = re.split(r"\n\s+at |\n\s*SQLSTATE|JVM stacktrace|Driver stacktrace", str(error))[0]
+    lines = [line.strip(" :") for line in text.splitlines() if line.strip(" :")]
+    return lines[-1].partition(" Consider setting")[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,140 @@
+"""What is Ray's own: clusters that are there, those that are not, and actors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import workloads
+from async_img2ds.distributors.base import ShardFeed, Stop
+from async_img2ds.errors import WorkerError
+from async_img2ds.options import RunOptions
+from async_img2ds.records import Done, Progress, Shard
+from test_run import QUIET, contents, write_list
+
+if TYPE_CHECKING:
+    from async_img2ds.distributors.base import Work, WorkFor
+    from async_img2ds.records import Report
+    from origin import Origin
+
+run_ray = pytest.importorskip("async_img2ds.distributors.ray").run_ray
+
+
+def work_for(work: Work) -> WorkFor:
+    return lambda processes, threads: work  # noqa: ARG005  both are of no use here
+
+
+def distribute(work: Work, count: int, processes: int) -> list[Report]:
+    reports: list[Report] = []
+    feed = ShardFeed((Shard(number, b"rows", 10) for number in range(count)), 1)
+    options = RunOptions(processes_count=processes)
+    asyncio.run(run_ray(work_for(work), feed, reports.append, Stop(), options))
+    return reports
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_each_actor_gets_a_shard_before_any_gets_two() -> None:
+    """However long one takes to start; and each has a number of its own, wherever it runs."""
+    reports = distribute(workloads.behave, 2, 2)
+
+    assert {report.worker for report in reports if isinstance(report, Done)} == {1, 2}
+    assert {report.worker for report in reports if isinstance(report, Progress)} == {1, 2}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_actors_than_the_cluster_has_room_for_wait_their_turn() -> None:
+    """A run that asks for four where there are two CPUs is done all the same."""
+    reports = distribute(workloads.behave, 6, 4)
+
+    assert sorted(report.shard_id for report in reports if isinstance(report, Done)) == [0, 1, 2, 3, 4, 5]
+
+
+def command(tmp_path: Path) -> list[str]:
+    words = {**QUIET, "number_sample_per_shard": 10, "output_format": "webdataset", "distributor": "ray"}
+    return [
+        *(str(Path(sys.executable).parent / "aimg2ds"), "fetch", str(tmp_path / "urls.txt")),
+        *("--output_folder", str(tmp_path / "out"), *(f"--{name}={value}" for name, value in words.items())),
+    ]
+
+
+def test_cluster_that_is_named_is_used_and_left_running(ray_cluster: str, origin: Origin, tmp_path: Path) -> None:
+    """RAY_ADDRESS says where; it goes on when the run has ended."""
+    import ray
+
+    write_list(tmp_path / "urls.txt", origin, 25)
+    ran = subprocess.run(
+        command(tmp_path), check=False, capture_output=True, text=True, env={**os.environ, "RAY_ADDRESS": ray_cluster}
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert len(contents(tmp_path / "out")) == 25
+    assert ray.get(ray.remote(lambda: 3).remote()) == 3
+
+
+def test_cluster_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    """The run ends as one whose workers would not run, with a sentence, and leaves no folder."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    ran = subprocess.run(
+        command(tmp_path), check=False, capture_output=True, text=True, env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    )
+
+    assert ran.returncode == 3
+    assert "aimg2ds: cannot connect to Ray" in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+SCRIPT = """
+import signal
+def mine(*_): pass
+signal.signal(signal.SIGTERM, mine)
+from async_img2ds import download
+count = download(**{options!r}).count
+import ray
+print(count, ray.is_initialized(), signal.getsignal(signal.SIGTERM) is mine)
+"""
+
+
+def test_ray_of_its_own_is_shut_down(origin: Origin, tmp_path: Path) -> None:
+    """Where there is none, one is started for the time of the run; the program's signals are its own again."""
+    write_list(tmp_path / "urls.txt", origin, 25)
+    options = {
+        **QUIET,
+        "url_list": str(tmp_path / "urls.txt"),
+        "output_folder": str(tmp_path / "out"),
+        "number_sample_per_shard": 10,
+        "distributor": "ray",
+    }
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(options=options)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+    assert ran.stdout.split()[-3:] == ["25", "False", "True"], ran.stderr
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_actor_that_cannot_be_made_ends_the_run_with_the_cause() -> None:
+    """Such as a package that other machines do not have."""
+    with pytest.raises(WorkerError, match="no such package there"):
+        distribute(Unmakeable(), 3, 1)  # type: ignore[arg-type]  # it is never called
+
+
+class Unmakeable:
+    """Work that can be sent but not received."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _fail, ()
+
+
+def _fail() -> None:
+    raise ModuleNotFoundError("no such package there")

@@ -1,0 +1,202 @@
+"""What is Spark's own: jobs and their tasks, sessions, and how it is started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import workloads
+from async_img2ds import download
+from async_img2ds.distributors import spark as spark_distributor
+from async_img2ds.distributors.base import ShardFeed, Stop
+from async_img2ds.distributors.spark import cut, run_spark
+from async_img2ds.errors import OptionsError
+from async_img2ds.options import RunOptions
+from async_img2ds.records import Done, Shard
+from test_run import QUIET, contents, write_list
+
+if TYPE_CHECKING:
+    from async_img2ds.distributors.base import Work, WorkFor
+    from async_img2ds.records import Report
+    from origin import Origin
+
+
+@pytest.mark.parametrize(
+    ("shards", "rows", "places", "tasks"),
+    [
+        (3, 10_000, 8, [1, 1, 1]),
+        (8, 10_000, 8, [1] * 8),
+        (9, 10_000, 8, [2] + [1] * 7),
+        (48, 10_000, 8, [6] * 8),
+        (49, 10_000, 8, [4] + [3] * 15),
+        (1000, 10_000, 2, [6] * 160 + [5] * 8),
+        (1000, 100, 2, [500, 500]),
+        (4, 1_000_000, 2, [1, 1, 1, 1]),
+    ],
+)
+def test_job_is_cut_so_that_all_places_are_at_work(shards: int, rows: int, places: int, tasks: list[int]) -> None:
+    """One task a place, or two, or three; each of about five minutes at most, and of a shard at least."""
+    job = [Shard(number, b"", rows) for number in range(shards)]
+    made = cut(job, places)
+
+    assert [len(task) for task in made] == tasks
+    assert sorted(shard.id for task in made for shard in task) == list(range(shards))
+
+
+def test_tasks_are_small_enough_to_be_sent() -> None:
+    """Rows of 50 kB each make more tasks than their number would."""
+    made = cut([Shard(number, bytes(2**20), 20) for number in range(200)], 2)
+
+    assert max(sum(len(shard.rows) for shard in task) for task in made) <= spark_distributor.TASK_BYTES
+    assert len(made) == 4
+
+
+def work_for(work: Work) -> WorkFor:
+    return lambda processes, threads: work  # noqa: ARG005  both are of no use here
+
+
+def run(
+    spark: Any, monkeypatch: pytest.MonkeyPatch, shards: list[Shard], subjob_size: int
+) -> tuple[list[int], list[int]]:
+    """Return the shards that are done, and the tasks of each Spark job that it took, as Spark itself tells."""
+    context, groups = spark.sparkContext, []
+    set_group = context.setJobGroup
+
+    def note(group: str, description: str) -> None:
+        groups.append(group)
+        set_group(group, description)
+
+    monkeypatch.setattr(context, "setJobGroup", note)
+    reports: list[Report] = []
+    options = RunOptions(subjob_size=subjob_size)
+    feed = ShardFeed(iter(shards), 1)
+    asyncio.run(run_spark(work_for(workloads.behave), feed, reports.append, Stop(), options))
+    tracker = context.statusTracker()
+    jobs = [tracker.getJobInfo(job) for job in sorted(tracker.getJobIdsForGroup(groups[0]))]
+    tasks = [tracker.getStageInfo(job.stageIds[0]).numTasks for job in jobs]
+    return sorted(report.shard_id for report in reports if isinstance(report, Done)), tasks
+
+
+@pytest.mark.parametrize(("subjob_size", "tasks"), [(1, [1] * 7), (3, [2, 2, 1]), (1000, [2])])
+def test_job_has_at_most_subjob_size_shards(
+    spark: Any, monkeypatch: pytest.MonkeyPatch, subjob_size: int, tasks: list[int]
+) -> None:
+    """Seven shards are seven jobs of one, three of three at most, or one."""
+    done, told = run(spark, monkeypatch, [Shard(number, b"rows", 10) for number in range(7)], subjob_size)
+
+    assert done == list(range(7))
+    assert sorted(told, reverse=True) == tasks
+
+
+def test_rows_of_open_jobs_are_a_bounded_part_of_the_heap(spark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two jobs may have 4 MiB, ten shards of 1 MiB are five jobs of two, whatever subjob_size says."""
+    heap = spark.sparkContext._jvm.java.lang.Runtime.getRuntime().maxMemory()
+    monkeypatch.setattr(spark_distributor, "HEAP_SHARE", 4 * 2**20 / heap)
+    done, told = run(spark, monkeypatch, [Shard(number, bytes(2**20), 10) for number in range(10)], 1000)
+
+    assert done == list(range(10))
+    assert told == [2] * 5
+
+
+@pytest.mark.usefixtures("spark")
+def test_done_shards_are_told_before_their_job_ends(tmp_path: Path) -> None:
+    """A task that has ended is heard of while another of the same job is still at work."""
+
+    def hear(report: Report) -> None:
+        if isinstance(report, Done) and report.shard_id == 0:
+            (tmp_path / "leave").touch()
+
+    work = partial(workloads.wait_with_all_but_the_first, str(tmp_path))
+    feed = ShardFeed((Shard(number, b"", 1) for number in range(2)), 1)
+    asyncio.run(asyncio.wait_for(run_spark(work_for(work), feed, hear, Stop(), RunOptions()), 120))
+
+
+def test_spark_connect_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no tasks of the kind that is needed, which is said."""
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
+
+    with pytest.raises(OptionsError, match="classic"):
+        asyncio.run(run_spark(work_for(workloads.behave), ShardFeed(iter([]), 1), lambda _: None, Stop(), RunOptions()))
+
+
+def test_session_that_was_there_goes_on(spark: Any, origin: Origin, tmp_path: Path) -> None:
+    """Whoever made it has it as before."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    download(**QUIET, url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out", distributor="pyspark")
+
+    assert spark.range(3).count() == 3
+
+
+SCRIPT = """
+from async_img2ds import download
+from pyspark import SparkContext
+print(download(**{options!r}).count, SparkContext._active_spark_context)
+"""
+
+
+def test_session_of_its_own_is_stopped(origin: Origin, tmp_path: Path) -> None:
+    """Where there is none, one is made for the time of the run; workers run on the Python that the program runs on."""
+    write_list(tmp_path / "urls.txt", origin, 25)
+    options = {
+        **QUIET,
+        "url_list": str(tmp_path / "urls.txt"),
+        "output_folder": str(tmp_path / "out"),
+        "number_sample_per_shard": 10,
+        "distributor": "pyspark",
+    }
+    environment = {name: value for name, value in os.environ.items() if name != "PYSPARK_PYTHON"}
+    environment["PATH"] = "/usr/bin:/bin"  # where python3 is another one, or none
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(options=options)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+
+    assert ran.stdout.split() == ["25", "None"], ran.stderr
+
+
+def test_program_that_spark_submit_starts_uses_its_master(origin: Origin, tmp_path: Path) -> None:
+    """The place to run is what spark-submit was told; with one slot there is one task."""
+    write_list(tmp_path / "urls.txt", origin, 25)
+    script = Path(sys.executable).parent
+    options = [f"--{name}={value}" for name, value in QUIET.items() if name != "processes_count"]
+    ran = subprocess.run(
+        [
+            *(script / "spark-submit", "--master", "local[1]", "--conf", "spark.ui.enabled=false"),
+            *(script / "aimg2ds", "fetch", tmp_path / "urls.txt", "--output_folder", tmp_path / "out"),
+            *("--output_format", "webdataset", "--distributor", "pyspark", "--number_sample_per_shard", "5", *options),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert len(contents(tmp_path / "out")) == 25
+
+
+def test_machine_without_java_is_told_what_it_lacks(tmp_path: Path) -> None:
+    """The run ends as one whose workers would not run, with a sentence, and leaves no folder."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    aimg2ds = Path(sys.executable).parent / "aimg2ds"
+    ran = subprocess.run(
+        [aimg2ds, "fetch", tmp_path / "urls.txt", "--output_folder", tmp_path / "out", "--distributor", "pyspark"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAVA_HOME": str(tmp_path)},
+    )
+
+    assert ran.returncode == 3
+    assert "aimg2ds: cannot start Spark" in ran.stderr
+    assert "Java" in ran.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
