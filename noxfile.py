@@ -35,7 +35,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session, library: str) -> None:
     """Run every test, on pillow-simd and on stock Pillow."""
     system_packages(session, [*(COMPILER if library == "simd" else []), *SERVERS])
-    session.install(".", *nox.project.dependency_groups(PROJECT, "test"))
+    session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
     install_image_library(session, library)
     session.run("pytest", *session.posargs)
 
@@ -51,7 +51,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types."""
-    session.install(".[pillow]", *nox.project.dependency_groups(PROJECT, "types"))
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy")
 
 
