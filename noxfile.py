@@ -1,4 +1,4 @@
-"""One door to everything: ``nox -s demo``, ``nox -s tests``, ``nox -s lint types``, ``nox -s bench -- NAME``."""
+"""One door to everything: ``nox -s demo tests lint types``, ``nox -s consumers``, ``nox -s bench -- NAME``."""
 
 from __future__ import annotations
 
@@ -38,6 +38,14 @@ def tests(session: nox.Session, library: str) -> None:
     session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
     install_image_library(session, library)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def consumers(session: nox.Session) -> None:
+    """Read datasets of real runs with PyTorch, Hugging Face, TensorFlow, DuckDB and Polars; installs gigabytes."""
+    system_packages(session, ["nginx-light"])
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "consumers"))
+    session.run("pytest", "tests/consumers", *session.posargs)
 
 
 @nox.session
