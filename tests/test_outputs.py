@@ -19,9 +19,9 @@ from tfrecord.reader import tfrecord_loader
 from webdataset import tariterators
 
 from async_img2ds.outputs import parquet
-from async_img2ds.outputs.base import WRITERS
+from async_img2ds.outputs.base import WRITERS, Output, to_json
 from async_img2ds.outputs.tar import member
-from samples import CAPTIONS, COLUMNS, IMAGES, LISTED, SAMPLES, SUCCESSES, write
+from samples import CAPTIONS, COLUMNS, IMAGES, LISTED, SAMPLES, SUCCESSES, success, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,12 +153,13 @@ def test_row_groups_of_images_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     assert images_of_parquet(tmp_path) == IMAGES
 
 
+def refuse(word: str) -> None:
+    """Refuse NaN and Infinity, which Python's parser takes and others do not."""
+    raise AssertionError(word)
+
+
 def metadata(output_format: str, folder: Path) -> dict[str, dict[str, Any]]:
     """Return the JSON of each success, refusing what strict JSON does not know."""
-
-    def refuse(word: str) -> None:
-        raise AssertionError(word)
-
     if output_format == "files":
         texts = {path.stem: path.read_bytes() for path in (folder / "00012").glob("*.json")}
     else:
@@ -187,6 +188,53 @@ def test_json_of_a_sample_is_strict_and_whole(tmp_path: Path, output_format: str
     assert (first["names"], first["label"], first["half"]) == ([["en", "cat"]], "a", 0.25)
     assert isinstance(first["took"], str)
     assert {name for name in LISTED.column_names if second[name] is not None} == {"url"}
+
+
+def test_values_unknown_to_python_are_text() -> None:
+    """A time zone or a year that Python does not have, or a struct that names a field twice, is still valid JSON."""
+    twice = pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], names=["x", "x"])
+    listed = pa.table(
+        {
+            "nowhere": pa.array([1_000_000, None], pa.timestamp("us", "Nowhere/At_all")),
+            "far": pa.array([10**14, None], pa.timestamp("s")),
+            "late": pa.array([3_652_059, None], pa.date32()),
+            "times": pa.array([[1_000_000], None], pa.list_(pa.timestamp("us", "Nowhere/At_all"))),
+            "twice": twice,
+            "parts": pa.array([[b"\xff"], None], pa.list_(pa.binary())),
+            "url": pa.array(["http://h/0", None]),
+        }
+    )
+    output = Output(None, "00012", listed, COLUMNS, "jpg", captions=False)  # type: ignore[arg-type]  # nothing is written
+    first, second = (json.loads(output.record(success(number, b""))) for number in (0, 1))
+
+    assert first["nowhere"] == "1970-01-01 00:00:01.000000Z"
+    assert first["times"] == "[ 1970-01-01 00:00:01.000000Z ]"
+    assert first["parts"] == ["/w=="]
+    assert all(isinstance(first[name], str) for name in ("far", "late", "twice"))
+    assert [second[name] for name in ("nowhere", "far", "late", "times", "parts")] == [None] * 5
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.datetimes()
+    | st.dates()
+    | st.times()
+    | st.timedeltas()
+    | st.decimals()
+    | st.uuids(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(st.text(), inner),
+)
+
+
+@given(JSON_VALUES)
+def test_any_value_is_strict_json(value: object) -> None:
+    """Whatever Arrow makes of a list's values, a sample's JSON can be parsed."""
+    json.loads(to_json(value), parse_constant=refuse)
 
 
 def test_captions_are_written_as_text(tmp_path: Path) -> None:

@@ -179,6 +179,18 @@ def test_columns_and_captions_travel_with_their_types(origin: Origin, tmp_path: 
     assert (tmp_path / "out" / "00000" / "000000000.txt").read_text() == "a rocket"
 
 
+def test_images_can_be_stored_as_hugging_face_does(origin: Origin, tmp_path: Path) -> None:
+    """With the option, the column of images is a struct that the schema declares as one of images."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    download(**options, output_format="parquet", encode_format="png", encode_quality=1, hf_image=True)
+    table = pq.read_table(tmp_path / "out" / "00000.parquet")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+
+    assert features["png"] == {"_type": "Image"}
+    assert {row["png"]["path"] for row in table.to_pylist() if row["png"]} == {f"00000000{n}.png" for n in range(4)}
+
+
 def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) -> None:
     """The same command on a finished dataset makes no request and changes no file."""
     with origin_server.serve(photographs, logged=True) as origin:

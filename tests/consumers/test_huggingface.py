@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from consumers.made import SIZE, first_shard_fails, values_come_late
+from samples import LISTED, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +88,17 @@ def test_image_column_is_decoded(maker: Maker, tmp_path: Path) -> None:
     assert [column["path"] for column in loaded.cast_column("jpg", datasets.Image(decode=False))["jpg"] if column] == [
         f"{row['key']}.jpg" for row in loaded if row["jpg"]
     ]
+
+
+def test_every_type_of_column_is_declared(tmp_path: Path) -> None:
+    """What the schema declares is what ``datasets`` itself makes of each Arrow type; for maps it has nothing."""
+    path = write("parquet", tmp_path, listed=LISTED.drop_columns("names"), hf_image=True) / "00012.parquet"
+    schema = pq.read_schema(path)
+    theirs = datasets.Features.from_arrow_schema(schema.remove_metadata())
+    declared = datasets.Features.from_dict(json.loads(schema.metadata[b"huggingface"])["info"]["features"])
+
+    assert declared == {**theirs, "jpg": datasets.Image()}
+    assert list(declared) == schema.names
 
 
 def test_plain_table_becomes_images_when_cast(maker: Maker, tmp_path: Path) -> None:
