@@ -18,6 +18,8 @@ from async_img2ds.storage import Attempt, LocalStore
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from async_img2ds.storage import Store
+
 CAPTIONS = ['猫 😀 "cat"', None, "", "two\nlines\0", "café"]
 LISTED = pa.table(
     {
@@ -77,9 +79,10 @@ def write(
     listed: pa.Table = LISTED,
     *,
     hf_image: bool = False,
+    store: Store | None = None,
 ) -> Path:
-    """Write *samples* as shard 12 into *folder*, all at once as a worker may, and commit them."""
-    store = LocalStore(folder)
+    """Write *samples* as shard 12 into *folder*, or *store*, all at once as a worker may, and commit them."""
+    store = store or LocalStore(folder)
     store.prepare()
 
     async def run() -> None:

@@ -9,6 +9,7 @@ import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from webdataset import tariterators
 from async_img2ds.outputs import parquet
 from async_img2ds.outputs.base import WRITERS, Output, to_json
 from async_img2ds.outputs.tar import member
+from async_img2ds.storage import RemoteStore
 from samples import CAPTIONS, COLUMNS, IMAGES, LISTED, SAMPLES, SUCCESSES, success, write
 
 if TYPE_CHECKING:
@@ -81,6 +83,18 @@ def test_every_format_keeps_every_sample(tmp_path: Path, output_format: str) -> 
         assert table["error_class"].to_pylist() == [None, "url_invalid", None, "too_small", None]
         assert table["width"].to_pylist() == [256, None, 256, None, 256]
         assert table["sha256"].to_pylist() == ["digest 3", None, "digest 0", None, "digest 1"]
+
+
+@pytest.mark.parametrize("output_format", WRITERS)
+def test_remote_stores_get_the_same_files(tmp_path: Path, output_format: str) -> None:
+    """Every format goes through the store, so a dataset elsewhere equals one on disk to the byte."""
+    local, fs = write(output_format, tmp_path / "local"), fsspec.filesystem("memory")
+    remote = f"/test_outputs{tmp_path}"
+    write(output_format, tmp_path, store=RemoteStore(fs, remote, tmp_path / "staging"))
+
+    assert {path.removeprefix(f"{remote}/"): fs.cat_file(path) for path in fs.find(remote)} == {
+        str(path.relative_to(local)): path.read_bytes() for path in local.rglob("*") if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("output_format", WRITERS)
