@@ -1,4 +1,4 @@
-"""One door to everything: ``nox -s demo``, ``nox -s tests``, ``nox -s lint types``, ``nox -s bench -- NAME``."""
+"""One door to everything: ``nox -s demo tests lint types``, ``nox -s consumers``, ``nox -s bench -- NAME``."""
 
 from __future__ import annotations
 
@@ -35,9 +35,17 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session, library: str) -> None:
     """Run every test, on pillow-simd and on stock Pillow."""
     system_packages(session, [*(COMPILER if library == "simd" else []), *SERVERS])
-    session.install(".", *nox.project.dependency_groups(PROJECT, "test"))
+    session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
     install_image_library(session, library)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def consumers(session: nox.Session) -> None:
+    """Read datasets of real runs with PyTorch, Hugging Face, TensorFlow, DuckDB and Polars; installs gigabytes."""
+    system_packages(session, ["nginx-light"])
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "consumers"))
+    session.run("pytest", "tests/consumers", *session.posargs)
 
 
 @nox.session
@@ -51,7 +59,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types."""
-    session.install(".[pillow]", *nox.project.dependency_groups(PROJECT, "types"))
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy")
 
 

@@ -169,11 +169,22 @@ def test_columns_of_the_dataset_cannot_be_carried(digest: str) -> None:
 
 
 def test_column_of_the_images_cannot_be_carried() -> None:
-    """In parquet output the images are a column named like their format."""
+    """In parquet and tfrecord output the images are named like their format, and in tfrecord the captions txt."""
     webp = {"save_additional_columns": ["webp"], "encode_format": "webp"}
+    txt = {"save_additional_columns": ["txt"], "input_format": "csv", "output_format": "tfrecord"}
 
     assert "save_additional_columns" in refusal(**webp, output_format="parquet")
+    assert "save_additional_columns" in refusal(**webp, output_format="tfrecord")
     assert of(**webp, output_format="files").input.save_additional_columns == ("webp",)
+    assert "save_additional_columns" in refusal(**txt, caption_col="caption")
+    assert of(**txt).input.save_additional_columns == ("txt",)
+
+
+def test_image_column_for_hugging_face_needs_a_column() -> None:
+    """The option is refused with a format that has no column of images."""
+    assert of(output_format="parquet", hf_image=True).output.hf_image
+    for output_format in ("files", "webdataset", "tfrecord", "dummy"):
+        assert "output_format parquet" in refusal(output_format=output_format, hf_image=True)
 
 
 def test_contradictions_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import metadata
+
 import pytest
 
 from async_img2ds.distributors.base import DISTRIBUTORS, distributor
@@ -11,6 +13,7 @@ from async_img2ds.options import RESERVED_COLUMNS, flags
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.geometry import PLACEMENTS
 from async_img2ds.policy.schema import Columns
+from async_img2ds.run import EXTRAS
 
 CHOICES = {flag.name: set(flag.choices) for flag in flags() if flag.choices}
 
@@ -35,6 +38,15 @@ def test_every_distributor_can_be_loaded() -> None:
     """The names in the table lead to something."""
     for name in DISTRIBUTORS:
         assert callable(distributor(name))
+
+
+@pytest.mark.parametrize("option", EXTRAS)
+def test_extras_are_offered_for_what_can_be_chosen(option: tuple[str, str]) -> None:
+    """What is said to need an extra is a choice of that option, and the package has that extra."""
+    name, choice = option
+
+    assert choice in CHOICES[name.rpartition(".")[2]]
+    assert EXTRAS[option][1] in (metadata("async-img2ds").get_all("Provides-Extra") or [])
 
 
 def test_columns_of_the_output_are_reserved() -> None:

@@ -19,9 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tfrecord.reader import tfrecord_loader
 
 import origin as origin_server
-from async_img2ds import InputError, Options, OptionsError, download, download_async, run
+from async_img2ds import InputError, MissingExtraError, Options, OptionsError, download, download_async, run
+from async_img2ds.outputs.base import WRITERS
+from async_img2ds.run import EXTRAS
 from processes import is_alive, wait_until, workers_of
 
 if TYPE_CHECKING:
@@ -100,7 +103,7 @@ def contents(folder: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
-@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet", "dummy"])
+@pytest.mark.parametrize("output_format", WRITERS)
 def test_every_row_is_accounted_for_once(origin: Origin, tmp_path: Path, output_format: str) -> None:
     """Each URL ends in one metadata row with the class it deserves, and each image is stored under its key."""
     outcomes = write_list(tmp_path / "urls.txt", origin, 60)
@@ -129,6 +132,11 @@ def test_every_row_is_accounted_for_once(origin: Origin, tmp_path: Path, output_
         "files": lambda: {path.stem: path.read_bytes() for path in out.glob("*/*.jpg")},
         "webdataset": lambda: stored(out),
         "parquet": lambda: {row["key"]: row["jpg"] for row in rows if row["jpg"] is not None},
+        "tfrecord": lambda: {
+            features["key"].decode(): features["jpg"]
+            for file in out.glob("*.tfrecord")
+            for features in tfrecord_loader(str(file), None)
+        },
     }
     found = stored_as[output_format]()
     assert set(found) == succeeded
@@ -169,6 +177,18 @@ def test_columns_and_captions_travel_with_their_types(origin: Origin, tmp_path: 
     }
     assert (sample["tags"], sample["score"], sample["caption"]) == (["a", "b"], 0.5, "a rocket")
     assert (tmp_path / "out" / "00000" / "000000000.txt").read_text() == "a rocket"
+
+
+def test_images_can_be_stored_as_hugging_face_does(origin: Origin, tmp_path: Path) -> None:
+    """With the option, the column of images is a struct that the schema declares as one of images."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    download(**options, output_format="parquet", encode_format="png", encode_quality=1, hf_image=True)
+    table = pq.read_table(tmp_path / "out" / "00000.parquet")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+
+    assert features["png"] == {"_type": "Image"}
+    assert {row["png"]["path"] for row in table.to_pylist() if row["png"]} == {f"00000000{n}.png" for n in range(4)}
 
 
 def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) -> None:
@@ -404,6 +424,24 @@ def test_refused_requests_touch_nothing(tmp_path: Path) -> None:
             download(**{"url_list": tmp_path / "urls.csv", "output_folder": out, **wrong})
 
     assert not out.exists()
+
+
+@pytest.mark.parametrize("option", EXTRAS)
+def test_missing_package_is_named_before_anything_is_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, str]
+) -> None:
+    """A choice whose package is not installed is refused with the line to type, and no folder is made."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    module, extra = EXTRAS[option]
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+
+    with pytest.raises(MissingExtraError, match=rf"{option[1]} needs .* pip install 'async-img2ds\[{extra}\]'"):
+        download(
+            **{option[0].rpartition(".")[2]: option[1]},
+            url_list=tmp_path / "urls.txt",
+            output_folder=tmp_path / "out",
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_output_among_the_lists_is_refused(tmp_path: Path) -> None:

@@ -187,7 +187,11 @@ class OutputOptions(Checked):
 
     output_folder: str = option("images", help="Folder for the dataset, on disk or at any fsspec URL.")
     output_format: str = option(
-        "files", choices=("files", "webdataset", "parquet", "dummy"), help="How the images are stored."
+        "files", choices=("files", "webdataset", "parquet", "tfrecord", "dummy"), help="How the images are stored."
+    )
+    hf_image: bool = option(
+        default=False,
+        help="parquet: store the images as a column that Hugging Face datasets decodes, a struct of bytes and path.",
     )
     oom_shard_count: int = option(5, least=0, most=20, help="Digits of the shard number.")
     incremental_mode: str = option(
@@ -262,7 +266,7 @@ class Options:
         _check_input(self.input)
         _check_fetch(self.fetch)
         _check_image(self.image)
-        _check_columns(self)
+        _check_output(self)
 
 
 GROUPS: Final[Mapping[str, type[Any]]] = {
@@ -303,12 +307,17 @@ def _check_input(options: InputOptions) -> None:
         )
 
 
-def _check_columns(options: Options) -> None:
-    image = options.image.encode_format
-    if options.output.output_format == "parquet" and image in options.input.save_additional_columns:
-        raise OptionsError(
-            f"save_additional_columns cannot carry {image!r}: it is the column of the images; rename it in the list"
-        )
+def _check_output(options: Options) -> None:
+    output_format, image = options.output.output_format, options.image.encode_format
+    if options.output.hf_image and output_format != "parquet":
+        raise OptionsError(f"hf_image is about the image column of output_format parquet; got {output_format}")
+    taken = {"parquet": {image}, "tfrecord": {image, "txt"} if options.input.caption_col else {image}}
+    for name in options.input.save_additional_columns:
+        if name in taken.get(output_format, ()):
+            raise OptionsError(
+                f"save_additional_columns cannot carry {name!r}: output_format {output_format} has the images or "
+                "captions under that name; rename it in the list"
+            )
 
 
 def _check_fetch(options: FetchOptions) -> None:

@@ -12,12 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from inspect import Signature
+from operator import attrgetter
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
-from async_img2ds.errors import InputError, OptionsError
+from async_img2ds.errors import InputError, MissingExtraError, OptionsError
 from async_img2ds.inputs import UrlList
 from async_img2ds.options import Options, parameters
 from async_img2ds.policy.shards import Naming
@@ -27,7 +28,7 @@ from async_img2ds.storage import file_system, open_store, protocols
 from async_img2ds.wandb import tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from async_img2ds.distributors.base import Work
     from async_img2ds.progress import Display
@@ -128,6 +129,7 @@ def _abandon(planning: Future[_Plan]) -> None:
 def _plan(options: Options) -> _Plan:
     """Open both ends and see what there is to do; whatever must be refused is refused before anything is created."""
     _check_image_library(options)
+    _check_extras(options)
     from async_img2ds.worker.process import Machine, ShardWork  # imports the image library, which is there now
 
     _check_folders(options)
@@ -187,6 +189,19 @@ def _check_image_library(options: Options) -> None:
         logger.warning(
             "%s was built without %s: such images will fail as decode_unsupported", codec.library(), ", ".join(missing)
         )
+
+
+# An option and a choice of it that needs more than the package's own dependencies → what is imported for it, and the
+# extra that installs it. File systems say so themselves, when they are opened.
+EXTRAS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
+    ("output.output_format", "tfrecord"): ("google_crc32c", "tfrecord"),
+}
+
+
+def _check_extras(options: Options) -> None:
+    for (option, choice), (module, extra) in EXTRAS.items():
+        if attrgetter(option)(options) == choice and importlib.util.find_spec(module) is None:
+            raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)
 
 
 def _check_folders(options: Options) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from async_img2ds.records import Sample
     from async_img2ds.storage import Attempt
 
-__all__ = ["WRITERS", "Output", "ShardWriter", "open_writer"]
+__all__ = ["WRITERS", "Output", "ShardWriter", "open_writer", "to_json"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Output:
         columns: the further columns of the metadata.
         extension: of the images, also the name of the image column.
         captions: whether the list has captions.
+        hf_image: whether a column of images is to be one that Hugging Face ``datasets`` decodes.
 
     """
 
@@ -40,18 +43,25 @@ class Output:
     columns: Columns
     extension: str
     captions: bool
+    hf_image: bool = False
 
     @cached_property
     def _values(self) -> dict[str, list[Any]]:
         return {name: _python_values(self.listed.column(name)) for name in self.listed.column_names}
 
-    def record(self, sample: Sample) -> bytes:
-        """Return the metadata of *sample* as strict JSON.
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the metadata, in order."""
+        return pa.schema([*self.listed.schema, *self.columns.fields()])
 
-        NaN and infinity are null, what JSON does not know is text.
-        """
+    def values(self, sample: Sample) -> dict[str, Any]:
+        """Return the metadata of *sample* by column, in the order of :attr:`schema`."""
         listed = {name: values[sample.row.index] for name, values in self._values.items()}
-        return orjson.dumps(self.columns.record(sample, listed), default=str)
+        return self.columns.record(sample, listed)
+
+    def record(self, sample: Sample) -> bytes:
+        """Return the metadata of *sample* as strict JSON."""
+        return to_json(self.values(sample))
 
     def caption(self, sample: Sample) -> bytes:
         """Return the caption of *sample*, empty if it has none."""
@@ -74,8 +84,24 @@ WRITERS: Final[Mapping[str, str]] = {
     "files": "async_img2ds.outputs.files:open_files",
     "webdataset": "async_img2ds.outputs.tar:open_tar",
     "parquet": "async_img2ds.outputs.parquet:open_parquet",
+    "tfrecord": "async_img2ds.outputs.tfrecord:open_tfrecord",
     "dummy": "async_img2ds.outputs.dummy:open_dummy",
 }
+
+
+def to_json(value: object) -> bytes:
+    """Return *value* as strict JSON: NaN and infinity are null, bytes are base64, what else JSON does not know is text.
+
+    Dates and times are as in ISO 8601, decimals have all their digits.
+    """
+    return orjson.dumps(value, default=_plain)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    # orjson writes datetimes itself, but not their subclass in pandas, which is what Arrow makes of nanoseconds.
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
 
 
 def _python_values(column: pa.ChunkedArray) -> list[Any]:
@@ -86,7 +112,15 @@ def _python_values(column: pa.ChunkedArray) -> list[Any]:
         try:
             return cast("list[Any]", column.cast(pa.string()).to_pylist())
         except pa.ArrowException:
-            return [chunk.slice(at, 1).to_string() for chunk in column.chunks for at in range(len(chunk))]
+            return [_shown(chunk.slice(at, 1)) for chunk in column.chunks for at in range(len(chunk))]
+
+
+def _shown(one: pa.Array) -> str | None:
+    """Return the only value of *one* as Arrow shows it, on one line and without the brackets of the array."""
+    if one.null_count:
+        return None
+    shown = one.to_string()
+    return " ".join((shown[1:-1] if shown.startswith("[") else shown).split())
 
 
 async def open_writer(output_format: str, output: Output) -> ShardWriter:

@@ -126,6 +126,7 @@ class ShardRunner:
             columns=Columns(exif=self.image.extract_exif, digest=self.image.compute_hash),
             extension=self.image.encode_format,
             captions="caption" in listed.column_names,
+            hf_image=self.output.hf_image,
         )
 
 
