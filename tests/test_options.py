@@ -176,6 +176,8 @@ def test_column_of_the_images_cannot_be_carried() -> None:
 
 def test_contradictions_are_refused() -> None:
     """Options that cannot hold together are refused before work begins."""
+    assert "nothing is changed" in refusal(convert_to_srgb=True, disable_all_reencoding=True)
+    assert "nothing is changed" in refusal(apply_exif_orientation=True, disable_all_reencoding=True)
     assert "names a column twice" in refusal(save_additional_columns=["a", "b", "a"])
     assert "a txt list has URLs only" in refusal(input_format="txt", caption_col="text")
     assert "a txt list has URLs only" in refusal(input_format="txt", save_additional_columns=["a"])

@@ -14,6 +14,7 @@ import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -169,6 +170,18 @@ def test_columns_and_captions_travel_with_their_types(origin: Origin, tmp_path: 
     }
     assert (sample["tags"], sample["score"], sample["caption"]) == (["a", "b"], 0.5, "a rocket")
     assert (tmp_path / "out" / "00000" / "000000000.txt").read_text() == "a rocket"
+
+
+def test_build_that_cannot_convert_colours_is_refused_when_asked_to(tmp_path: Path) -> None:
+    """Before anything is created, and with what to install; without the option it will do."""
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    (tmp_path / "urls.txt").write_text("")
+    with mock.patch("async_img2ds.images.codec.features.check", lambda feature: feature != "littlecms2"):
+        with pytest.raises(OptionsError, match=r"convert_to_srgb: .* was built without littlecms; .*liblcms2-dev"):
+            download(**options, convert_to_srgb=True)
+
+        assert not (tmp_path / "out").exists()
+        assert download(**options).complete
 
 
 def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) -> None:

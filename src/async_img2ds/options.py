@@ -164,8 +164,16 @@ class ImageOptions(Checked):
     )
     exact_decode: bool = option(
         default=False,
-        help="Decode JPEGs at full size before reducing them; "
+        help="Decode JPEGs at full size before reducing them by area; "
         "by default at half, quarter or eighth size where at least twice the target is left.",
+    )
+    apply_exif_orientation: bool = option(
+        default=False,
+        help="Turn images upright as their EXIF orientation says; by default they are stored as they are in the file.",
+    )
+    convert_to_srgb: bool = option(
+        default=False,
+        help="Convert colours to sRGB by the image's ICC profile; by default the profile is dropped.",
     )
 
 
@@ -287,6 +295,11 @@ def _check_fetch(options: FetchOptions) -> None:
 
 
 def _check_image(options: ImageOptions) -> None:
+    for name in ("apply_exif_orientation", "convert_to_srgb"):
+        if options.disable_all_reencoding and getattr(options, name):
+            raise OptionsError(
+                f"{name}: nothing is changed in what is stored as it came; leave out {name} or disable_all_reencoding"
+            )
     top = {"png": 9, "jpg": 100}.get(options.encode_format, math.inf)
     if options.encode_quality > top:
         meaning = "is a compression level, 0 to 9" if options.encode_format == "png" else "is a quality, 0 to 100"

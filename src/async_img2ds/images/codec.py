@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import PIL
-from PIL import Image, ImageChops, ImageFile, UnidentifiedImageError, features
+from PIL import Image, ImageChops, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError, features
 from PIL.Image import Resampling, Transpose
 
 from async_img2ds.errors import ErrorClass, TransformFailure
+from async_img2ds.policy.geometry import UPRIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +30,8 @@ __all__ = [
     "ENLARGING",
     "REDUCING",
     "Source",
+    "ToSrgb",
+    "converts_profiles",
     "encode",
     "library",
     "missing_formats",
@@ -49,18 +52,43 @@ SCALED_DECODE_MARGIN: Final = 2
 _AVERAGING: Final = frozenset({"area"})
 _WHITE: Final = (255, 255, 255)
 
+# An EXIF orientation → what undoes it.
+_TURNS: Final = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_ORIENTATION: Final = 0x0112  # the EXIF tag
+
+# The colours a profile speaks of → the mode of an image it may belong to.
+_PROFILED: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+# Profiles of printing presses have up to 3 MB; what is larger is no profile.
+PROFILE_BYTES_MAX: Final = 4 * 2**20
+# Web images carry a few profiles over and over; making a conversion takes 2 ms, and one may hold a whole profile.
+PROFILES_KEPT: Final = 16
+
 
 def prepare() -> None:
     """Set this process up for decoding what others sent: call it once, before any thread decodes."""
     warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # odd metadata of the web, image by image
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     ImageFile.LOAD_TRUNCATED_IMAGES = False
+    PngImagePlugin.MAX_TEXT_CHUNK = PROFILE_BYTES_MAX  # or a PNG with a larger profile than 1 MiB would be refused
 
 
 def library() -> str:
     """Return the name and version of the image library."""
     simd = ".post" in PIL.__version__  # pillow-simd numbers its releases after Pillow's, with a .post
     return f"{'pillow-simd' if simd else 'Pillow'} {PIL.__version__}"
+
+
+def converts_profiles() -> bool:
+    """Whether this build of the library can convert colours by ICC profiles."""
+    return bool(features.check("littlecms2"))
 
 
 def missing_formats() -> list[str]:
@@ -152,8 +180,85 @@ class Source:
         """Whether any pixel may be transparent."""
         return self._image.has_transparency_data
 
+    @property
+    def turn(self) -> int:
+        """The EXIF orientation, 1 to 8; 1 where there is none that can be read.
 
-def render(source: Source, placement: Placement, *, reducing: str, enlarging: str, exact: bool) -> Image.Image:
+        Raises:
+            TransformFailure: it may stand behind the pixels, and these cannot be decoded.
+
+        """
+        if self.format == "png":
+            with _translated():
+                self._image.load()
+        try:
+            found = self._image.getexif().get(_ORIENTATION, UPRIGHT)
+        except Exception:  # noqa: BLE001  a parser of hostile bytes; the image itself may be fine
+            return UPRIGHT
+        return int(found) if isinstance(found, int) and found in _TURNS else UPRIGHT
+
+    def to_srgb(self) -> ToSrgb | None:
+        """Return the conversion of its pixels to sRGB, None where that changes nothing or there is no good profile."""
+        profile = self._image.info.get("icc_profile")
+        if not isinstance(profile, bytes) or not 0 < len(profile) <= PROFILE_BYTES_MAX:
+            return None
+        mode = self._image.mode
+        return _conversion(profile, "CMYK" if mode == "CMYK" else "L" if mode[0] in "1LI" else "RGB")
+
+
+@dataclass(frozen=True, slots=True)
+class ToSrgb:
+    """A conversion to sRGB of images of one *mode*: L, RGB or CMYK."""
+
+    mode: str
+    _transform: ImageCms.ImageCmsTransform
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Return *image* in sRGB; grey stays in the mode it has."""
+        grey = image.mode == "L"
+        if self.mode == "L" and not grey:
+            image = image.getchannel("G")
+        shown = self._transform.apply(image)
+        return shown.getchannel("G") if grey else shown
+
+
+@functools.lru_cache(PROFILES_KEPT)
+def _conversion(profile: bytes, mode: str) -> ToSrgb | None:
+    """Return the conversion by *profile* of images of *mode*; None where it is not for them, broken, or sRGB's own."""
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if _PROFILED.get(opened.profile.xcolor_space.strip()) != mode:
+            return None
+        transform = ImageCms.buildTransform(opened, ImageCms.createProfile("sRGB"), mode, "RGB")
+        conversion = ToSrgb(mode, transform)
+        # Of eight sRGB profiles seen in the wild none moves a colour by more than the one level that rounding costs;
+        # any other profile moves some by dozens.
+        if mode != "CMYK" and _alike(conversion(_sample(mode)), _sample(mode)):
+            return None
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    return conversion
+
+
+@functools.cache
+def _sample(mode: str) -> Image.Image:
+    """Return an image of every grey, or of colours from all over the cube."""
+    if mode == "L":
+        return Image.frombytes("L", (16, 16), bytes(range(256)))
+    steps = range(0, 256, 17)
+    return Image.frombytes(
+        "RGB", (64, 64), bytes(level for r in steps for g in steps for b in steps for level in (r, g, b))
+    )
+
+
+def _alike(one: Image.Image, other: Image.Image) -> bool:
+    """Whether no two pixels of the images differ by more than a level."""
+    return ImageChops.difference(one, other).point(lambda level: max(0, level - 1)).getbbox() is None
+
+
+def render(
+    source: Source, placement: Placement, *, reducing: str, enlarging: str, exact: bool, to_srgb: ToSrgb | None = None
+) -> Image.Image:
     """Decode *source* and put its pixels where *placement* says, in grey or RGB.
 
     Args:
@@ -162,6 +267,7 @@ def render(source: Source, placement: Placement, *, reducing: str, enlarging: st
         reducing: the interpolation to reduce with.
         enlarging: the interpolation to enlarge with.
         exact: decode a JPEG at its full size even if a reduced one would do.
+        to_srgb: the conversion of its colours, None to take them as they are.
 
     Raises:
         TransformFailure: the pixels cannot be decoded.
@@ -179,10 +285,15 @@ def render(source: Source, placement: Placement, *, reducing: str, enlarging: st
             width, height = placement.resize
             image.draft(None, (SCALED_DECODE_MARGIN * width, SCALED_DECODE_MARGIN * height))
         image.load()
-        image = _plain(image)
+        if to_srgb is None or to_srgb.mode != "CMYK":  # which its profile knows better how to show
+            image = _plain(image)
         if placement.resize and placement.resize != image.size:
             resize = ENLARGING[enlarging] if placement.enlarges else REDUCING[reducing]
             image = resize(image, placement.resize)
+        if to_srgb:
+            image = to_srgb(image)
+        if placement.turn != UPRIGHT:
+            image = image.transpose(_TURNS[placement.turn])
         if placement.crop:
             image = image.crop(placement.crop)
         if placement.canvas:

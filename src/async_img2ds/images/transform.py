@@ -55,10 +55,10 @@ class Transformer:
             return Encoded(content, None, None, None, None, exif, digest)
         source = codec.Source.open(content)
         self._filter(*source.size)
-        placement = geometry.place(
-            options.resize_mode, source.size, options.image_size, only_if_bigger=options.resize_only_if_bigger
-        )
-        untouched = not placement.changes and not source.has_alpha and source.format == options.encode_format
+        placement = self._place(source)
+        to_srgb = source.to_srgb() if options.convert_to_srgb else None
+        changes = placement.changes or source.has_alpha or to_srgb is not None
+        untouched = not changes and source.format == options.encode_format
         # Even what is stored as it came is decoded once: a truncated file must not become a sample.
         pixels = codec.render(
             source,
@@ -66,13 +66,24 @@ class Transformer:
             reducing=options.downscale_interpolation,
             enlarging=options.upscale_interpolation,
             exact=options.exact_decode,
+            to_srgb=to_srgb,
         )
         image = (
             content
             if options.skip_reencode and untouched
             else codec.encode(pixels, options.encode_format, options.encode_quality)
         )
-        return Encoded(image, *pixels.size, *source.size, exif, digest)
+        return Encoded(image, *pixels.size, *geometry.turned(source.size, placement.turn), exif, digest)
+
+    def _place(self, source: codec.Source) -> geometry.Placement:
+        options = self.options
+        return geometry.place(
+            options.resize_mode,
+            source.size,
+            options.image_size,
+            only_if_bigger=options.resize_only_if_bigger,
+            turn=source.turn if options.apply_exif_orientation else geometry.UPRIGHT,
+        )
 
     def _filter(self, width: int, height: int) -> None:
         """Refuse an image by its size; messages and their order are img2dataset's."""

@@ -6,25 +6,31 @@ Python's rounding of halves to even included.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["PLACEMENTS", "Placement", "place"]
+__all__ = ["PLACEMENTS", "UPRIGHT", "Placement", "place", "turned"]
 
 Size = tuple[int, int]
+Box = tuple[int, int, int, int]
+
+# EXIF orientations: of an image that is stored as it is seen, and of those stored on their side.
+UPRIGHT: Final = 1
+_SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What to do with an image of a known size; each step is None where it is not needed. All lengths in pixels.
+    """What to do with an image of a known size, in this order; None where a step is not needed. Lengths in pixels.
 
     Attributes:
-        resize: (width, height) to scale to.
+        resize: (width, height) to scale to, as the image is stored.
         enlarges: whether that is an enlargement, which may use another filter.
-        crop: (left, top, right, bottom) to cut out after scaling.
+        turn: the EXIF orientation to undo after that.
+        crop: (left, top, right, bottom) to cut out then.
         canvas: (width, height, left, top): a white canvas, and where on it the image lies.
         size: (width, height) of the result.
 
@@ -33,21 +39,31 @@ class Placement:
     size: Size
     resize: Size | None = None
     enlarges: bool = False
-    crop: tuple[int, int, int, int] | None = None
+    crop: Box | None = None
     canvas: tuple[int, int, int, int] | None = None
+    turn: int = UPRIGHT
 
     @property
     def changes(self) -> bool:
-        """Whether the image goes through a resize at all, even one to its own size."""
-        return self.resize is not None
+        """Whether any pixel may change; it may in a resize, and be it to its own size."""
+        return self.resize is not None or self.turn != UPRIGHT
 
 
-def place(mode: str, size: Size, target: int, *, only_if_bigger: bool) -> Placement:
+def place(mode: str, size: Size, target: int, *, only_if_bigger: bool, turn: int = UPRIGHT) -> Placement:
     """Return where the pixels of an image of *size* (width, height) go, for a *target* side in pixels.
 
-    *mode* is a key of :data:`PLACEMENTS`.
+    *mode* is a key of :data:`PLACEMENTS`, *size* that of the stored image. It is placed as it is seen once *turn*, its
+    EXIF orientation, is undone. Scaling comes before that, because fewer pixels are then to be turned.
     """
-    return PLACEMENTS[mode](size, target, only_if_bigger)
+    placement = PLACEMENTS[mode](turned(size, turn), target, only_if_bigger)
+    if turn == UPRIGHT:
+        return placement
+    return replace(placement, resize=placement.resize and turned(placement.resize, turn), turn=turn)
+
+
+def turned(size: Size, turn: int) -> Size:
+    """Return *size* (width, height) as it is once the EXIF orientation *turn* is undone, or before it was."""
+    return (size[1], size[0]) if turn in _SIDEWAYS else size
 
 
 def _keep_size(size: Size, _target: int, _only_if_bigger: bool) -> Placement:  # noqa: FBT001  the shape all modes share
