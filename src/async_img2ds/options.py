@@ -56,8 +56,19 @@ class InputOptions(Checked):
     )
     url_col: str = option("url", help="Column that holds the URL (csv, parquet).")
     caption_col: str | None = option(None, help="Column that holds the caption; stored with each image.")
+    bbox_col: str | None = option(
+        None,
+        help="Column of boxes to blur: lists of [x_min, y_min, x_max, y_max], fractions 0 to 1 of the image as its "
+        "file has it. Carried into the metadata, too.",
+    )
     save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
     number_sample_per_shard: int = option(10_000, least=1, help="Rows in a shard.")
+
+    @property
+    def carried_columns(self) -> tuple[str, ...]:
+        """The columns of the list that are carried into the metadata beside caption and URL, in order."""
+        boxes = (self.bbox_col,) if self.bbox_col else ()
+        return tuple(dict.fromkeys((*self.save_additional_columns, *boxes)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,26 +272,36 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
 
 def _check_input(options: InputOptions) -> None:
     columns = options.save_additional_columns
-    for name in columns:
+    for name in options.carried_columns:
         if name in RESERVED_COLUMNS:
             raise OptionsError(
-                f"save_additional_columns cannot carry {name!r}: "
+                f"{_flag_of(name, options)} cannot carry {name!r}: "
                 "the dataset has a column of that name; rename it in the list"
             )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
-    if options.input_format == "txt" and (columns or options.caption_col):
+    if options.input_format == "txt" and (options.carried_columns or options.caption_col):
         raise OptionsError(
             "a txt list has URLs only: "
-            "leave out caption_col and save_additional_columns, or set input_format to csv or parquet"
+            "leave out caption_col, bbox_col and save_additional_columns, or set input_format to csv or parquet"
         )
+
+
+def _flag_of(name: str, options: InputOptions) -> str:
+    """Return the option that asks to carry the column *name*."""
+    return "save_additional_columns" if name in options.save_additional_columns else "bbox_col"
 
 
 def _check_columns(options: Options) -> None:
     image = options.image.encode_format
-    if options.output.output_format == "parquet" and image in options.input.save_additional_columns:
+    if options.output.output_format == "parquet" and image in options.input.carried_columns:
         raise OptionsError(
-            f"save_additional_columns cannot carry {image!r}: it is the column of the images; rename it in the list"
+            f"{_flag_of(image, options.input)} cannot carry {image!r}: "
+            "it is the column of the images; rename it in the list"
+        )
+    if options.input.bbox_col and options.image.disable_all_reencoding:
+        raise OptionsError(
+            "bbox_col: what is stored as it came cannot be blurred; leave out bbox_col or disable_all_reencoding"
         )
 
 

@@ -1,4 +1,4 @@
-"""Decode, place and encode pixels.
+"""Decode, place, blur and encode pixels.
 
 The only module that knows Pillow: its exceptions become TransformFailure here and nowhere else.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import PIL
-from PIL import Image, ImageChops, ImageCms, ImageFile, PngImagePlugin, UnidentifiedImageError, features
+from PIL import Image, ImageChops, ImageCms, ImageFile, ImageFilter, PngImagePlugin, UnidentifiedImageError, features
 from PIL.Image import Resampling, Transpose
 
 from async_img2ds.errors import ErrorClass, TransformFailure
@@ -24,7 +24,7 @@ from async_img2ds.policy.geometry import UPRIGHT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from async_img2ds.policy.geometry import Placement, Size
+    from async_img2ds.policy.geometry import Blur, Placement, Size
 
 __all__ = [
     "ENLARGING",
@@ -292,6 +292,8 @@ def render(
             image = resize(image, placement.resize)
         if to_srgb:
             image = to_srgb(image)
+        if placement.blur:
+            image = _blurred(image, placement.blur)
         if placement.turn != UPRIGHT:
             image = image.transpose(_TURNS[placement.turn])
         if placement.crop:
@@ -408,6 +410,27 @@ ENLARGING: Final[Mapping[str, Callable[[Image.Image, Size], Image.Image]]] = {
     "lanczos": functools.partial(_filtered, resampling=Resampling.LANCZOS),  # 54.0, 41.1
     "lanczos4": functools.partial(_filtered, resampling=Resampling.LANCZOS),
 }
+
+
+def _blurred(image: Image.Image, blur: Blur) -> Image.Image:
+    """Return *image* with nothing but blur inside the boxes, fading out outside of them."""
+    gaussian = ImageFilter.GaussianBlur(blur.sigma)
+    # Pillow's Gaussian is three boxes after one another, each reaching about sigma far.
+    reach = 3 * math.ceil(blur.sigma + 1)
+    around = (
+        max(0, min(left for left, _, _, _ in blur.boxes) - reach),
+        max(0, min(top for _, top, _, _ in blur.boxes) - reach),
+        min(image.width, max(right for _, _, right, _ in blur.boxes) + reach),
+        min(image.height, max(bottom for _, _, _, bottom in blur.boxes) + reach),
+    )
+    piece = image.crop(around)
+    inside = Image.new("L", piece.size, 0)
+    for left, top, right, bottom in blur.boxes:
+        inside.paste(255, (left - around[0], top - around[1], right - around[0], bottom - around[1]))
+    # A blurred mask is at half its height on the edge of a box; doubled, it goes on from there without a step.
+    mask = ImageChops.lighter(inside, inside.filter(gaussian).point(lambda share: min(255, 2 * share)))
+    image.paste(piece.filter(gaussian), around, mask)
+    return image
 
 
 def encode(image: Image.Image, name: str, quality: int) -> bytes:
