@@ -67,7 +67,9 @@ def types(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run a benchmark by name: nox -s bench -- long-list."""
     system_packages(session, [*COMPILER, "nginx-light"])
-    session.install(".", "psutil>=6")
+    # OpenCV in the versions that img2dataset takes, and only where pixels are compared with its.
+    compared = ["opencv-python-headless>=4.5.5.62,<5", "numpy"] if "pixels" in session.posargs else []
+    session.install(".", "psutil>=6", *compared)
     install_image_library(session, "simd")
     session.run("python", "benchmarks/bench.py", *session.posargs)
 

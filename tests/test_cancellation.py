@@ -94,7 +94,7 @@ class Stages:
             naming=Naming(10_000, 5),
         )
 
-    async def _transform(self, _content: bytes) -> Encoded:
+    async def _transform(self, _content: bytes, _boxes: object) -> Encoded:
         await self.transform.pass_through()
         return IMAGE
 

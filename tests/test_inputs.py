@@ -193,7 +193,7 @@ def test_files_of_a_folder_are_read_in_order_of_their_names(tmp_path: Path, name
     assert read_back == [(0, 2, ["1", "2"]), (1, 1, ["3"]), (2, 2, ["4", "5"])]
 
 
-@pytest.mark.parametrize("flag", ["url_col", "caption_col", "save_additional_columns"])
+@pytest.mark.parametrize("flag", ["url_col", "caption_col", "bbox_col", "save_additional_columns"])
 @pytest.mark.parametrize("input_format", ["csv", "parquet"])
 def test_missing_column_is_refused_with_those_there_are(tmp_path: Path, input_format: str, flag: str) -> None:
     """Before anything is started, the message names the option, what it asked for, and the columns of the list."""

@@ -168,6 +168,16 @@ def test_columns_of_the_dataset_cannot_be_carried(digest: str) -> None:
         assert f"cannot carry {name!r}" in refusal(save_additional_columns=["fine", name])
 
 
+def test_column_of_boxes_is_carried_like_others() -> None:
+    """It comes last, once, and cannot have the name of a column of the dataset either."""
+    assert of(bbox_col="boxes").input.carried_columns == ("boxes",)
+    assert of(bbox_col="boxes", save_additional_columns=["a"]).input.carried_columns == ("a", "boxes")
+    assert of(bbox_col="boxes", save_additional_columns=["boxes", "a"]).input.carried_columns == ("boxes", "a")
+    assert of().input.carried_columns == ()
+    assert "bbox_col cannot carry 'width'" in refusal(bbox_col="width")
+    assert "bbox_col cannot carry 'jpg'" in refusal(bbox_col="jpg", output_format="parquet")
+
+
 def test_column_of_the_images_cannot_be_carried() -> None:
     """In parquet and tfrecord output the images are named like their format, and in tfrecord the captions txt."""
     webp = {"save_additional_columns": ["webp"], "encode_format": "webp"}
@@ -189,6 +199,10 @@ def test_image_column_for_hugging_face_needs_a_column() -> None:
 
 def test_contradictions_are_refused() -> None:
     """Options that cannot hold together are refused before work begins."""
+    assert "a txt list has URLs only" in refusal(input_format="txt", bbox_col="boxes")
+    assert "cannot be blurred" in refusal(bbox_col="boxes", disable_all_reencoding=True)
+    assert "nothing is changed" in refusal(convert_to_srgb=True, disable_all_reencoding=True)
+    assert "nothing is changed" in refusal(apply_exif_orientation=True, disable_all_reencoding=True)
     assert "names a column twice" in refusal(save_additional_columns=["a", "b", "a"])
     assert "a txt list has URLs only" in refusal(input_format="txt", caption_col="text")
     assert "a txt list has URLs only" in refusal(input_format="txt", save_additional_columns=["a"])

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,11 +15,13 @@ import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 from tfrecord.reader import tfrecord_loader
 
 import origin as origin_server
@@ -73,14 +76,14 @@ def metadata(folder: Path) -> list[dict[str, Any]]:
     return [row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
 
-def stored(folder: Path) -> dict[str, bytes]:
+def stored(folder: Path, kind: str = "jpg") -> dict[str, bytes]:
     """Return the images in the tars by key; fails on one that is there twice."""
     images: dict[str, bytes] = {}
     for file in sorted(folder.glob("*.tar")):
         with tarfile.open(file) as tar:
             for member in tar:
                 key, _, extension = member.name.partition(".")
-                if extension == "jpg":
+                if extension == kind:
                     assert key not in images
                     content = tar.extractfile(member)
                     assert content is not None
@@ -189,6 +192,66 @@ def test_images_can_be_stored_as_hugging_face_does(origin: Origin, tmp_path: Pat
 
     assert features["png"] == {"_type": "Image"}
     assert {row["png"]["path"] for row in table.to_pylist() if row["png"]} == {f"00000000{n}.png" for n in range(4)}
+
+
+BOXES: list[Any] = [
+    [[0.0, 0.0, 1.0, 1.0]],
+    [],
+    None,
+    [[0.1, 0.1, float("nan"), 0.2]],
+    [[12.0, 40.0, 80.0, 99.0]],
+    [[0.4, 0.3, 0.6, 0.5], [0.9, 0.9, 0.3, 0.3]],
+]
+
+
+def detail(content: bytes) -> float:
+    """Return how much each pixel of an image differs from its neighbour, on the average."""
+    image = Image.open(io.BytesIO(content)).convert("L")
+    return ImageStat.Stat(ImageChops.difference(image, ImageChops.offset(image, 1, 1))).mean[0]
+
+
+@pytest.mark.parametrize("input_format", ["parquet", "csv"])
+@pytest.mark.parametrize("columns", [[], ["face_bboxes"]], ids=["once", "named-twice"])
+def test_boxes_of_the_list_are_blurred(origin: Origin, tmp_path: Path, input_format: str, columns: list[str]) -> None:
+    """What a column of boxes says is blurred in the stored images, rows of bad boxes fail, and the column is kept."""
+    urls = [f"{origin.url('astronaut.png')}?{number}" for number in range(len(BOXES))]
+    written = BOXES if input_format == "parquet" else ["" if boxes is None else json.dumps(boxes) for boxes in BOXES]
+    table = pa.table({"url": urls, "face_bboxes": written, "other": range(len(BOXES))})
+    {"parquet": pq.write_table, "csv": pa.csv.write_csv}[input_format](table, tmp_path / "urls")
+    options = {**QUIET, "url_list": tmp_path / "urls", "input_format": input_format, "output_folder": tmp_path / "out"}
+    report = download(
+        **options,
+        bbox_col="face_bboxes",
+        save_additional_columns=columns,
+        output_format="webdataset",
+        encode_format="png",
+        encode_quality=1,
+    )
+    rows = {row["url"]: row for row in metadata(tmp_path / "out")}
+    images = stored(tmp_path / "out", "png")
+    details = [detail(images[key]) if (key := rows[url]["key"]) in images else math.nan for url in urls]
+
+    assert [rows[url]["error_class"] for url in urls] == [None, None, None, "bbox_invalid", "bbox_invalid", None]
+    assert [rows[url]["status"] for url in urls[3:5]] == ["failed_to_resize"] * 2
+    assert report.error_classes == {"bbox_invalid": 2}
+    assert [math.isnan(each) for each in details] == [False, False, False, True, True, False]
+    assert details[1] == details[2]  # whole
+    assert details[0] < 0.3 * details[1]
+    assert details[5] < 0.9 * details[1]
+    assert list(rows[urls[0]])[:2] == ["face_bboxes", "url"]
+    assert [rows[url]["face_bboxes"] for url in urls[4:]] == written[4:]
+
+
+def test_build_that_cannot_convert_colours_is_refused_when_asked_to(tmp_path: Path) -> None:
+    """Before anything is created, and with what to install; without the option it will do."""
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    (tmp_path / "urls.txt").write_text("")
+    with mock.patch("async_img2ds.images.codec.features.check", lambda feature: feature != "littlecms2"):
+        with pytest.raises(OptionsError, match=r"convert_to_srgb: .* was built without littlecms; .*liblcms2-dev"):
+            download(**options, convert_to_srgb=True)
+
+        assert not (tmp_path / "out").exists()
+        assert download(**options).complete
 
 
 def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) -> None:

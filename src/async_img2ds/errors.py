@@ -113,6 +113,7 @@ class ErrorClass(StrEnum):
     TOO_SMALL = "too_small"
     AREA = "area"
     ASPECT = "aspect"
+    BBOX_INVALID = "bbox_invalid"
     ENCODE_ERROR = "encode_error"
     INTERNAL = "internal"
 

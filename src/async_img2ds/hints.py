@@ -55,6 +55,7 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.TOO_SMALL: "below --min_image_size",
     ErrorClass.AREA: "above --max_image_area",
     ErrorClass.ASPECT: "above --max_aspect_ratio",
+    ErrorClass.BBOX_INVALID: "--bbox_col has no boxes of [x_min, y_min, x_max, y_max], fractions 0 to 1, for it",
     ErrorClass.ENCODE_ERROR: "cannot be stored as --encode_format",
     ErrorClass.INTERNAL: "a defect of this program; the log has its traceback, please report it",
 }

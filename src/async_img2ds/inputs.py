@@ -153,7 +153,9 @@ class UrlList:
 
 def _wanted(options: InputOptions) -> dict[str, str]:
     """Return the columns to read, in the order of the metadata, each with the option that names it."""
-    wanted = dict.fromkeys(options.save_additional_columns, "save_additional_columns")
+    wanted = dict.fromkeys(options.carried_columns, "save_additional_columns")
+    if options.bbox_col:
+        wanted[options.bbox_col] = "bbox_col"
     if options.caption_col:
         wanted[options.caption_col] = "caption_col"
     wanted[options.url_col] = "url_col"
@@ -162,7 +164,7 @@ def _wanted(options: InputOptions) -> dict[str, str]:
 
 def _arranged(batch: pa.RecordBatch, options: InputOptions) -> pa.RecordBatch:
     """Return the columns of the metadata, in order and under their final names, from a batch as it was read."""
-    fields = [(name, _checked(name, batch.column(name))) for name in options.save_additional_columns]
+    fields = [(name, _checked(name, batch.column(name))) for name in options.carried_columns]
     if options.caption_col:
         fields.append(("caption", _as_text(batch.column(options.caption_col))))
     fields.append(("url", _as_text(batch.column(options.url_col))))
@@ -223,11 +225,11 @@ def _csv_columns(stream: Any) -> list[str]:  # noqa: ANN401
 def _csv_batches(stream: Any, options: InputOptions) -> Iterator[tuple[pa.RecordBatch, float]]:  # noqa: ANN401
     # Read as bytes and made text by _as_text, so that one caption in Latin-1 does not end the run.
     types = {name: pa.binary() for name in (options.url_col, options.caption_col) if name}
-    types |= _csv_types(stream, options.save_additional_columns)
+    types |= _csv_types(stream, options.carried_columns)
     convert = pa.csv.ConvertOptions(include_columns=list(_wanted(options)), column_types=types)
     with _csv_reader(stream, convert) as reader:
         for batch in reader:
-            yield _arranged(_with_texts(batch, options.save_additional_columns), options), stream.tell()
+            yield _arranged(_with_texts(batch, options.carried_columns), options), stream.tell()
 
 
 def _with_texts(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:

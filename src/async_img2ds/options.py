@@ -65,8 +65,19 @@ class InputOptions(Checked):
     )
     url_col: str = option("url", help="Column that holds the URL (csv, parquet).")
     caption_col: str | None = option(None, help="Column that holds the caption; stored with each image.")
+    bbox_col: str | None = option(
+        None,
+        help="Column of boxes to blur: lists of [x_min, y_min, x_max, y_max], fractions 0 to 1 of the image as its "
+        "file has it. Carried into the metadata, too.",
+    )
     save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
     number_sample_per_shard: int = option(10_000, least=1, help="Rows in a shard.")
+
+    @property
+    def carried_columns(self) -> tuple[str, ...]:
+        """The columns of the list that are carried into the metadata beside caption and URL, in order."""
+        boxes = (self.bbox_col,) if self.bbox_col else ()
+        return tuple(dict.fromkeys((*self.save_additional_columns, *boxes)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +187,16 @@ class ImageOptions(Checked):
     )
     exact_decode: bool = option(
         default=False,
-        help="Decode JPEGs at full size before reducing them; "
+        help="Decode JPEGs at full size before reducing them by area; "
         "by default at half, quarter or eighth size where at least twice the target is left.",
+    )
+    apply_exif_orientation: bool = option(
+        default=False,
+        help="Turn images upright as their EXIF orientation says; by default they are stored as they are in the file.",
+    )
+    convert_to_srgb: bool = option(
+        default=False,
+        help="Convert colours to sRGB by the image's ICC profile; by default the profile is dropped.",
     )
 
 
@@ -292,19 +311,24 @@ POSITIONAL: Final = (
 
 def _check_input(options: InputOptions) -> None:
     columns = options.save_additional_columns
-    for name in columns:
+    for name in options.carried_columns:
         if name in RESERVED_COLUMNS:
             raise OptionsError(
-                f"save_additional_columns cannot carry {name!r}: "
+                f"{_flag_of(name, options)} cannot carry {name!r}: "
                 "the dataset has a column of that name; rename it in the list"
             )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
-    if options.input_format == "txt" and (columns or options.caption_col):
+    if options.input_format == "txt" and (options.carried_columns or options.caption_col):
         raise OptionsError(
             "a txt list has URLs only: "
-            "leave out caption_col and save_additional_columns, or set input_format to csv or parquet"
+            "leave out caption_col, bbox_col and save_additional_columns, or set input_format to csv or parquet"
         )
+
+
+def _flag_of(name: str, options: InputOptions) -> str:
+    """Return the option that asks to carry the column *name*."""
+    return "save_additional_columns" if name in options.save_additional_columns else "bbox_col"
 
 
 def _check_output(options: Options) -> None:
@@ -312,12 +336,16 @@ def _check_output(options: Options) -> None:
     if options.output.hf_image and output_format != "parquet":
         raise OptionsError(f"hf_image is about the image column of output_format parquet; got {output_format}")
     taken = {"parquet": {image}, "tfrecord": {image, "txt"} if options.input.caption_col else {image}}
-    for name in options.input.save_additional_columns:
+    for name in options.input.carried_columns:
         if name in taken.get(output_format, ()):
             raise OptionsError(
-                f"save_additional_columns cannot carry {name!r}: output_format {output_format} has the images or "
-                "captions under that name; rename it in the list"
+                f"{_flag_of(name, options.input)} cannot carry {name!r}: output_format {output_format} has the images "
+                "or captions under that name; rename it in the list"
             )
+    if options.input.bbox_col and options.image.disable_all_reencoding:
+        raise OptionsError(
+            "bbox_col: what is stored as it came cannot be blurred; leave out bbox_col or disable_all_reencoding"
+        )
 
 
 def _check_fetch(options: FetchOptions) -> None:
@@ -331,6 +359,11 @@ def _check_fetch(options: FetchOptions) -> None:
 
 
 def _check_image(options: ImageOptions) -> None:
+    for name in ("apply_exif_orientation", "convert_to_srgb"):
+        if options.disable_all_reencoding and getattr(options, name):
+            raise OptionsError(
+                f"{name}: nothing is changed in what is stored as it came; leave out {name} or disable_all_reencoding"
+            )
     top = {"png": 9, "jpg": 100}.get(options.encode_format, math.inf)
     if options.encode_quality > top:
         meaning = "is a compression level, 0 to 9" if options.encode_format == "png" else "is a quality, 0 to 100"

@@ -180,6 +180,11 @@ def _check_image_library(options: Options) -> None:
         )
     from async_img2ds.images import codec
 
+    if options.image.convert_to_srgb and not codec.converts_profiles():
+        raise OptionsError(
+            f"convert_to_srgb: {codec.library()} was built without littlecms; "
+            "install its headers (apt-get install liblcms2-dev) and rebuild, or take the extra 'pillow'"
+        )
     if missing := codec.missing_formats():
         if options.image.encode_format in missing:
             raise OptionsError(

@@ -1,4 +1,4 @@
-"""Body → Encoded: filter, place, encode, hash, EXIF. Runs in the thread pool; one value in, one value out."""
+"""Body → Encoded: filter, place, blur, encode, hash, EXIF. Runs in the thread pool; one value in, one value out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import exifread
@@ -35,11 +35,15 @@ class Transformer:
 
     options: ImageOptions
 
-    def __call__(self, content: bytes) -> Encoded:
+    def __call__(self, content: bytes, boxes: object = None) -> Encoded:
         """Return what to store for a body.
 
+        Args:
+            content: the body.
+            boxes: what to blur of it, as :func:`geometry.blur` takes it.
+
         Raises:
-            TransformFailure: it is no image, or one that the options refuse.
+            TransformFailure: it is no image, or one that the options refuse, or the boxes are none.
 
         """
         options = self.options
@@ -50,15 +54,17 @@ class Transformer:
         )
         exif = exif_json(content) if options.extract_exif else None
         if options.disable_all_reencoding:
+            if boxes is not None:
+                raise ValueError("what is stored as it came cannot be blurred")  # Options refuse to ask for both
             if _is_markup(content):
                 raise TransformFailure(ErrorClass.NOT_IMAGE, "Image decoding error")
             return Encoded(content, None, None, None, None, exif, digest)
         source = codec.Source.open(content)
         self._filter(*source.size)
-        placement = geometry.place(
-            options.resize_mode, source.size, options.image_size, only_if_bigger=options.resize_only_if_bigger
-        )
-        untouched = not placement.changes and not source.has_alpha and source.format == options.encode_format
+        placement = self._place(source, boxes)
+        to_srgb = source.to_srgb() if options.convert_to_srgb else None
+        changes = placement.changes or source.has_alpha or to_srgb is not None
+        untouched = not changes and source.format == options.encode_format
         # Even what is stored as it came is decoded once: a truncated file must not become a sample.
         pixels = codec.render(
             source,
@@ -66,13 +72,27 @@ class Transformer:
             reducing=options.downscale_interpolation,
             enlarging=options.upscale_interpolation,
             exact=options.exact_decode,
+            to_srgb=to_srgb,
         )
         image = (
             content
             if options.skip_reencode and untouched
             else codec.encode(pixels, options.encode_format, options.encode_quality)
         )
-        return Encoded(image, *pixels.size, *source.size, exif, digest)
+        return Encoded(image, *pixels.size, *geometry.turned(source.size, placement.turn), exif, digest)
+
+    def _place(self, source: codec.Source, boxes: object) -> geometry.Placement:
+        options = self.options
+        placement = geometry.place(
+            options.resize_mode,
+            source.size,
+            options.image_size,
+            only_if_bigger=options.resize_only_if_bigger,
+            turn=source.turn if options.apply_exif_orientation else geometry.UPRIGHT,
+        )
+        if boxes is None:
+            return placement
+        return replace(placement, blur=geometry.blur(boxes, placement.resize or source.size))
 
     def _filter(self, width: int, height: int) -> None:
         """Refuse an image by its size; messages and their order are img2dataset's."""

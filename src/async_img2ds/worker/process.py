@@ -98,6 +98,7 @@ class ShardWork:
                     image=self.options.image,
                     output=self.options.output,
                     naming=Naming(self.options.input.number_sample_per_shard, self.options.output.oom_shard_count),
+                    bbox_col=self.options.input.bbox_col,
                 )
                 await _Worker(runner, pacer, emit).run(shards, stop)
 
@@ -178,9 +179,11 @@ class _Worker:
         self.emit(Progress(os.getpid(), total, self.pacer.statistics().in_flight))
 
 
-def _in_pool(pool: ThreadPoolExecutor, transformer: Transformer) -> Callable[[bytes], Coroutine[None, None, Encoded]]:
-    async def transform(content: bytes) -> Encoded:
-        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content)
+def _in_pool(
+    pool: ThreadPoolExecutor, transformer: Transformer
+) -> Callable[[bytes, object], Coroutine[None, None, Encoded]]:
+    async def transform(content: bytes, boxes: object) -> Encoded:
+        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content, boxes)
 
     return transform
 

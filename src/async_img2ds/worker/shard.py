@@ -39,15 +39,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ShardRunner:
-    """What a process lends to each of its shards: *transform* turns a body into an image in the thread pool."""
+    """What a process lends to each of its shards.
+
+    *transform* turns a body, and what to blur of it, into an image in the thread pool;
+    *bbox_col* is the column that says what to blur.
+    """
 
     pacer: Pacer
     fetcher: Fetcher
-    transform: Callable[[bytes], Awaitable[Encoded]]
+    transform: Callable[[bytes, object], Awaitable[Encoded]]
     store: Store
     image: ImageOptions
     output: OutputOptions
     naming: Naming
+    bbox_col: str | None = None
 
     async def run(self, shard: Shard, tally: Tally) -> float:
         """Fetch, transform and write all rows of *shard*, and commit it; *tally* follows it as it goes.
@@ -61,6 +66,7 @@ class ShardRunner:
         """
         started, began = time.time(), time.monotonic()
         listed = rows_of(shard)
+        boxes = listed.column(self.bbox_col) if self.bbox_col else None
         rows = [
             Row(index, self.naming.key(shard.id, index), url)
             for index, url in enumerate(listed.column("url").to_pylist())
@@ -69,7 +75,7 @@ class ShardRunner:
             writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
             async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
                 async for turn in turns:
-                    sample = samples.create_task(self._run_sample(turn, writer, tally))
+                    sample = samples.create_task(self._run_sample(turn, boxes, writer, tally))
                     # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
                     sample.add_done_callback(turn.end_with)
             await writer.finish()
@@ -77,19 +83,19 @@ class ShardRunner:
             await attempt.commit(self.naming.stats(shard.id), _stats(tally, started, seconds))
         return seconds
 
-    async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
+    async def _run_sample(self, turn: Turn, boxes: pa.ChunkedArray | None, writer: ShardWriter, tally: Tally) -> None:
         """The life of one row."""
-        sample = await self._make_sample(turn)
+        sample = await self._make_sample(turn, boxes)
         await writer.write(sample)
         tally.add(sample)
 
-    async def _make_sample(self, turn: Turn) -> Sample:
+    async def _make_sample(self, turn: Turn, boxes: pa.ChunkedArray | None) -> Sample:
         row, body, encoded = turn.row, None, None
         failure: SampleFailure | None = None
         try:
             body = await self.fetcher.fetch(row.url, turn)
             turn.leave_host()
-            encoded = await self.transform(body.content)
+            encoded = await self.transform(body.content, None if boxes is None else boxes[row.index].as_py())
         except SampleFailure as expected:
             failure = expected
         except AsyncImg2dsError:
