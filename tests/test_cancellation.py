@@ -89,6 +89,7 @@ class Stages:
             fetcher=FakeFetcher(self.fetch),  # type: ignore[arg-type]
             transform=self._transform,
             store=GatedStore(folder, self.commit),
+            input=options.input,
             image=options.image,
             output=options.output,
             naming=Naming(10_000, 5),

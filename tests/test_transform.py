@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from async_img2ds.errors import ErrorClass, TransformFailure
+from async_img2ds.errors import ErrorClass, FetchFailure, TransformFailure
 from async_img2ds.images.transform import Transformer, exif_json
 from async_img2ds.options import ImageOptions
 
@@ -436,3 +436,18 @@ def test_broken_exif_does_not_cost_the_image(photographs: Path, cut: int) -> Non
     broken = exif_json(content[:cut] + b"\xff" * 8 + content[cut + 8 :])
 
     assert broken is None or isinstance(json.loads(broken), dict)
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256", "sha512"])
+def test_bytes_that_are_not_what_was_expected_are_refused(photographs_bytes: dict[str, bytes], kind: str) -> None:
+    """As an image that was not received; the digits may be upper-case, a missing hash is none that could be right."""
+    content = photographs_bytes["rocket.jpg"]
+    good = hashlib.new(kind, content).hexdigest()
+    verify = Transformer(ImageOptions(compute_hash=kind), verifies=True)
+
+    assert verify(content, None, good).digest == good
+    assert verify(content, None, f" {good.upper()} ").digest == good
+    for wrong in (good[:-1], "0" * len(good), "", None):
+        with pytest.raises(FetchFailure, match=r"^hash mismatch$") as caught:
+            verify(content, None, wrong)
+        assert caught.value.error_class is ErrorClass.HASH_MISMATCH

@@ -104,6 +104,7 @@ class ErrorClass(StrEnum):
     BODY_EMPTY = "body_empty"
     CONTENT_ENCODING = "content_encoding"
     OPTOUT_HEADER = "optout_header"
+    HASH_MISMATCH = "hash_mismatch"
     NOT_IMAGE = "not_image"
     DECODE_ERROR = "decode_error"
     DECODE_TRUNCATED = "decode_truncated"

@@ -46,6 +46,7 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.BODY_EMPTY: "an answer without a body",
     ErrorClass.CONTENT_ENCODING: "compressed in a way that cannot be undone",
     ErrorClass.OPTOUT_HEADER: "the owner asks not to use it (X-Robots-Tag)",
+    ErrorClass.HASH_MISMATCH: "the image is not the one that the list knows (verify_hash)",
     ErrorClass.NOT_IMAGE: "not an image: most often a web page",
     ErrorClass.DECODE_ERROR: "a broken image",
     ErrorClass.DECODE_TRUNCATED: "an image that ends too early",

@@ -71,6 +71,11 @@ class InputOptions(Checked):
         "file has it. Carried into the metadata, too.",
     )
     save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
+    verify_hash: tuple[str, ...] | None = option(
+        None,
+        help="Column of the hash that the bytes received must have, and its kind, which must be that of compute_hash: "
+        '["md5","md5"].',
+    )
     number_sample_per_shard: int = option(10_000, least=1, help="Rows in a shard.")
 
     @property
@@ -319,10 +324,12 @@ def _check_input(options: InputOptions) -> None:
             )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
-    if options.input_format == "txt" and (options.carried_columns or options.caption_col):
+    if options.verify_hash and len(options.verify_hash) != 2:  # noqa: PLR2004  named in the text
+        raise OptionsError(f"verify_hash takes a column and a kind of hash; got {list(options.verify_hash)}")
+    if options.input_format == "txt" and (options.carried_columns or options.caption_col or options.verify_hash):
         raise OptionsError(
-            "a txt list has URLs only: "
-            "leave out caption_col, bbox_col and save_additional_columns, or set input_format to csv or parquet"
+            "a txt list has URLs only: leave out caption_col, bbox_col, verify_hash and save_additional_columns, "
+            "or set input_format to csv or parquet"
         )
 
 
@@ -342,6 +349,11 @@ def _check_output(options: Options) -> None:
                 f"{_flag_of(name, options.input)} cannot carry {name!r}: output_format {output_format} has the images "
                 "or captions under that name; rename it in the list"
             )
+    if options.input.verify_hash and options.input.verify_hash[1] != options.image.compute_hash:
+        raise OptionsError(
+            "verify_hash and compute_hash must be the same but got "
+            f"{options.input.verify_hash[1]} and {options.image.compute_hash}"
+        )
     if options.input.bbox_col and options.image.disable_all_reencoding:
         raise OptionsError(
             "bbox_col: what is stored as it came cannot be blurred; leave out bbox_col or disable_all_reencoding"

@@ -56,11 +56,22 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the URL list: its position in the shard, its key in the dataset, and the URL as it was written."""
+    """One line of the URL list.
+
+    Attributes:
+        index: its position in the shard.
+        key: its key in the dataset.
+        url: the URL as it was written.
+        boxes: what to blur in its image, as the list has it.
+        digest: the hash that the bytes received must have; only looked at where hashes are verified.
+
+    """
 
     index: int
     key: str
     url: str | None
+    boxes: object = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

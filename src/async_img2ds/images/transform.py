@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import exifread
 
-from async_img2ds.errors import ErrorClass, TransformFailure
+from async_img2ds.errors import ErrorClass, FetchFailure, TransformFailure
 from async_img2ds.images import codec
 from async_img2ds.policy import geometry
 from async_img2ds.records import Encoded
@@ -31,18 +31,24 @@ EXIF_CHARACTERS_MAX: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    """Makes images as *options* want them. Calls are independent of each other, so any thread may make them."""
+    """Makes images as *options* want them; *verifies* says whether each must have the hash that is expected of it.
+
+    Calls are independent of each other, so any thread may make them.
+    """
 
     options: ImageOptions
+    verifies: bool = False
 
-    def __call__(self, content: bytes, boxes: object = None) -> Encoded:
+    def __call__(self, content: bytes, boxes: object = None, expected: str | None = None) -> Encoded:
         """Return what to store for a body.
 
         Args:
             content: the body.
             boxes: what to blur of it, as :func:`geometry.blur` takes it.
+            expected: the hash it must have, where hashes are verified, in hexadecimal digits.
 
         Raises:
+            FetchFailure: it is not what was expected.
             TransformFailure: it is no image, or one that the options refuse, or the boxes are none.
 
         """
@@ -52,6 +58,8 @@ class Transformer:
             if options.compute_hash
             else None
         )
+        if self.verifies and digest != (expected or "").strip().lower():
+            raise FetchFailure(ErrorClass.HASH_MISMATCH, "hash mismatch")
         exif = exif_json(content) if options.extract_exif else None
         if options.disable_all_reencoding:
             if boxes is not None:

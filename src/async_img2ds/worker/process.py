@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from async_img2ds.options import Options
-    from async_img2ds.records import Encoded, Report, Shard
+    from async_img2ds.records import Encoded, Report, Row, Shard
     from async_img2ds.storage import Store
 
 __all__ = ["Machine", "ShardWork", "loop_factory"]
@@ -93,12 +93,12 @@ class ShardWork:
                 runner = ShardRunner(
                     pacer=pacer,
                     fetcher=Fetcher(client, fetch, addresses, random.random),
-                    transform=_in_pool(pool, Transformer(self.options.image)),
+                    transform=_in_pool(pool, Transformer(self.options.image, bool(self.options.input.verify_hash))),
                     store=self.store,
+                    input=self.options.input,
                     image=self.options.image,
                     output=self.options.output,
                     naming=Naming(self.options.input.number_sample_per_shard, self.options.output.oom_shard_count),
-                    bbox_col=self.options.input.bbox_col,
                 )
                 await _Worker(runner, pacer, emit).run(shards, stop)
 
@@ -181,9 +181,9 @@ class _Worker:
 
 def _in_pool(
     pool: ThreadPoolExecutor, transformer: Transformer
-) -> Callable[[bytes, object], Coroutine[None, None, Encoded]]:
-    async def transform(content: bytes, boxes: object) -> Encoded:
-        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content, boxes)
+) -> Callable[[bytes, Row], Coroutine[None, None, Encoded]]:
+    async def transform(content: bytes, row: Row) -> Encoded:
+        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content, row.boxes, row.digest)
 
     return transform
 

@@ -20,13 +20,13 @@ from async_img2ds.records import Row, Sample, Status, Tally
 from async_img2ds.storage import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     import pyarrow as pa
 
     from async_img2ds.fetch.fetcher import Fetcher
     from async_img2ds.fetch.pacer import Pacer, Turn
-    from async_img2ds.options import ImageOptions, OutputOptions
+    from async_img2ds.options import ImageOptions, InputOptions, OutputOptions
     from async_img2ds.outputs.base import ShardWriter
     from async_img2ds.policy.shards import Naming
     from async_img2ds.records import Encoded, Shard
@@ -41,18 +41,17 @@ logger = logging.getLogger(__name__)
 class ShardRunner:
     """What a process lends to each of its shards.
 
-    *transform* turns a body, and what to blur of it, into an image in the thread pool;
-    *bbox_col* is the column that says what to blur.
+    *transform* turns the body of a row into an image in the thread pool.
     """
 
     pacer: Pacer
     fetcher: Fetcher
-    transform: Callable[[bytes, object], Awaitable[Encoded]]
+    transform: Callable[[bytes, Row], Awaitable[Encoded]]
     store: Store
+    input: InputOptions
     image: ImageOptions
     output: OutputOptions
     naming: Naming
-    bbox_col: str | None = None
 
     async def run(self, shard: Shard, tally: Tally) -> float:
         """Fetch, transform and write all rows of *shard*, and commit it; *tally* follows it as it goes.
@@ -66,16 +65,12 @@ class ShardRunner:
         """
         started, began = time.time(), time.monotonic()
         listed = rows_of(shard)
-        boxes = listed.column(self.bbox_col) if self.bbox_col else None
-        rows = [
-            Row(index, self.naming.key(shard.id, index), url)
-            for index, url in enumerate(listed.column("url").to_pylist())
-        ]
+        rows = list(self._rows(shard.id, listed))
         async with Attempt.open(self.store) as attempt:
             writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
             async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
                 async for turn in turns:
-                    sample = samples.create_task(self._run_sample(turn, boxes, writer, tally))
+                    sample = samples.create_task(self._run_sample(turn, writer, tally))
                     # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
                     sample.add_done_callback(turn.end_with)
             await writer.finish()
@@ -83,19 +78,27 @@ class ShardRunner:
             await attempt.commit(self.naming.stats(shard.id), _stats(tally, started, seconds))
         return seconds
 
-    async def _run_sample(self, turn: Turn, boxes: pa.ChunkedArray | None, writer: ShardWriter, tally: Tally) -> None:
+    def _rows(self, shard_id: int, listed: pa.Table) -> Iterator[Row]:
+        blank = [None] * listed.num_rows
+        boxes = listed.column(self.input.bbox_col).to_pylist() if self.input.bbox_col else blank
+        digests = listed.column(self.input.verify_hash[1]).to_pylist() if self.input.verify_hash else blank
+        urls = listed.column("url").to_pylist()
+        for index, (url, box, digest) in enumerate(zip(urls, boxes, digests, strict=True)):
+            yield Row(index, self.naming.key(shard_id, index), url, box, digest)
+
+    async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
         """The life of one row."""
-        sample = await self._make_sample(turn, boxes)
+        sample = await self._make_sample(turn)
         await writer.write(sample)
         tally.add(sample)
 
-    async def _make_sample(self, turn: Turn, boxes: pa.ChunkedArray | None) -> Sample:
+    async def _make_sample(self, turn: Turn) -> Sample:
         row, body, encoded = turn.row, None, None
         failure: SampleFailure | None = None
         try:
             body = await self.fetcher.fetch(row.url, turn)
             turn.leave_host()
-            encoded = await self.transform(body.content, None if boxes is None else boxes[row.index].as_py())
+            encoded = await self.transform(body.content, row)
         except SampleFailure as expected:
             failure = expected
         except AsyncImg2dsError:
@@ -129,7 +132,11 @@ class ShardRunner:
             attempt=attempt,
             stem=self.naming.shard(shard.id),
             listed=listed,
-            columns=Columns(exif=self.image.extract_exif, digest=self.image.compute_hash),
+            columns=Columns(
+                exif=self.image.extract_exif,
+                digest=self.image.compute_hash,
+                digest_listed=bool(self.input.verify_hash),
+            ),
             extension=self.image.encode_format,
             captions="caption" in listed.column_names,
             hf_image=self.output.hf_image,
