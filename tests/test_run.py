@@ -635,7 +635,8 @@ def test_cancelled_while_planning_leaves_the_folder_free(origin: Origin, tmp_pat
         try:
             return download(**options).complete
         except OptionsError as error:
-            assert "another run is writing" in str(error)
+            if "another run is writing" not in str(error):
+                raise
             return False
 
     for seconds in (0, 0.001, 0.01, 0.1):
