@@ -25,6 +25,7 @@ import typer
 from PIL import Image, ImageChops
 
 from async_img2ds import Options, OptionsError, RunReport, cli, download
+from async_img2ds.options import flags
 from async_img2ds.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -185,6 +186,12 @@ def without_recipe(options: Options) -> Options:
 def test_every_recipe_has_a_page_and_every_page_a_recipe() -> None:
     """And there is a run of each here."""
     assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == set(RECIPES) == set(MADE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_of_a_recipe_exists(name: str) -> None:
+    """One of another name would be passed over, and faces, for one, not be blurred."""
+    assert set(RECIPES[name]) <= {flag.name for flag in flags()}
 
 
 def test_overview_has_a_line_for_every_recipe() -> None:
