@@ -272,14 +272,14 @@ class Options:
                 raise OptionsError(f"{name} is given twice: by position and by name")
             keywords[name] = value
         known = {flag.name: flag for flag in flags()}
+        if recipe := known["recipe"].accept(keywords.get("recipe")):
+            keywords = {**RECIPES[str(recipe)], **keywords}
         for name in keywords:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if "url_list" not in keywords:
             raise OptionsError("url_list is required: the file or folder that lists the URLs")
-        if recipe := known["recipe"].accept(keywords.get("recipe")):
-            keywords = {**RECIPES[str(recipe)], **keywords}
         groups = {
             group_name: group(**{flag.name: keywords[flag.name] for flag in flags_of(group) if flag.name in keywords})
             for group_name, group in GROUPS.items()
