@@ -8,10 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import orjson
-import pyarrow as pa
+
+from async_img2ds.outputs.json_values import json_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pyarrow as pa
 
     from async_img2ds.policy.schema import Columns
     from async_img2ds.records import Sample
@@ -43,13 +46,10 @@ class Output:
 
     @cached_property
     def _values(self) -> dict[str, list[Any]]:
-        return {name: _python_values(self.listed.column(name)) for name in self.listed.column_names}
+        return {name: json_values(self.listed.column(name)) for name in self.listed.column_names}
 
     def record(self, sample: Sample) -> bytes:
-        """Return the metadata of *sample* as strict JSON.
-
-        NaN and infinity are null, what JSON does not know is text.
-        """
+        """Return the metadata of *sample* as strict JSON: NaN and infinity are null."""
         listed = {name: values[sample.row.index] for name, values in self._values.items()}
         return orjson.dumps(self.columns.record(sample, listed), default=str)
 
@@ -76,17 +76,6 @@ WRITERS: Final[Mapping[str, str]] = {
     "parquet": "async_img2ds.outputs.parquet:open_parquet",
     "dummy": "async_img2ds.outputs.dummy:open_dummy",
 }
-
-
-def _python_values(column: pa.ChunkedArray) -> list[Any]:
-    """Return *column* as Python values, as text where Python has no such value: nanoseconds, or the year 10,000."""
-    try:
-        return cast("list[Any]", column.to_pylist())
-    except (ValueError, OverflowError, ImportError):
-        try:
-            return cast("list[Any]", column.cast(pa.string()).to_pylist())
-        except pa.ArrowException:
-            return [chunk.slice(at, 1).to_string() for chunk in column.chunks for at in range(len(chunk))]
 
 
 async def open_writer(output_format: str, output: Output) -> ShardWriter:
