@@ -201,7 +201,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(flag: Flag, panel: str) -> inspect.Parameter:
     # All values arrive as words, which the options read themselves: one place that knows what is accepted and says so.
-    kind = list[str] if flag.kind is tuple else str
+    kind = list[str] if flag.kind is tuple and not flag.required else str
     if flag.required:
         made: Any = typer.Argument(help=flag.help, show_default=False, metavar=flag.name.upper())
         return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, made])

@@ -46,18 +46,34 @@ RESERVED_COLUMNS: Final = (
 )
 
 
+# Formats of lists. Text may be compressed; the other three compress their own parts and are read by position.
+INPUT_FORMATS: Final = (
+    *(text + packed for text in ("txt", "csv", "tsv", "json", "jsonl") for packed in ("", ".gz", ".zst")),
+    *("parquet", "arrow", "feather"),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputOptions(Checked):
     """What to fetch."""
 
-    url_list: str = option(help="The list of URLs: a file or a folder of files, on disk or at any fsspec URL.")
-    input_format: str = option(
-        "txt", choices=("txt", "csv", "parquet"), help="Format of the list; in a folder, also the file ending."
+    url_list: tuple[str, ...] = option(
+        paths=True,
+        help="The list of URLs: a file, a folder of files, a pattern such as 'data/*.parquet', "
+        "or several in a list; on disk or at any fsspec URL.",
     )
-    url_col: str = option("url", help="Column that holds the URL (csv, parquet).")
+    input_format: str = option(
+        "txt", choices=INPUT_FORMATS, help="Format of the list; in a folder, also the file ending."
+    )
+    url_col: str = option("url", help="Column that holds the URL (all formats but txt).")
     caption_col: str | None = option(None, help="Column that holds the caption; stored with each image.")
     save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
     number_sample_per_shard: int = option(10_000, least=1, help="Rows in a shard.")
+    shard_across_files: bool = option(
+        default=False,
+        help="Cut shards from all files as from one, so that only the very last is short; by default the last of "
+        "each file is.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +244,7 @@ class Options:
                 near = difflib.get_close_matches(name, known, n=1)
                 raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if "url_list" not in keywords:
-            raise OptionsError("url_list is required: the file or folder that lists the URLs")
+            raise OptionsError("url_list is required: the file or folder that lists the URLs, or several")
         groups = {
             group_name: group(**{flag.name: keywords[flag.name] for flag in flags_of(group) if flag.name in keywords})
             for group_name, group in GROUPS.items()
@@ -261,10 +277,10 @@ def _check_input(options: InputOptions) -> None:
             )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
-    if options.input_format == "txt" and (columns or options.caption_col):
+    if options.input_format.startswith("txt") and (columns or options.caption_col):
         raise OptionsError(
             "a txt list has URLs only: "
-            "leave out caption_col and save_additional_columns, or set input_format to csv or parquet"
+            "leave out caption_col and save_additional_columns, or set input_format to what the list is"
         )
 
 

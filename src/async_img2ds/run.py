@@ -120,8 +120,9 @@ def _plan(options: Options) -> _Plan:
     _check_image_library(options)
     from async_img2ds.worker.process import Machine, ShardWork  # imports the image library, which is there now
 
-    _check_folders(options)
+    _check_output_folder(options)
     url_list = UrlList.open(options.input)
+    _check_apart(url_list, options)
     store = open_store(options.output.output_folder)
     cores = usable_cores()
     try:
@@ -131,7 +132,7 @@ def _plan(options: Options) -> _Plan:
         store.close()
         raise
     if not url_list.rows_read:
-        logger.warning("url_list: %s has no rows", options.input.url_list)
+        logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
     # A list of few shards needs few processes, and each gets more threads instead.
     processes = len(first)
     machine = Machine(processes, threads=-(-cores // max(1, processes)))
@@ -178,15 +179,20 @@ def _check_image_library(options: Options) -> None:
         )
 
 
-def _check_folders(options: Options) -> None:
-    """Refuse to write where the list is read from, and where no worker could write."""
-    list_fs, list_path = file_system(options.input.url_list)
-    fs, path = file_system(options.output.output_folder)
+def _check_output_folder(options: Options) -> None:
+    """Refuse to write where no worker could."""
+    fs, _ = file_system(options.output.output_folder)
     if "memory" in protocols(fs):
         raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
-    if type(list_fs) is type(fs) and os.path.realpath(list_path) == os.path.realpath(path):
+
+
+def _check_apart(url_list: UrlList, options: Options) -> None:
+    """Refuse to write where the list is read from."""
+    fs, path = file_system(options.output.output_folder)
+    folders = {file.path.rpartition("/")[0] for file in url_list.files if type(file.fs) is type(fs)}
+    if os.path.realpath(path) in map(os.path.realpath, folders):
         raise OptionsError(
-            "output_folder is the folder of the list: the dataset's own files would be read as lists; choose another"
+            "output_folder is the folder of the list: the dataset's own files would lie among the lists; choose another"
         )
 
 
