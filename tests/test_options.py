@@ -41,13 +41,15 @@ def refusal(**keywords: Any) -> str:
 
 def impossible(flag: Flag) -> list[Any]:
     """Values that an option of this kind cannot have."""
-    values: list[Any] = [object(), b"x", {"a": 1}, *([] if flag.optional or flag.kind is tuple else [None])]
+    values: list[Any] = [object(), b"x", {"a": 1}, *([] if flag.optional or flag.default == () else [None])]
     if flag.choices:
         return [*values, "nonsense", "", 1, True, flag.choices[0] + "x"]
     if flag.kind in (int, float):
         values += [1.5, "1.5", math.inf, "inf", "0x10"] if flag.kind is int else []
         values += [beyond for beyond in (flag.least - 1, flag.most + 1) if math.isfinite(beyond)]
         return [*values, "", "many", "1,5", True, [1], math.nan, "nan"]
+    if flag.paths:
+        return [*values, 1, [1], [None], [""], "", [], "[]", ["a", ""], {"a"}]
     if flag.kind is tuple:
         return [*values, 1, [1], [None], [""], '["a", 1]', "a,,b", {"a"}]
     return [*values, "", *(["x", 1, 0, 2] if flag.kind is bool else [1, ["x"]])]
@@ -88,6 +90,27 @@ def test_any_value_is_taken_or_refused(value: object, flag: Flag) -> None:
     assert flag.accept(taken) == taken
 
 
+LISTS = {
+    "one path": ("a.txt", ("a.txt",)),
+    "a comma is part of a path": ("a,b.txt", ("a,b.txt",)),
+    "a space is part of a path": (" a.txt", (" a.txt",)),
+    "no word is special": ("none", ("none",)),
+    "a pattern may begin with a bracket": ("[ab]*.txt", ("[ab]*.txt",)),
+    "a folder may be called like a list of numbers": ("[1]", ("[1]",)),
+    "a list in words": (' ["a,b.txt", "s3://c/d"]', ("a,b.txt", "s3://c/d")),
+    "a list in words as Python writes it": ("['a.txt', 'b.txt']", ("a.txt", "b.txt")),
+    "a path object": (Path("a") / "b.txt", ("a/b.txt",)),
+    "several": ([Path("a.txt"), "b.txt"], ("a.txt", "b.txt")),
+    "a tuple": (("b.txt", "a.txt"), ("b.txt", "a.txt")),
+}
+
+
+@pytest.mark.parametrize(("value", "paths"), LISTS.values(), ids=LISTS)
+def test_list_of_urls_is_one_path_or_several(value: object, paths: tuple[str, ...]) -> None:
+    """A single text is one path, whatever is in it; several come in a list."""
+    assert of(url_list=value).input.url_list == paths
+
+
 @pytest.mark.parametrize("name", ["user_agent_token", "contact"])
 def test_text_that_cannot_be_sent_in_a_header_is_refused(name: str) -> None:
     """What becomes part of the User-Agent is one line."""
@@ -114,7 +137,7 @@ def test_list_of_urls_is_the_one_thing_required() -> None:
 def test_words_and_values_mean_the_same(flag: Flag) -> None:
     """What is typed on a command line gives what the value gives in Python."""
     values: list[Any] = [*flag.choices, *([None] if flag.optional else []), *([] if flag.required else [flag.default])]
-    values += [] if flag.choices else EXAMPLES[flag.kind]
+    values += [] if flag.choices else [value for value in EXAMPLES[flag.kind] if value != [] or not flag.required]
     for value in values:
         words = json.dumps(value) if isinstance(value, list | tuple) else str(value)
 
@@ -213,7 +236,7 @@ def test_options_may_go_by_position_in_the_order_of_img2dataset() -> None:
     options = Options.of("list.parquet", 384, "out", 3, "keep_ratio", input_format="parquet")
 
     assert (options.input.url_list, options.image.image_size, options.output.output_folder) == (
-        "list.parquet",
+        ("list.parquet",),
         384,
         "out",
     )

@@ -20,7 +20,7 @@ from tfrecord.reader import tfrecord_loader
 from webdataset import tariterators
 
 from async_img2ds.outputs import parquet
-from async_img2ds.outputs.base import WRITERS, Output, to_json
+from async_img2ds.outputs.base import WRITERS, Output
 from async_img2ds.outputs.tar import member
 from async_img2ds.storage import RemoteStore
 from samples import CAPTIONS, COLUMNS, IMAGES, LISTED, SAMPLES, SUCCESSES, success, write
@@ -187,7 +187,7 @@ def metadata(output_format: str, folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("output_format", ["files", "webdataset"])
 def test_json_of_a_sample_is_strict_and_whole(tmp_path: Path, output_format: str) -> None:
-    """Every column is there in order; not-a-number is null, and a value unknown to JSON is text, not a lost sample."""
+    """Every column is there in order; not-a-number is null, and a value unknown to JSON is no lost sample."""
     records = metadata(output_format, write(output_format, tmp_path))
     first, second = records["000120000"], records["000120001"]
 
@@ -197,23 +197,21 @@ def test_json_of_a_sample_is_strict_and_whole(tmp_path: Path, output_format: str
     assert (first["tags"], first["box"], first["price"], first["day"]) == (["a", "ä"], {"x": 1}, "1.50", "2026-01-31")
     assert (first["caption"], second["caption"], first["exif"]) == (CAPTIONS[0], None, '{"Image Make": "ä"}')
     assert (first["key"], first["status"], first["width"], first["big"]) == ("000120000", "success", 256, 2**64 - 1)
-    assert (first["at"], first["blob"]) == ("1970-01-01T01:00:00.000000001+01:00", "/wA=")
+    assert (first["at"], first["took"]) == ("1970-01-01T00:00:00.000000001+00:00", 1e-6)
+    assert (first["blob"], second["blob"]) == ("/wA=", None)
     assert (first["ratios"], first["boxes"], first["days"]) == ([0.5, None], [[0.5, 1.0], []], ["2026-01-31", None])
-    assert (first["names"], first["label"], first["half"]) == ([["en", "cat"]], "a", 0.25)
-    assert isinstance(first["took"], str)
+    assert (first["names"], first["label"], first["half"]) == ({"en": "cat"}, "a", 0.25)
     assert {name for name in LISTED.column_names if second[name] is not None} == {"url"}
 
 
 def test_values_unknown_to_python_are_text() -> None:
-    """A time zone or a year that Python does not have, or a struct that names a field twice, is still valid JSON."""
-    twice = pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([3, 4])], names=["x", "x"])
+    """A time zone or a year that Python does not have is still valid JSON."""
     listed = pa.table(
         {
             "nowhere": pa.array([1_000_000, None], pa.timestamp("us", "Nowhere/At_all")),
             "far": pa.array([10**14, None], pa.timestamp("s")),
             "late": pa.array([3_652_059, None], pa.date32()),
             "times": pa.array([[1_000_000], None], pa.list_(pa.timestamp("us", "Nowhere/At_all"))),
-            "twice": twice,
             "parts": pa.array([[b"\xff"], None], pa.list_(pa.binary())),
             "url": pa.array(["http://h/0", None]),
         }
@@ -221,34 +219,11 @@ def test_values_unknown_to_python_are_text() -> None:
     output = Output(None, "00012", listed, COLUMNS, "jpg", captions=False)  # type: ignore[arg-type]  # nothing is written
     first, second = (json.loads(output.record(success(number, b""))) for number in (0, 1))
 
-    assert first["nowhere"] == "1970-01-01 00:00:01.000000Z"
-    assert first["times"] == "[ 1970-01-01 00:00:01.000000Z ]"
+    assert first["nowhere"] == "1970-01-01T00:00:01.000000+00:00"
+    assert first["times"] == ["1970-01-01T00:00:01.000000+00:00"]
     assert first["parts"] == ["/w=="]
-    assert all(isinstance(first[name], str) for name in ("far", "late", "twice"))
+    assert all(isinstance(first[name], str) for name in ("far", "late"))
     assert [second[name] for name in ("nowhere", "far", "late", "times", "parts")] == [None] * 5
-
-
-JSON_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats()
-    | st.text()
-    | st.binary()
-    | st.datetimes()
-    | st.dates()
-    | st.times()
-    | st.timedeltas()
-    | st.decimals()
-    | st.uuids(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(st.text(), inner),
-)
-
-
-@given(JSON_VALUES)
-def test_any_value_is_strict_json(value: object) -> None:
-    """Whatever Arrow makes of a list's values, a sample's JSON can be parsed."""
-    json.loads(to_json(value), parse_constant=refuse)
 
 
 def test_captions_are_written_as_text(tmp_path: Path) -> None:

@@ -515,6 +515,19 @@ def test_output_among_the_lists_is_refused(tmp_path: Path) -> None:
         download(url_list=tmp_path, input_format="parquet", output_folder=tmp_path)
 
 
+def test_output_in_the_folder_of_a_named_list_is_refused(tmp_path: Path) -> None:
+    """Also if the list is one of several, or leads there through a pattern."""
+    (tmp_path / "lists").mkdir()
+    for path in (tmp_path / "a.txt", tmp_path / "lists" / "b.txt"):
+        path.write_text("http://x.test/\n")
+    named = [tmp_path / "a.txt", tmp_path / "lists" / "b.txt"]
+
+    for url_list in (named, named[1], f"{tmp_path}/*/b.txt"):
+        with pytest.raises(OptionsError, match="output_folder is the folder of the list"):
+            download(url_list=url_list, output_folder=tmp_path / "lists")
+    assert [path.name for path in (tmp_path / "lists").iterdir()] == ["b.txt"]
+
+
 def _command(urls: Path) -> list[str]:
     """Return a command of 30 shards over two processes."""
     command = [_aimg2ds(), "fetch", str(urls), "--output_format", "webdataset", "--number_sample_per_shard", "20"]

@@ -211,6 +211,7 @@ class RunReport:
         bytes_written: encoded images, in bytes.
         shards_done: shards committed by this run.
         shards_skipped: shards that an earlier run had committed.
+        rows_known: rows left out because the dataset has their URLs (incremental_mode extend_new).
         shards_lost: shards that could not be committed, by number, with the reason. A second run tries them again.
         seconds: wall time of the run.
         interrupted: whether the run was asked to stop before the end of the list.
@@ -226,6 +227,7 @@ class RunReport:
     bytes_written: int
     shards_done: int
     shards_skipped: int
+    rows_known: int
     shards_lost: Mapping[int, str]
     seconds: float
     interrupted: bool

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import InputError, MissingExtraError, OptionsError
+from async_img2ds.existing import STARTS, clear
 from async_img2ds.inputs import UrlList
 from async_img2ds.options import Options, parameters
 from async_img2ds.policy.shards import Naming
@@ -132,18 +133,23 @@ def _plan(options: Options) -> _Plan:
     _check_extras(options)
     from async_img2ds.worker.process import Machine, ShardWork  # imports the image library, which is there now
 
-    _check_folders(options)
+    _check_output_folder(options)
     url_list = UrlList.open(options.input)
+    _check_apart(url_list, options)
     store = open_store(options.output.output_folder)
     cores = usable_cores()
     try:
         store.prepare()
-        first, rest = _look_ahead(url_list.shards(_finished(store)), options.run.processes_count or cores)
+        start = STARTS[options.output.incremental_mode](store)
+        shards = url_list.shards(start.finished, first_shard=start.first_shard, known=start.known)
+        first, rest = _look_ahead(shards, options.run.processes_count or cores)
+        if options.output.incremental_mode == "overwrite" and first:
+            clear(store, Naming(options.input.number_sample_per_shard, options.output.oom_shard_count))
     except BaseException:
         store.close()
         raise
     if not url_list.rows_read:
-        logger.warning("url_list: %s has no rows", options.input.url_list)
+        logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
     # A list of few shards needs few processes, and each gets more threads instead.
     processes = len(first)
     machine = Machine(processes, threads=-(-cores // max(1, processes)))
@@ -209,21 +215,21 @@ def _check_extras(options: Options) -> None:
             raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)
 
 
-def _check_folders(options: Options) -> None:
-    """Refuse to write where the list is read from, and where no worker could write."""
-    list_fs, list_path = file_system(options.input.url_list)
-    fs, path = file_system(options.output.output_folder)
+def _check_output_folder(options: Options) -> None:
+    """Refuse to write where no worker could."""
+    fs, _ = file_system(options.output.output_folder)
     if "memory" in protocols(fs):
         raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
-    if type(list_fs) is type(fs) and os.path.realpath(list_path) == os.path.realpath(path):
+
+
+def _check_apart(url_list: UrlList, options: Options) -> None:
+    """Refuse to write where the list is read from."""
+    fs, path = file_system(options.output.output_folder)
+    folders = {file.path.rpartition("/")[0] for file in url_list.files if type(file.fs) is type(fs)}
+    if os.path.realpath(path) in map(os.path.realpath, folders):
         raise OptionsError(
-            "output_folder is the folder of the list: the dataset's own files would be read as lists; choose another"
+            "output_folder is the folder of the list: the dataset's own files would lie among the lists; choose another"
         )
-
-
-def _finished(store: Store) -> set[int]:
-    """Return the shards that are marked as finished; an empty marker is none."""
-    return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
 
 
 def _look_ahead(shards: Iterator[Shard], count: int) -> tuple[list[Shard], Iterator[Shard]]:
@@ -263,6 +269,7 @@ def _report(totals: Totals, url_list: UrlList, seconds: float, *, interrupted: b
         bytes_written=tally.image_bytes,
         shards_done=totals.shards_done,
         shards_skipped=url_list.shards_skipped,
+        rows_known=url_list.rows_known,
         shards_lost=dict(totals.lost),
         seconds=seconds,
         interrupted=interrupted,

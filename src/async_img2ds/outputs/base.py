@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import datetime as dt
+from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import orjson
 import pyarrow as pa
+
+from async_img2ds.outputs.json_values import json_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ class Output:
 
     @cached_property
     def _values(self) -> dict[str, list[Any]]:
-        return {name: _python_values(self.listed.column(name)) for name in self.listed.column_names}
+        return {name: json_values(self.listed.column(name)) for name in self.listed.column_names}
 
     @property
     def schema(self) -> pa.Schema:
@@ -90,37 +91,17 @@ WRITERS: Final[Mapping[str, str]] = {
 
 
 def to_json(value: object) -> bytes:
-    """Return *value* as strict JSON: NaN and infinity are null, bytes are base64, what else JSON does not know is text.
+    """Return *value*, made of what :func:`json_values` returns, as strict JSON.
 
-    Dates and times are as in ISO 8601, decimals have all their digits.
+    NaN and infinity are null, bytes are base64.
     """
-    return orjson.dumps(value, default=_plain)
+    return orjson.dumps(value, default=_base64)
 
 
-def _plain(value: object) -> str:
+def _base64(value: object) -> str:
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    # orjson writes datetimes itself, but not their subclass in pandas, which is what Arrow makes of nanoseconds.
-    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
-
-
-def _python_values(column: pa.ChunkedArray) -> list[Any]:
-    """Return *column* as Python values, as text where Python has no such value: nanoseconds, or the year 10,000."""
-    try:
-        return cast("list[Any]", column.to_pylist())
-    except (ValueError, OverflowError, ImportError):
-        try:
-            return cast("list[Any]", column.cast(pa.string()).to_pylist())
-        except pa.ArrowException:
-            return [_shown(chunk.slice(at, 1)) for chunk in column.chunks for at in range(len(chunk))]
-
-
-def _shown(one: pa.Array) -> str | None:
-    """Return the only value of *one* as Arrow shows it, on one line and without the brackets of the array."""
-    if one.null_count:
-        return None
-    shown = one.to_string()
-    return " ".join((shown[1:-1] if shown.startswith("[") else shown).split())
+        return b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is no value of JSON")
 
 
 async def open_writer(output_format: str, output: Output) -> ShardWriter:
