@@ -97,7 +97,7 @@ def encoded(rows: list[dict[str, Any]], input_format: str) -> bytes:
 def packed(content: bytes, ending: str) -> bytes:
     """Return *content* compressed as the *ending* of a file's name says."""
     if ending == "gz":
-        return gzip.compress(content)
+        return gzip.compress(content, mtime=0)
     return zstd(content) if ending == "zst" else content
 
 

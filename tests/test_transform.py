@@ -451,3 +451,16 @@ def test_bytes_that_are_not_what_was_expected_are_refused(photographs_bytes: dic
         with pytest.raises(FetchFailure, match=r"^hash mismatch$") as caught:
             verify(content, None, wrong)
         assert caught.value.error_class is ErrorClass.HASH_MISMATCH
+
+
+@pytest.mark.parametrize("mark", [b"", b"Exif\0\0"], ids=["bare", "marked"])
+def test_tags_of_a_webp_are_read(mark: bytes) -> None:
+    """With and without the mark before them that JPEGs have there, and behind a chunk of odd length."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    content = io.BytesIO()
+    Image.new("RGB", (3, 2), BLUE).save(
+        content, "WEBP", exif=mark + exif.tobytes()[len(b"Exif\0\0") :], icc_profile=b"odd"
+    )
+
+    assert json.loads(exif_json(content.getvalue()) or "") == {"Image Make": "maker"}

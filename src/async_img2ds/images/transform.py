@@ -122,11 +122,28 @@ def exif_json(content: bytes) -> str | None:
     if not any(mark in content for mark in _EXIF_MARKS):
         return "{}"
     try:
-        tags = exifread.process_file(io.BytesIO(content), details=False, extract_thumbnail=False)
+        tags = exifread.process_file(io.BytesIO(_exif_in(content)), details=False, extract_thumbnail=False)
         text = json.dumps({name: str(value).strip() for name, value in tags.items() if isinstance(name, str)})
     except Exception:  # noqa: BLE001  a parser of hostile bytes; the image itself may be fine, and img2dataset keeps it, too
         return None
     return text if len(text) <= EXIF_CHARACTERS_MAX else None
+
+
+def _exif_in(content: bytes) -> bytes:
+    """Return what exifread is to look into: of a WebP its EXIF chunk, of which exifread skips the first six bytes.
+
+    They were to be the mark that begins EXIF in a JPEG, and most programs do not write it here. A chunk is its name,
+    its length and as many bytes, and one more if that is odd (Google, WebP Container Specification).
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        return content
+    at = 12
+    while at + 8 <= len(content):
+        length = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"EXIF":
+            return content[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
+        at += 8 + length + length % 2
+    return content
 
 
 def _is_markup(content: bytes) -> bool:

@@ -12,7 +12,7 @@ from async_img2ds.inputs.shapes import array_of, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_text", "mapped", "storable"]
+__all__ = ["as_text", "as_text_of_its_type", "mapped", "storable"]
 
 
 def as_text(array: pa.Array) -> pa.Array:
@@ -30,6 +30,19 @@ def as_text(array: pa.Array) -> pa.Array:
         return array.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return pa.array([text_of(value) for value in array.to_pylist()], pa.string())
+
+
+def as_text_of_its_type(array: pa.Array) -> pa.Array:
+    """Return what :func:`as_text` does, in the type that the column had if that is one of texts."""
+    kind = array.type
+    text = as_text(array)
+    if pa.types.is_large_string(kind):
+        return text.cast(kind)
+    if pa.types.is_dictionary(kind) and (
+        pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)
+    ):
+        return _encoded(text, kind)
+    return text
 
 
 def storable(name: str, array: pa.Array) -> pa.Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from async_img2ds.inputs.arrays import as_text, storable
+from async_img2ds.inputs.arrays import as_text_of_its_type, storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,9 @@ def check_names(names: Sequence[str], columns: Sequence[Column]) -> None:
 def arranged(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
     """Return *batch*, which has the columns of the list, as the dataset has them: in order, renamed, fit to be kept."""
     arrays = [
-        as_text(batch.column(column.source)) if column.text else storable(column.source, batch.column(column.source))
+        as_text_of_its_type(batch.column(column.source))
+        if column.text
+        else storable(column.source, batch.column(column.source))
         for column in columns
     ]
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
