@@ -20,6 +20,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
 SERVERS = ["nginx-light", "unbound"]
 
+# What ``compat`` compares with: the last release.
+IMG2DATASET = "img2dataset==1.47.0"
+
 
 @nox.session
 def demo(session: nox.Session) -> None:
@@ -46,6 +49,16 @@ def consumers(session: nox.Session) -> None:
     system_packages(session, ["nginx-light"])
     session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "consumers"))
     session.run("pytest", "tests/consumers", *session.posargs)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Compare with img2dataset: the same lists and words, both programs, some hundred runs in ten minutes."""
+    system_packages(session, [*COMPILER, *SERVERS])
+    session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
+    install_image_library(session, "simd")
+    program = install_img2dataset(session)
+    session.run("pytest", "tests/compat", *session.posargs, env={"IMG2DATASET": str(program)})
 
 
 @nox.session
@@ -89,6 +102,23 @@ def install_image_library(session: nox.Session, library: str) -> None:
         session.run("python", "-c", whole)
 
 
+def install_img2dataset(session: nox.Session) -> Path:
+    """Install img2dataset beside the session's own environment, as its requirements and ours are at odds; return it."""
+    # It imports imghdr, which Python 3.13 has no more.
+    python = next((name for name in ("python3.11", "python3.12", "python3.10") if _output([name, "--version"])), None)
+    if python is None:
+        session.error("img2dataset needs Python 3.10, 3.11 or 3.12; none of them is installed")
+    folder = Path(session.virtualenv.location).with_name("compat-img2dataset")
+    program, pip = folder / "bin" / "img2dataset", str(folder / "bin" / "pip")
+    if not program.exists():
+        session.run(python, "-m", "venv", "--clear", str(folder), external=True)
+        session.run(pip, "install", "--quiet", IMG2DATASET, external=True)
+    # Its TFRecords need them. They are large and not built for every machine; without them a few tests are skipped.
+    tensorflow = ["tensorflow", "tensorflow-io"]
+    session.run(pip, "install", "--quiet", *tensorflow, external=True, success_codes=[0, 1])
+    return program
+
+
 def system_packages(session: nox.Session, names: list[str]) -> None:
     """Install those of the Debian packages *names* that are missing, or say what to type."""
     if shutil.which("dpkg-query") is None:
@@ -109,4 +139,7 @@ def system_packages(session: nox.Session, names: list[str]) -> None:
 
 
 def _output(command: list[str]) -> str:
+    """Return what *command* says, nothing if there is no such command."""
+    if shutil.which(command[0]) is None:
+        return ""
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout
