@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from faulty import FaultyServer
     from origin import Origin
 
-_CASES: Final = tuple(failing_urls.urls(origin_server.Origin(0, Path()), faulty.FaultyServer(), 0))
+_CASES: Final = tuple(failing_urls.urls(origin_server.Origin(0, Path(), Path()), faulty.FaultyServer(), 0))
 
 
 @pytest.fixture(scope="module")
