@@ -43,7 +43,7 @@ def files_of(options: InputOptions) -> list[ListFile]:
         except AsyncImg2dsError:
             raise
         except Exception as error:  # each file system has errors of its own; to the user they are one thing
-            raise InputError(f"url_list: {url} cannot be read: {error or type(error).__name__}") from error
+            raise InputError(f"url_list: {url} cannot be read: {str(error) or type(error).__name__}") from error
         found += files
         named += [] if by_ending else files
     _refuse_twice(found)
@@ -85,10 +85,9 @@ def _in_folder(fs: Any, path: str, url: str, input_format: str) -> list[ListFile
 def _matching(fs: Any, path: str, url: str, input_format: str) -> list[ListFile]:  # noqa: ANN401  as above
     if not any(character in path for character in "*?["):
         raise InputError(f"url_list: {url} does not exist")
-    entries = fs.glob(path, detail=True).values()
-    files = [
-        entry for entry in entries if _is_file(fs, entry) and (_base(path)[:1] in "._" or not _hidden(entry["name"]))
-    ]
+    asked_for_hidden = _base(path).startswith((".", "_"))
+    entries = [entry for entry in fs.glob(path, detail=True).values() if asked_for_hidden or not _hidden(entry["name"])]
+    files = [entry for entry in entries if _is_file(fs, entry)]
     if not files:
         hint = """; a list of files is written '["a.txt","b.txt"]'""" if url.startswith("[") else ""
         raise InputError(f"url_list: there is no file {url}, and none that matches it as a pattern{hint}")
