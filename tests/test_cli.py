@@ -54,7 +54,6 @@ def test_summary_says_what_came_of_it_and_why_not(origin: Origin, tmp_path: Path
         (["urls.csv.gz"], ["urls.csv.gz", "is a parquet file", "--input_format parquet"]),
         (["urls.txt,urls.csv"], ["url_list", "urls.txt,urls.csv", "does not exist"]),
         (['["urls.txt","no-such.txt"]'], ["url_list", "no-such.txt", "does not exist"]),
-        (["urls.txt", "--output_folder", "."], ["output_folder", "the folder of the list"]),
         (["urls.txt", "--output_folder", "urls.csv/out"], ["output_folder", "urls.csv/out"]),
         (["urls.txt", "--output_folder", "nosuch://bucket/out"], ["nosuch"]),
         (["empty"], ["url_list", ".txt", "empty"]),

@@ -223,12 +223,12 @@ def _check_output_folder(options: Options) -> None:
 
 
 def _check_apart(url_list: UrlList, options: Options) -> None:
-    """Refuse to write where the list is read from."""
+    """Refuse to write where lists are looked for: a dataset has files that the next run would take for some."""
     fs, path = file_system(options.output.output_folder)
-    folders = {file.path.rpartition("/")[0] for file in url_list.files if type(file.fs) is type(fs)}
+    folders = {file.path.rpartition("/")[0] for file in url_list.files if file.found and type(file.fs) is type(fs)}
     if os.path.realpath(path) in map(os.path.realpath, folders):
         raise OptionsError(
-            "output_folder is the folder of the list: the dataset's own files would lie among the lists; choose another"
+            "output_folder is the folder of the list: the dataset's own files would be read as lists; choose another"
         )
 
 

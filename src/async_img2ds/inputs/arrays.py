@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from async_img2ds.inputs.shapes import array_of, text_of
 
@@ -72,16 +74,19 @@ def storable(name: str, array: pa.Array) -> pa.Array:
 
 
 def mapped(kind: pa.DataType, leaf: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
-    """Return *kind* with *leaf* applied to the types in it that have no others in them. Views of lists become lists."""
+    """Return *kind* with *leaf* applied to the types in it that have no others in them.
+
+    Lists that cannot be stored as they are, such as views, become plain ones.
+    """
     types = pa.types
     if types.is_struct(kind) and kind.num_fields:
         return pa.struct([inner.with_type(mapped(inner.type, leaf)) for inner in kind])
     if types.is_map(kind):
         key, item = (inner.with_type(mapped(inner.type, leaf)) for inner in (kind.key_field, kind.item_field))
         return pa.map_(key, item, keys_sorted=kind.keys_sorted)
-    if types.is_fixed_size_list(kind):
+    if types.is_fixed_size_list(kind) and _fixed_lists_are_stored():
         return pa.list_(kind.value_field.with_type(mapped(kind.value_type, leaf)), kind.list_size)
-    if types.is_list(kind) or types.is_list_view(kind):
+    if types.is_list(kind) or types.is_list_view(kind) or types.is_fixed_size_list(kind):
         return pa.list_(kind.value_field.with_type(mapped(kind.value_type, leaf)))
     if types.is_large_list(kind) or types.is_large_list_view(kind):
         return pa.large_list(kind.value_field.with_type(mapped(kind.value_type, leaf)))
@@ -105,6 +110,17 @@ def _storable_leaf(kind: pa.DataType) -> pa.DataType:
         return pa.binary()
     # A struct that comes here has no fields.
     return pa.string() if types.is_union(kind) or types.is_interval(kind) or types.is_struct(kind) else kind
+
+
+@functools.cache
+def _fixed_lists_are_stored() -> bool:
+    """Whether this version of Arrow writes lists of a fixed length to Parquet if some are null; 23 does not yet."""
+    try:
+        lists = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int8(), 2))
+        pq.write_table(pa.table({"x": lists}), pa.BufferOutputStream())
+    except pa.ArrowNotImplementedError:
+        return False
+    return True
 
 
 def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:

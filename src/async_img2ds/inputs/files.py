@@ -43,7 +43,7 @@ def files_of(options: InputOptions) -> list[ListFile]:
         except AsyncImg2dsError:
             raise
         except Exception as error:  # each file system has errors of its own; to the user they are one thing
-            raise InputError(f"url_list: {url} cannot be read: {error or type(error).__name__}") from error
+            raise InputError(f"url_list: {url} cannot be read: {str(error) or type(error).__name__}") from error
         found += files
         named += [] if by_ending else files
     _refuse_twice(found)
@@ -79,27 +79,30 @@ def _in_folder(fs: Any, path: str, url: str, input_format: str) -> list[ListFile
             f"url_list: no file ending in .{input_format} in the folder {url}; input_format says which ending"
             + (f", and there are some ending in .{', .'.join(others)}" if others else "")
         )
-    return [_list_file(fs, entry, input_format) for entry in sorted(files, key=lambda entry: str(entry["name"]))]
+    return [
+        _list_file(fs, entry, input_format, found=True) for entry in sorted(files, key=lambda entry: str(entry["name"]))
+    ]
 
 
 def _matching(fs: Any, path: str, url: str, input_format: str) -> list[ListFile]:  # noqa: ANN401  as above
     if not any(character in path for character in "*?["):
         raise InputError(f"url_list: {url} does not exist")
-    entries = fs.glob(path, detail=True).values()
-    files = [
-        entry for entry in entries if _is_file(fs, entry) and (_base(path)[:1] in "._" or not _hidden(entry["name"]))
-    ]
+    asked_for_hidden = _base(path).startswith((".", "_"))
+    entries = [entry for entry in fs.glob(path, detail=True).values() if asked_for_hidden or not _hidden(entry["name"])]
+    files = [entry for entry in entries if _is_file(fs, entry)]
     if not files:
         hint = """; a list of files is written '["a.txt","b.txt"]'""" if url.startswith("[") else ""
         raise InputError(f"url_list: there is no file {url}, and none that matches it as a pattern{hint}")
-    return [_list_file(fs, entry, input_format) for entry in sorted(files, key=lambda entry: str(entry["name"]))]
+    return [
+        _list_file(fs, entry, input_format, found=True) for entry in sorted(files, key=lambda entry: str(entry["name"]))
+    ]
 
 
-def _list_file(fs: Any, info: dict[str, Any], input_format: str) -> ListFile:  # noqa: ANN401  as above
+def _list_file(fs: Any, info: dict[str, Any], input_format: str, *, found: bool = False) -> ListFile:  # noqa: ANN401
     path = str(info["name"])
     name = path if "file" in protocols(fs) else str(fs.unstrip_protocol(path))
     size = info.get("size")  # which an HTTP server may not say
-    return ListFile(fs, path, name, None if size is None else int(size), split_format(input_format)[1])
+    return ListFile(fs, path, name, None if size is None else int(size), split_format(input_format)[1], found)
 
 
 def _is_file(fs: Any, entry: dict[str, Any]) -> bool:  # noqa: ANN401  as above

@@ -28,6 +28,7 @@ class ListFile:
         name: what to call it in messages.
         size: its size in bytes, None if that is not known.
         compression: what the option ``input_format`` says it is compressed by, if anything.
+        found: whether a folder or a pattern led to it, rather than its own name.
 
     """
 
@@ -36,6 +37,7 @@ class ListFile:
     name: str
     size: int | None
     compression: str | None = None
+    found: bool = False
 
 
 @contextmanager

@@ -51,9 +51,14 @@ class UrlList:
     rows_skipped: int = 0
     shards_skipped: int = 0
     rows_known: int = 0
+    _bytes: int | None = None
     _bytes_before: int = 0
     _bytes_of_file: float = 0.0
     _ended: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = [file.size for file in self.files]
+        self._bytes = None if None in sizes else sum(size for size in sizes if size is not None)
 
     @classmethod
     def open(cls, options: InputOptions) -> UrlList:
@@ -96,9 +101,7 @@ class UrlList:
         """
         if self._ended:
             return self.rows_read - self.rows_skipped
-        sizes = [file.size for file in self.files]
-        size = sum(size for size in sizes if size is not None)
-        share = (self._bytes_before + self._bytes_of_file) / size if size and None not in sizes else 0
+        share = (self._bytes_before + self._bytes_of_file) / self._bytes if self._bytes else 0
         return max(0, round(self.rows_read / share) - self.rows_skipped) if share > 0 and self.rows_read else None
 
     @property
