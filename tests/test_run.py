@@ -515,17 +515,18 @@ def test_output_among_the_lists_is_refused(tmp_path: Path) -> None:
         download(url_list=tmp_path, input_format="parquet", output_folder=tmp_path)
 
 
-def test_output_in_the_folder_of_a_named_list_is_refused(tmp_path: Path) -> None:
-    """Also if the list is one of several, or leads there through a pattern."""
+def test_output_may_lie_beside_a_list_that_is_named(tmp_path: Path) -> None:
+    """As with img2dataset; not where a pattern would find the dataset, or a shard take the list's own name."""
     (tmp_path / "lists").mkdir()
-    for path in (tmp_path / "a.txt", tmp_path / "lists" / "b.txt"):
-        path.write_text("http://x.test/\n")
-    named = [tmp_path / "a.txt", tmp_path / "lists" / "b.txt"]
+    for name in ("a.txt", "lists/b.txt", "lists/00000.txt"):
+        (tmp_path / name).write_text("http://10.0.0.1/\n")
+    out = {**QUIET, "output_folder": tmp_path / "lists"}
 
-    for url_list in (named, named[1], f"{tmp_path}/*/b.txt"):
+    for url_list in (f"{tmp_path}/*/b.txt", [tmp_path / "a.txt", tmp_path / "lists" / "00000.txt"]):
         with pytest.raises(OptionsError, match="output_folder is the folder of the list"):
-            download(url_list=url_list, output_folder=tmp_path / "lists")
-    assert [path.name for path in (tmp_path / "lists").iterdir()] == ["b.txt"]
+            download(url_list=url_list, **out)
+    assert {path.name for path in (tmp_path / "lists").iterdir()} == {"b.txt", "00000.txt"}
+    assert download(url_list=[tmp_path / "a.txt", tmp_path / "lists" / "b.txt"], **out).count == 2
 
 
 def _command(urls: Path) -> list[str]:

@@ -223,13 +223,21 @@ def _check_output_folder(options: Options) -> None:
 
 
 def _check_apart(url_list: UrlList, options: Options) -> None:
-    """Refuse to write where lists are looked for: a dataset has files that the next run would take for some."""
+    """Refuse to write where lists are looked for, or over one: a dataset has files that would be taken for lists."""
     fs, path = file_system(options.output.output_folder)
-    folders = {file.path.rpartition("/")[0] for file in url_list.files if file.found and type(file.fs) is type(fs)}
-    if os.path.realpath(path) in map(os.path.realpath, folders):
-        raise OptionsError(
-            "output_folder is the folder of the list: the dataset's own files would be read as lists; choose another"
-        )
+    for file in url_list.files:
+        folder, _, name = file.path.rpartition("/")
+        if type(file.fs) is not type(fs) or os.path.realpath(path) != os.path.realpath(folder):
+            continue
+        if file.found:
+            raise OptionsError(
+                "output_folder is the folder of the list: the dataset's own files would be read as lists; "
+                "choose another"
+            )
+        if name.partition(".")[0].isdigit():
+            raise OptionsError(
+                f"output_folder is the folder of the list, and a shard may be called {name}, too; choose another"
+            )
 
 
 def _look_ahead(shards: Iterator[Shard], count: int) -> tuple[list[Shard], Iterator[Shard]]:
