@@ -1,4 +1,4 @@
-"""One door to everything: ``nox -s demo``, ``nox -s tests``, ``nox -s lint types``, ``nox -s bench -- NAME``."""
+"""One door to everything: ``nox -s demo tests lint types``, ``nox -s consumers``, ``nox -s bench -- NAME``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
 SERVERS = ["nginx-light", "unbound"]
 
+# What ``compat`` compares with: the last release.
+IMG2DATASET = "img2dataset==1.47.0"
+
 
 @nox.session
 def demo(session: nox.Session) -> None:
@@ -35,9 +38,27 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session, library: str) -> None:
     """Run every test, on pillow-simd and on stock Pillow."""
     system_packages(session, [*(COMPILER if library == "simd" else []), *SERVERS])
-    session.install(".", *nox.project.dependency_groups(PROJECT, "test"))
+    session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
     install_image_library(session, library)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def consumers(session: nox.Session) -> None:
+    """Read what real runs make with PyTorch, Hugging Face, TensorFlow, DuckDB, Polars, wandb; installs gigabytes."""
+    system_packages(session, ["nginx-light"])
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "consumers"))
+    session.run("pytest", "tests/consumers", *session.posargs)
+
+
+@nox.session
+def compat(session: nox.Session) -> None:
+    """Compare with img2dataset: the same lists and words, both programs, some hundred runs in ten minutes."""
+    system_packages(session, [*COMPILER, *SERVERS])
+    session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
+    install_image_library(session, "simd")
+    program = install_img2dataset(session)
+    session.run("pytest", "tests/compat", *session.posargs, env={"IMG2DATASET": str(program)})
 
 
 @nox.session
@@ -51,7 +72,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types."""
-    session.install(".[pillow]", *nox.project.dependency_groups(PROJECT, "types"))
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "types"))
     session.run("mypy")
 
 
@@ -59,7 +80,9 @@ def types(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run a benchmark by name: nox -s bench -- long-list."""
     system_packages(session, [*COMPILER, "nginx-light"])
-    session.install(".", "psutil>=6")
+    # OpenCV in the versions that img2dataset takes, and only where pixels are compared with its.
+    compared = ["opencv-python-headless>=4.5.5.62,<5", "numpy"] if "pixels" in session.posargs else []
+    session.install(".", "psutil>=6", *compared)
     install_image_library(session, "simd")
     session.run("python", "benchmarks/bench.py", *session.posargs)
 
@@ -77,6 +100,23 @@ def install_image_library(session: nox.Session, library: str) -> None:
     if subprocess.run([python, "-c", whole], check=False).returncode:
         session.install("--no-cache-dir", "--force-reinstall", "--no-deps", requirement)
         session.run("python", "-c", whole)
+
+
+def install_img2dataset(session: nox.Session) -> Path:
+    """Install img2dataset beside the session's own environment, as its requirements and ours are at odds; return it."""
+    # It imports imghdr, which Python 3.13 has no more.
+    python = next((name for name in ("python3.11", "python3.12", "python3.10") if _output([name, "--version"])), None)
+    if python is None:
+        session.error("img2dataset needs Python 3.10, 3.11 or 3.12; none of them is installed")
+    folder = Path(session.virtualenv.location).with_name("compat-img2dataset")
+    program, pip = folder / "bin" / "img2dataset", str(folder / "bin" / "pip")
+    if not program.exists():
+        session.run(python, "-m", "venv", "--clear", str(folder), external=True)
+        session.run(pip, "install", "--quiet", IMG2DATASET, external=True)
+    # Its TFRecords need them. They are large and not built for every machine; without them a few tests are skipped.
+    tensorflow = ["tensorflow", "tensorflow-io"]
+    session.run(pip, "install", "--quiet", *tensorflow, external=True, success_codes=[0, 1])
+    return program
 
 
 def system_packages(session: nox.Session, names: list[str]) -> None:
@@ -99,4 +139,7 @@ def system_packages(session: nox.Session, names: list[str]) -> None:
 
 
 def _output(command: list[str]) -> str:
+    """Return what *command* says, nothing if there is no such command."""
+    if shutil.which(command[0]) is None:
+        return ""
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout

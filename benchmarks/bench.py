@@ -1,8 +1,9 @@
-"""Benchmarks, run by name: ``nox -s bench -- photographs``, ``crash`` or ``long-list``.
+"""Benchmarks, run by name: ``nox -s bench -- photographs``, ``crash``, ``long-list`` or ``pixels``.
 
 Each prepares what it needs, runs ``aimg2ds`` as a user would, watches the whole process tree, checks what
 came out, and writes what it saw to benchmarks/runs/ with the command, the versions and the machine. Add
-``--rows N`` for a smaller or larger one.
+``--rows N`` for a smaller or larger one. ``pixels`` compares images with OpenCV's in this process instead, those of
+``--pictures FOLDER`` if it is given.
 """
 
 from __future__ import annotations
@@ -58,14 +59,18 @@ class Run:
 def main() -> int:
     """Run the benchmark that was named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    parser.add_argument("name", choices=sorted([*BENCHMARKS, "pixels"]))
     parser.add_argument("--rows", type=int, help="rows of the list")
     parser.add_argument("--processes", type=int, default=2, help="worker processes")
+    parser.add_argument("--pictures", type=Path, help="a folder of JPEGs to compare pixels over")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        run, facts = BENCHMARKS[asked.name](folder, asked.rows, asked.processes)
+        if asked.name == "pixels":
+            run, facts = pixels(folder, asked.pictures)
+        else:
+            run, facts = BENCHMARKS[asked.name](folder, asked.rows, asked.processes)
     _write(asked.name, run, facts)
     return run.exit_status or (0 if facts.get("whole") else 1)
 
@@ -134,6 +139,15 @@ def long_list(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict
         run = watch(command)
     counted = sum(json.loads(file.read_bytes())["count"] for file in (folder / "out").glob("*_stats.json"))
     return run, {"rows": rows, "rows_counted": counted, "whole": counted == rows}
+
+
+def pixels(folder: Path, pictures: Path | None) -> tuple[Run, dict[str, object]]:
+    """How close the pixels come to img2dataset's, by resize mode and interpolation."""
+    import pixels as comparison  # needs OpenCV, which no other benchmark does
+
+    began = time.monotonic()
+    facts = comparison.measure(folder, pictures)
+    return Run(command=sys.argv, wall_s=time.monotonic() - began, cpu_s=time.process_time()), facts
 
 
 BENCHMARKS: dict[str, Callable[[Path, int | None, int], tuple[Run, dict[str, object]]]] = {
@@ -276,7 +290,7 @@ def _write(name: str, run: Run, facts: dict[str, object]) -> None:
         + "\n"
     )
     print(*run.summary, sep="\n")
-    print(json.dumps(facts))
+    print(json.dumps({key: value for key, value in facts.items() if not isinstance(value, dict)}))
     print(
         f"wall {run.wall_s:.1f} s, CPU {run.cpu_s:.1f} s, driver at most {run.driver_rss_bytes_max / 1e6:.0f} MB, ",
         end="",

@@ -54,9 +54,10 @@ http {{
 class Origin:
     """A running server."""
 
-    def __init__(self, port: int, log: Path) -> None:
-        """Know where it listens, and what it logs."""
+    def __init__(self, port: int, pictures: Path, log: Path) -> None:
+        """Know where it listens, what it serves, and what it logs."""
         self.port = port
+        self.pictures = pictures
         self._log = log
 
     def url(self, path: str) -> str:
@@ -87,7 +88,7 @@ def serve(pictures: Path, *, logged: bool = False) -> Iterator[Origin]:
         ) as server:
             try:
                 wait_for_port(port)
-                yield Origin(port, log)
+                yield Origin(port, pictures, log)
             finally:
                 server.terminate()
 

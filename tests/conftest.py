@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,22 +17,24 @@ from async_img2ds.images import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from origin import Origin
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of real photographs in the formats of the web, and half of one."""
-    folder = tmp_path_factory.mktemp("photographs")
-    pictures.write_all(folder)
-    whole = (folder / "rocket.jpg").read_bytes()
-    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-    folder.chmod(0o755)
-    for parent in list(folder.parents)[:2]:
-        parent.chmod(0o755)  # nginx, started by root, serves as another user
-    return folder
+def photographs() -> Iterator[Path]:
+    """A folder of real photographs in the formats of the web, and half of one.
+
+    Not below pytest's own folder: nginx, started by root, serves as another user, from whom every pytest that is
+    started on the machine closes that folder again.
+    """
+    with tempfile.TemporaryDirectory(prefix="photographs-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        pictures.write_all(folder)
+        whole = (folder / "rocket.jpg").read_bytes()
+        (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+        yield folder
 
 
 @pytest.fixture(scope="session")

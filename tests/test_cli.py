@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -50,6 +51,9 @@ def test_summary_says_what_came_of_it_and_why_not(origin: Origin, tmp_path: Path
         (["urls.csv", "--input_format", "csv", "--url_col", "link"], ["url_col", "'link'", "url, text"]),
         (["urls.csv", "--input_format", "csv", "--caption_col", "words"], ["caption_col", "'words'", "url, text"]),
         (["urls.csv", "--input_format", "parquet"], ["url_list", "urls.csv", "parquet"]),
+        (["urls.csv.gz"], ["urls.csv.gz", "is a parquet file", "--input_format parquet"]),
+        (["urls.txt,urls.csv"], ["url_list", "urls.txt,urls.csv", "does not exist"]),
+        (['["urls.txt","no-such.txt"]'], ["url_list", "no-such.txt", "does not exist"]),
         (["urls.txt", "--output_folder", "urls.csv/out"], ["output_folder", "urls.csv/out"]),
         (["urls.txt", "--output_folder", "nosuch://bucket/out"], ["nosuch"]),
         (["empty"], ["url_list", ".txt", "empty"]),
@@ -60,6 +64,7 @@ def test_bad_requests_are_refused_in_a_sentence(tmp_path: Path, arguments: list[
     """Exit 2, the option and what it accepts, no traceback, and nothing created."""
     (tmp_path / "urls.txt").write_text("http://x.test/\n")
     (tmp_path / "urls.csv").write_text("url,text\nhttp://x.test/,x\n")
+    (tmp_path / "urls.csv.gz").write_bytes(b"PAR1" + bytes(100))
     (tmp_path / "empty").mkdir()
     before = sorted(tmp_path.rglob("*"))
     done = aimg2ds("fetch", *arguments, cwd=tmp_path)
@@ -69,6 +74,18 @@ def test_bad_requests_are_refused_in_a_sentence(tmp_path: Path, arguments: list[
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("said", ['["a.txt","b,c.txt.gz"]', "*.txt*"], ids=["list", "pattern"])
+def test_several_lists_are_one_argument(tmp_path: Path, said: str) -> None:
+    """A list of paths in brackets, or a pattern in quotes; a comma is part of a name."""
+    (tmp_path / "a.txt").write_text("http://10.0.0.1/1.jpg\nhttp://10.0.0.1/2.jpg\n")
+    (tmp_path / "b,c.txt.gz").write_bytes(gzip.compress(b"http://10.0.0.1/3.jpg\n"))
+    done = aimg2ds("fetch", said, "--output_format", "dummy", "--shard_across_files", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert "0 of 3 images" in done.stdout
+    assert "shards: 1 done" in done.stdout
 
 
 def test_lost_shard_is_exit_status_3(origin: Origin, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import io
+import threading
+from dataclasses import replace
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -17,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from async_img2ds import inputs
-from async_img2ds.errors import InputError, OptionsError
-from async_img2ds.inputs import UrlList, rows_of
-from async_img2ds.options import InputOptions
+from async_img2ds.errors import InputError
+from async_img2ds.inputs import csv, parquet, rows_of
+from async_img2ds.inputs import lines as text_lines
+from lists import as_arrow, as_parquet, as_stream, open_list, packed, read, written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,28 +29,8 @@ if TYPE_CHECKING:
     from async_img2ds.records import Shard
 
 
-def open_list(path: object, **options: object) -> UrlList:
-    return UrlList.open(InputOptions(url_list=str(path), **options))  # type: ignore[arg-type]  # checked when constructed
-
-
-def read(path: object, **options: object) -> pa.Table:
-    """Return the rows of all shards of a list, joined."""
-    return pa.concat_tables(rows_of(shard) for shard in open_list(path, **options).shards())
-
-
 def urls_of(shards: list[Shard]) -> list[str | None]:
     return [url for shard in shards for url in rows_of(shard).column("url").to_pylist()]
-
-
-def as_parquet(table: pa.Table, **options: object) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **options)
-    return bytes(sink.getvalue())
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
 
 
 LINES_OF_TEXT = {
@@ -97,7 +78,7 @@ def test_latin_1_caption_far_down_does_not_end_the_run(tmp_path: Path) -> None:
     """Bytes that are no UTF-8 are met long after the types of the columns were chosen, and still become text."""
     path = written(tmp_path / "list.csv", b"url,text\n" + b"http://h/a,tea\n" * 1000 + b"http://h/b,caf\xe9\n")
 
-    with mock.patch.object(inputs, "BLOCK_BYTES", 1024):
+    with mock.patch.object(csv, "BLOCK_BYTES", 1024):
         captions = read(path, input_format="csv", caption_col="text").column("caption").to_pylist()
 
     assert captions == ["tea"] * 1000 + ["caf\ufffd"]
@@ -193,25 +174,6 @@ def test_files_of_a_folder_are_read_in_order_of_their_names(tmp_path: Path, name
     assert read_back == [(0, 2, ["1", "2"]), (1, 1, ["3"]), (2, 2, ["4", "5"])]
 
 
-@pytest.mark.parametrize("flag", ["url_col", "caption_col", "save_additional_columns"])
-@pytest.mark.parametrize("input_format", ["csv", "parquet"])
-def test_missing_column_is_refused_with_those_there_are(tmp_path: Path, input_format: str, flag: str) -> None:
-    """Before anything is started, the message names the option, what it asked for, and the columns of the list."""
-    content = {"csv": b"url,text\na,b\n", "parquet": as_parquet(pa.table({"url": ["a"], "text": ["b"]}))}[input_format]
-    path = written(tmp_path / "list", content)
-
-    with pytest.raises(OptionsError, match=f"{flag}: the list has no column 'words'; it has url, text"):
-        open_list(path, input_format=input_format, **{flag: "words"})
-
-
-def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
-    """Neither a path where nothing is nor a folder without lists begins a run."""
-    with pytest.raises(InputError, match=r"nothing\.txt does not exist"):
-        open_list(tmp_path / "nothing.txt")
-    with pytest.raises(InputError, match=r"no file ending in \.csv in the folder"):
-        open_list(tmp_path, input_format="csv")
-
-
 def test_finished_shards_are_skipped_and_counted(tmp_path: Path) -> None:
     """Shards of an earlier run are not yielded and keep their numbers; at the end the count of rows to do is exact."""
     found = open_list(written(tmp_path / "list.txt", b"a\n" * 10), number_sample_per_shard=3)
@@ -224,22 +186,40 @@ def test_finished_shards_are_skipped_and_counted(tmp_path: Path) -> None:
     assert (found.rows_read, found.rows_expected()) == (10, 4)
 
 
-class CountingStream(io.BytesIO):
-    """A file that tells how many of its bytes were read."""
+class CountingFiles:
+    """A file system of one file that tells how many of its bytes were read, and by which threads."""
 
-    bytes_read = 0
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.bytes_read = 0
+        self.readers: set[int] = set()
 
-    def read(self, size: int | None = -1) -> bytes:
-        block = super().read(size)
-        self.bytes_read += len(block)
-        return block
+    def open(self, *_: object) -> io.BytesIO:
+        files = self
+
+        class Counting(io.BytesIO):
+            def read(self, size: int | None = -1) -> bytes:
+                block = super().read(size)
+                files.bytes_read += len(block)
+                files.readers.add(threading.get_ident())
+                return block
+
+        return Counting(self.content)
 
 
 DIGESTS = [hashlib.sha256(b"%d" % n).hexdigest() for n in range(100_000)]  # cannot be compressed away
+TEXT = "\n".join(DIGESTS).encode()
+OBJECTS = "".join(f'{{"url": "{digest}"}}\n' for digest in DIGESTS).encode()
 BIG = {
-    "txt": b"http://example.org/a\n" * 500_000,
-    "csv": b"url,n\n" + b"http://example.org/a,1\n" * 500_000,
+    "txt": TEXT,
+    "txt.gz": packed(TEXT, "gz"),
+    "csv": b"url\n" + TEXT,
+    "tsv.zst": packed(b"url\n" + TEXT, "zst"),
+    "jsonl": OBJECTS,
+    "jsonl.gz": packed(OBJECTS, "gz"),
     "parquet": as_parquet(pa.table({"url": DIGESTS}), use_dictionary=False),  # of one row group
+    "arrow": as_stream(pa.table({"url": DIGESTS}), 1000),
+    "feather": as_arrow(pa.table({"url": DIGESTS}), 1000),
 }
 
 
@@ -248,22 +228,36 @@ def test_first_shard_comes_before_the_list_is_read(tmp_path: Path, input_format:
     """Work begins after a small part of a big list was read, and the row count is estimated from that part."""
     path = written(tmp_path / "list", content)
     found = open_list(path, input_format=input_format, number_sample_per_shard=100)
-    stream = CountingStream(content)
-    found.fs = SimpleNamespace(open=lambda *_: stream)
+    fs = CountingFiles(content)
+    found.files = [replace(found.files[0], fs=fs)]
 
     with (
-        mock.patch.object(inputs, "BLOCK_BYTES", 2**14),
-        mock.patch.object(inputs, "CSV_BLOCK_BYTES", 2**14),
-        mock.patch.object(inputs, "PARQUET_BUFFER_BYTES", 2**14),
+        mock.patch.object(text_lines, "BLOCK_BYTES", 2**14),
+        mock.patch.object(csv, "BLOCK_BYTES", 2**14),
+        mock.patch.object(parquet, "BUFFER_BYTES", 2**14),
     ):
         shards = found.shards()
         first = next(shards)
-        read_then, expected_then = stream.bytes_read, found.rows_expected()
+        read_then, expected_then = fs.bytes_read, found.rows_expected()
 
     assert first.row_count == 100
     assert read_then < len(content) / 4
     assert expected_then is not None
     assert found.rows_read == 100
+
+
+# An IPC file is read by other threads, but each read is waited for.
+@pytest.mark.parametrize("input_format", [name for name in BIG if name != "feather"])
+def test_list_is_read_by_nobody_but_who_asks_for_its_shards(tmp_path: Path, input_format: str) -> None:
+    """A thread of Arrow's that still reads when the interpreter ends would abort it, or keep it from ending."""
+    content = BIG[input_format]
+    found = open_list(written(tmp_path / "list", content), input_format=input_format)
+    fs = CountingFiles(content)
+    found.files = [replace(found.files[0], fs=fs)]
+    rows = sum(shard.row_count for shard in found.shards())
+
+    assert rows == len(DIGESTS)
+    assert fs.readers == {threading.get_ident()}
 
 
 # What may stand in a line: anything but line ends. A first character U+FEFF would be a byte order mark.
@@ -277,7 +271,7 @@ def test_text_shards_hold_every_row_once(lines: list[str], rows_per_shard: int, 
     """Wherever blocks and shards are cut, the rows of all shards in order are the lines of the list."""
     fsspec.filesystem("memory").pipe_file("/test_inputs/list.txt", "".join(line + end for line in lines).encode())
 
-    with mock.patch.object(inputs, "BLOCK_BYTES", block_bytes):
+    with mock.patch.object(text_lines, "BLOCK_BYTES", block_bytes):
         shards = list(open_list("memory://test_inputs/list.txt", number_sample_per_shard=rows_per_shard).shards())
 
     assert urls_of(shards) == lines
@@ -293,7 +287,7 @@ def test_parquet_shards_hold_every_row_once(rows: int, rows_per_shard: int, grou
     table = pa.table({"url": [f"u{n}" for n in range(rows)]}, pa.schema([("url", pa.string())]))
     fsspec.filesystem("memory").pipe_file("/test_inputs/list.parquet", as_parquet(table, row_group_size=group_rows))
 
-    with mock.patch.object(inputs, "PARQUET_BATCH_ROWS", batch_rows):
+    with mock.patch.object(parquet, "BATCH_ROWS", batch_rows):
         found = open_list(path, input_format="parquet", number_sample_per_shard=rows_per_shard)
         shards = list(found.shards())
     counts = [min(rows_per_shard, rows - start) for start in range(0, rows, rows_per_shard)]
@@ -339,10 +333,95 @@ def test_csv_column_is_of_the_narrowest_type_that_holds_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[str], kind: pa.DataType
 ) -> None:
     """Its first rows do not decide, however long the list: a type that a later value contradicts is not taken."""
-    monkeypatch.setattr(inputs, "CSV_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(csv, "BLOCK_BYTES", 1000)
     rows = [f"http://h.test/{number},{values[number // 200]}" for number in range(200 * len(values))]
     (tmp_path / "urls.csv").write_text("\n".join(["url,extra", *rows]) + "\n")
     table = read(tmp_path / "urls.csv", input_format="csv", save_additional_columns=("extra",))
 
     assert table.num_rows == len(rows)
     assert table.schema.field("extra").type == kind
+
+
+ACROSS = {
+    "whole-and-fractions": (["1", "2"], ["0.5"], pa.float64(), [1.0, 2.0, 0.5]),
+    "fractions-and-whole": (["0.5"], ["1", "2"], pa.float64(), [0.5, 1.0, 2.0]),
+    "nothing-first": (["", ""], ["1"], pa.int64(), [None, None, 1]),
+    "nothing-last": (["1"], ["", ""], pa.int64(), [1, None, None]),
+    "nothing-at-all": ([""], [""], pa.string(), [None, None]),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "kind", "values"), ACROSS.values(), ids=ACROSS)
+def test_types_of_files_are_joined_in_a_shard_of_both(
+    tmp_path: Path, first: list[str], second: list[str], kind: pa.DataType, values: list[object]
+) -> None:
+    """Where all files are cut as one, a column has the wider type, and one without a value any."""
+    for name, texts in (("a", first), ("b", second)):
+        (tmp_path / f"{name}.csv").write_text("url,x\n" + "".join(f"u,{text}\n" for text in texts))
+    columns = {"save_additional_columns": ["x"], "shard_across_files": True}
+    [shard] = open_list(tmp_path, input_format="csv", **columns).shards()
+    column = rows_of(shard).column("x")
+
+    assert (column.type, column.to_pylist()) == (kind, values)
+
+
+def test_types_only_widen_from_file_to_file(tmp_path: Path) -> None:
+    """A file of whole numbers behind one of fractions is read as fractions, also in shards of its own rows."""
+    for name, values in (("a", [1, 2]), ("b", [0.5]), ("c", [3, 4, 5])):
+        written(tmp_path / f"{name}.parquet", as_parquet(pa.table({"url": ["u"] * len(values), "x": values})))
+    columns = {"save_additional_columns": ["x"], "shard_across_files": True}
+    shards = list(open_list(tmp_path, input_format="parquet", number_sample_per_shard=2, **columns).shards())
+
+    assert [rows_of(shard).schema.field("x").type for shard in shards] == [pa.int64(), pa.float64(), pa.float64()]
+    assert [value for shard in shards for value in rows_of(shard).column("x").to_pylist()] == [1, 2, 0.5, 3, 4, 5]
+
+
+def test_types_that_cannot_be_joined_are_refused_by_name(tmp_path: Path) -> None:
+    """The message has both files, the column, its types and the way out, which is to cut file by file."""
+    for name, values in (("a", [1]), ("b", [2]), ("c", ["text"])):
+        written(tmp_path / f"{name}.parquet", as_parquet(pa.table({"url": ["u"], "x": values})))
+    options = {"input_format": "parquet", "save_additional_columns": ["x"]}
+    shards = open_list(tmp_path, **options, shard_across_files=True, number_sample_per_shard=1).shards()
+    before = [next(shards), next(shards)]
+
+    with pytest.raises(InputError) as caught:
+        next(shards)
+    assert str(caught.value) == (
+        f"url_list: column 'x' is of type int64 in {tmp_path}/a.parquet and of type string in {tmp_path}/c.parquet, "
+        "which have no type in common; make the files agree, or leave out shard_across_files"
+    )
+    assert [shard.id for shard in before] == [0, 1]
+    assert len(list(open_list(tmp_path, **options).shards())) == 3
+
+
+@pytest.mark.parametrize("rows", [1, 10], ids=["in-shards-of-their-own", "in-one-shard"])
+def test_values_that_the_joined_type_would_round_are_refused(tmp_path: Path, rows: int) -> None:
+    """A whole number that no fraction can hold is not rounded because another file has fractions."""
+    for name, values in (("a", [2**53 + 1]), ("b", [0.5]), ("c", [2**53 + 1])):
+        written(tmp_path / f"{name}.parquet", as_parquet(pa.table({"url": ["u"], "x": values})))
+    columns = {"save_additional_columns": ["x"], "shard_across_files": True, "number_sample_per_shard": rows}
+
+    with pytest.raises(InputError, match=r"(?s)Integer value 9007199254740993 .*leave out shard_across_files"):
+        list(open_list(tmp_path, input_format="parquet", **columns).shards())
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=9), min_size=1, max_size=6), st.integers(1, 12))
+def test_shards_across_files_hold_every_row_once(
+    tmp_path_factory: pytest.TempPathFactory, files: list[list[str]], rows_per_shard: int
+) -> None:
+    """All but the very last are full, and the rows are those of the files in order."""
+    folder = tmp_path_factory.mktemp("across")
+    for number, lines in enumerate(files):
+        (folder / f"{number}.txt").write_text("".join(f"{line}\n" for line in lines))
+    found = open_list(folder, shard_across_files=True, number_sample_per_shard=rows_per_shard)
+    shards = list(found.shards(finished={1}))
+
+    assert found.rows_read == sum(map(len, files))
+    assert all(shard.row_count == rows_per_shard for shard in shards[:-1])
+    assert [shard.id for shard in shards] == [
+        number for number in range(found.shards_skipped + len(shards)) if number != 1
+    ]
+    assert urls_of(shards) == [
+        line for place, line in enumerate(line for lines in files for line in lines) if place // rows_per_shard != 1
+    ]
+    assert found.rows_expected() == sum(shard.row_count for shard in shards)

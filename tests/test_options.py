@@ -41,13 +41,15 @@ def refusal(**keywords: Any) -> str:
 
 def impossible(flag: Flag) -> list[Any]:
     """Values that an option of this kind cannot have."""
-    values: list[Any] = [object(), b"x", {"a": 1}, *([] if flag.optional or flag.kind is tuple else [None])]
+    values: list[Any] = [object(), b"x", {"a": 1}, *([] if flag.optional or flag.default == () else [None])]
     if flag.choices:
         return [*values, "nonsense", "", 1, True, flag.choices[0] + "x"]
     if flag.kind in (int, float):
         values += [1.5, "1.5", math.inf, "inf", "0x10"] if flag.kind is int else []
         values += [beyond for beyond in (flag.least - 1, flag.most + 1) if math.isfinite(beyond)]
         return [*values, "", "many", "1,5", True, [1], math.nan, "nan"]
+    if flag.paths:
+        return [*values, 1, [1], [None], [""], "", [], "[]", ["a", ""], {"a"}]
     if flag.kind is tuple:
         return [*values, 1, [1], [None], [""], '["a", 1]', "a,,b", {"a"}]
     return [*values, "", *(["x", 1, 0, 2] if flag.kind is bool else [1, ["x"]])]
@@ -88,6 +90,27 @@ def test_any_value_is_taken_or_refused(value: object, flag: Flag) -> None:
     assert flag.accept(taken) == taken
 
 
+LISTS = {
+    "one path": ("a.txt", ("a.txt",)),
+    "a comma is part of a path": ("a,b.txt", ("a,b.txt",)),
+    "a space is part of a path": (" a.txt", (" a.txt",)),
+    "no word is special": ("none", ("none",)),
+    "a pattern may begin with a bracket": ("[ab]*.txt", ("[ab]*.txt",)),
+    "a folder may be called like a list of numbers": ("[1]", ("[1]",)),
+    "a list in words": (' ["a,b.txt", "s3://c/d"]', ("a,b.txt", "s3://c/d")),
+    "a list in words as Python writes it": ("['a.txt', 'b.txt']", ("a.txt", "b.txt")),
+    "a path object": (Path("a") / "b.txt", ("a/b.txt",)),
+    "several": ([Path("a.txt"), "b.txt"], ("a.txt", "b.txt")),
+    "a tuple": (("b.txt", "a.txt"), ("b.txt", "a.txt")),
+}
+
+
+@pytest.mark.parametrize(("value", "paths"), LISTS.values(), ids=LISTS)
+def test_list_of_urls_is_one_path_or_several(value: object, paths: tuple[str, ...]) -> None:
+    """A single text is one path, whatever is in it; several come in a list."""
+    assert of(url_list=value).input.url_list == paths
+
+
 @pytest.mark.parametrize("name", ["user_agent_token", "contact"])
 def test_text_that_cannot_be_sent_in_a_header_is_refused(name: str) -> None:
     """What becomes part of the User-Agent is one line."""
@@ -114,7 +137,7 @@ def test_list_of_urls_is_the_one_thing_required() -> None:
 def test_words_and_values_mean_the_same(flag: Flag) -> None:
     """What is typed on a command line gives what the value gives in Python."""
     values: list[Any] = [*flag.choices, *([None] if flag.optional else []), *([] if flag.required else [flag.default])]
-    values += [] if flag.choices else EXAMPLES[flag.kind]
+    values += [] if flag.choices else [value for value in EXAMPLES[flag.kind] if value != [] or not flag.required]
     for value in values:
         words = json.dumps(value) if isinstance(value, list | tuple) else str(value)
 
@@ -168,16 +191,41 @@ def test_columns_of_the_dataset_cannot_be_carried(digest: str) -> None:
         assert f"cannot carry {name!r}" in refusal(save_additional_columns=["fine", name])
 
 
+def test_column_of_boxes_is_carried_like_others() -> None:
+    """It comes last, once, and cannot have the name of a column of the dataset either."""
+    assert of(bbox_col="boxes").input.carried_columns == ("boxes",)
+    assert of(bbox_col="boxes", save_additional_columns=["a"]).input.carried_columns == ("a", "boxes")
+    assert of(bbox_col="boxes", save_additional_columns=["boxes", "a"]).input.carried_columns == ("boxes", "a")
+    assert of().input.carried_columns == ()
+    assert "bbox_col cannot carry 'width'" in refusal(bbox_col="width")
+    assert "bbox_col cannot carry 'jpg'" in refusal(bbox_col="jpg", output_format="parquet")
+
+
 def test_column_of_the_images_cannot_be_carried() -> None:
-    """In parquet output the images are a column named like their format."""
+    """In parquet and tfrecord output the images are named like their format, and in tfrecord the captions txt."""
     webp = {"save_additional_columns": ["webp"], "encode_format": "webp"}
+    txt = {"save_additional_columns": ["txt"], "input_format": "csv", "output_format": "tfrecord"}
 
     assert "save_additional_columns" in refusal(**webp, output_format="parquet")
+    assert "save_additional_columns" in refusal(**webp, output_format="tfrecord")
     assert of(**webp, output_format="files").input.save_additional_columns == ("webp",)
+    assert "save_additional_columns" in refusal(**txt, caption_col="caption")
+    assert of(**txt).input.save_additional_columns == ("txt",)
+
+
+def test_image_column_for_hugging_face_needs_a_column() -> None:
+    """The option is refused with a format that has no column of images."""
+    assert of(output_format="parquet", hf_image=True).output.hf_image
+    for output_format in ("files", "webdataset", "tfrecord", "dummy"):
+        assert "output_format parquet" in refusal(output_format=output_format, hf_image=True)
 
 
 def test_contradictions_are_refused() -> None:
     """Options that cannot hold together are refused before work begins."""
+    assert "a txt list has URLs only" in refusal(input_format="txt", bbox_col="boxes")
+    assert "cannot be blurred" in refusal(bbox_col="boxes", disable_all_reencoding=True)
+    assert "nothing is changed" in refusal(convert_to_srgb=True, disable_all_reencoding=True)
+    assert "nothing is changed" in refusal(apply_exif_orientation=True, disable_all_reencoding=True)
     assert "names a column twice" in refusal(save_additional_columns=["a", "b", "a"])
     assert "a txt list has URLs only" in refusal(input_format="txt", caption_col="text")
     assert "a txt list has URLs only" in refusal(input_format="txt", save_additional_columns=["a"])
@@ -188,7 +236,7 @@ def test_options_may_go_by_position_in_the_order_of_img2dataset() -> None:
     options = Options.of("list.parquet", 384, "out", 3, "keep_ratio", input_format="parquet")
 
     assert (options.input.url_list, options.image.image_size, options.output.output_folder) == (
-        "list.parquet",
+        ("list.parquet",),
         384,
         "out",
     )

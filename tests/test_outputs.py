@@ -2,95 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
 import io
 import json
 import subprocess
 import tarfile
-from decimal import Decimal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tfrecord.reader import tfrecord_loader
 from webdataset import tariterators
 
-from async_img2ds.errors import ErrorClass
 from async_img2ds.outputs import parquet
-from async_img2ds.outputs.base import WRITERS, Output, open_writer
+from async_img2ds.outputs.base import WRITERS, Output
 from async_img2ds.outputs.tar import member
-from async_img2ds.policy.schema import Columns
-from async_img2ds.records import Encoded, Row, Sample, Status
-from async_img2ds.storage import Attempt, LocalStore
+from async_img2ds.storage import RemoteStore
+from samples import CAPTIONS, COLUMNS, IMAGES, LISTED, SAMPLES, SUCCESSES, success, write
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CAPTIONS = ['猫 😀 "cat"', None, "", "two\nlines\0", "café"]
-LISTED = pa.table(
-    {
-        "tags": pa.array([["a", "ä"], None, [], ["b"], ["c"]]),
-        "box": pa.array([{"x": 1}, None, {"x": 3}, {"x": 4}, {"x": None}]),
-        "price": pa.array([Decimal("1.50"), None, Decimal(0), Decimal(1), Decimal(2)], pa.decimal128(10, 2)),
-        "day": pa.array([dt.date(2026, 1, 31), None, *[dt.date(1969, 12, 31)] * 3]),
-        "at": pa.array([1, None, 2, 3, 4], pa.timestamp("ns", "Europe/Berlin")),
-        "took": pa.array([1, None, 2, 3, 4], pa.duration("us")),
-        "blob": pa.array([b"\xff\0", None, b"", b"x", b"y"]),
-        "big": pa.array([2**64 - 1, None, 0, 1, 2], pa.uint64()),
-        "score": pa.array([float("nan"), float("inf"), -float("inf"), 0.5, None]),
-        "caption": pa.array(CAPTIONS),
-        "url": pa.array(["http://h/0", "http://h/1", None, "http://h/3", "http://h/4"]),
-    }
-)
-COLUMNS = Columns(exif=True, digest="sha256")
-
-
-def success(index: int, image: bytes) -> Sample:
-    encoded = Encoded(image, 256, 256, 640, 480, '{"Image Make": "ä"}', f"digest {index}")
-    return Sample(
-        Row(index, f"00012000{index}", LISTED["url"][index].as_py()), Status.SUCCESS, encoded, None, None, 200, 1, 9
-    )
-
-
-def failure(index: int, status: Status, error_class: ErrorClass, message: str) -> Sample:
-    row = Row(index, f"00012000{index}", LISTED["url"][index].as_py())
-    return Sample(row, status, error_class=error_class, error_message=message, http_status=404, attempts=1)
-
-
-# In the order of their completion, which is not that of the list.
-SAMPLES = [
-    success(3, b"x" * 512),
-    failure(2, Status.FAILED_TO_DOWNLOAD, ErrorClass.URL_INVALID, "no URL"),
-    success(0, b"\xff\xd8" + b"y" * 1500),
-    failure(4, Status.FAILED_TO_RESIZE, ErrorClass.TOO_SMALL, "image too small"),
-    success(1, b"z"),
-]
-SUCCESSES = {sample.row.key: sample for sample in SAMPLES if sample.encoded}
-IMAGES = {key: sample.encoded.image for key, sample in SUCCESSES.items() if sample.encoded}
-
-
-def write(output_format: str, folder: Path, samples: list[Sample] = SAMPLES, listed: pa.Table = LISTED) -> Path:
-    """Write *samples* as shard 12 into *folder*, all at once as a worker may, and commit them."""
-    store = LocalStore(folder)
-    store.prepare()
-
-    async def run() -> None:
-        async with Attempt.open(store) as attempt:
-            output = Output(attempt, "00012", listed, COLUMNS, "jpg", captions="caption" in listed.column_names)
-            writer = await open_writer(output_format, output)
-            async with asyncio.TaskGroup() as tasks:
-                for sample in samples:
-                    tasks.create_task(writer.write(sample))
-            await writer.finish()
-            await attempt.commit("00012_stats.json", b"{}")
-
-    asyncio.run(run())
-    store.close()
-    return folder
+    from async_img2ds.records import Sample
 
 
 def images_of_files(folder: Path) -> dict[str, bytes]:
@@ -112,11 +50,17 @@ def tar_members(folder: Path) -> dict[str, bytes]:
         return {info.name: archive.extractfile(info).read() for info in archive}  # type: ignore[union-attr]  # regular files all
 
 
+def images_of_tfrecord(folder: Path) -> dict[str, bytes]:
+    records = tfrecord_loader(str(folder / "00012.tfrecord"), None)
+    return {features["key"].decode(): features["jpg"] for features in records}
+
+
 # A format → what reads its images back, and the files it makes beside the marker.
 READERS = {
     "files": (images_of_files, ["00012", "00012.parquet"]),
     "webdataset": (images_of_tar, ["00012.parquet", "00012.tar"]),
     "parquet": (images_of_parquet, ["00012.parquet"]),
+    "tfrecord": (images_of_tfrecord, ["00012.parquet", "00012.tfrecord"]),
     "dummy": (lambda _folder: IMAGES, []),
 }
 
@@ -142,6 +86,18 @@ def test_every_format_keeps_every_sample(tmp_path: Path, output_format: str) -> 
 
 
 @pytest.mark.parametrize("output_format", WRITERS)
+def test_remote_stores_get_the_same_files(tmp_path: Path, output_format: str) -> None:
+    """Every format goes through the store, so a dataset elsewhere equals one on disk to the byte."""
+    local, fs = write(output_format, tmp_path / "local"), fsspec.filesystem("memory")
+    remote = f"/test_outputs{tmp_path}"
+    write(output_format, tmp_path, store=RemoteStore(fs, remote, tmp_path / "staging"))
+
+    assert {path.removeprefix(f"{remote}/"): fs.cat_file(path) for path in fs.find(remote)} == {
+        str(path.relative_to(local)): path.read_bytes() for path in local.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("output_format", WRITERS)
 @pytest.mark.parametrize("samples", [[], [SAMPLES[1]]], ids=["no-rows", "only-failures"])
 def test_every_format_keeps_a_shard_without_images(tmp_path: Path, output_format: str, samples: list[Sample]) -> None:
     """A shard of which no image was received is a shard like any other, with files that can be read."""
@@ -152,7 +108,7 @@ def test_every_format_keeps_a_shard_without_images(tmp_path: Path, output_format
     assert output_format == "dummy" or read_images(tmp_path) == {}
 
 
-@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet"])
+@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet", "tfrecord"])
 def test_tables_have_the_columns_in_order_and_by_type(tmp_path: Path, output_format: str) -> None:
     """First the list's columns as they were typed, then those of img2dataset, then our own."""
     schema = pq.read_schema(write(output_format, tmp_path) / "00012.parquet")
@@ -178,6 +134,30 @@ def test_pandas_reads_the_parquet_format(tmp_path: Path) -> None:
     assert frame["url"].dropna().to_dict() == {sample.row.key: sample.row.url for sample in SAMPLES if sample.row.url}
 
 
+def test_images_for_hugging_face_are_structs_declared_in_the_schema(tmp_path: Path) -> None:
+    """Each image has its bytes and a path, a failed row a null, and all columns are declared as features."""
+    table = pq.read_table(write("parquet", tmp_path, hf_image=True) / "00012.parquet")
+    images = dict(zip(table["key"].to_pylist(), table["jpg"].to_pylist(), strict=True))
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+
+    assert table.schema.names == [*LISTED.column_names, *(f.name for f in replace(COLUMNS, image="jpg").fields())]
+    assert table.schema.field("jpg").type == pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    assert {key: image["bytes"] for key, image in images.items() if image} == IMAGES
+    assert {image["path"] for image in images.values() if image} == {f"{key}.jpg" for key in IMAGES}
+    assert [key for key, image in images.items() if image is None] == ["000120002", "000120004"]
+    assert list(features) == table.schema.names
+    assert features["jpg"] == {"_type": "Image"}
+    assert (features["width"], features["score"]) == (value("int32"), value("float64"))
+    assert (features["at"], features["price"]) == (value("timestamp[ns, tz=Europe/Berlin]"), value("decimal128(10, 2)"))
+    assert (features["tags"], features["boxes"]) == ([value("string")], [[value("float32")]])
+    assert (features["box"], features["label"]) == ({"x": value("int64")}, value("string"))
+    assert features["ratios"] == {"_type": "LargeList", "feature": value("float64")}
+
+
+def value(dtype: str) -> dict[str, str]:
+    return {"_type": "Value", "dtype": dtype}
+
+
 def test_row_groups_of_images_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However large the images of a shard are together, a reader need not hold more than a row group of them."""
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1000)
@@ -187,12 +167,13 @@ def test_row_groups_of_images_are_bounded(tmp_path: Path, monkeypatch: pytest.Mo
     assert images_of_parquet(tmp_path) == IMAGES
 
 
+def refuse(word: str) -> None:
+    """Refuse NaN and Infinity, which Python's parser takes and others do not."""
+    raise AssertionError(word)
+
+
 def metadata(output_format: str, folder: Path) -> dict[str, dict[str, Any]]:
     """Return the JSON of each success, refusing what strict JSON does not know."""
-
-    def refuse(word: str) -> None:
-        raise AssertionError(word)
-
     if output_format == "files":
         texts = {path.stem: path.read_bytes() for path in (folder / "00012").glob("*.json")}
     else:
@@ -206,7 +187,7 @@ def metadata(output_format: str, folder: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("output_format", ["files", "webdataset"])
 def test_json_of_a_sample_is_strict_and_whole(tmp_path: Path, output_format: str) -> None:
-    """Every column is there in order; not-a-number is null, and a value unknown to JSON is text, not a lost sample."""
+    """Every column is there in order; not-a-number is null, and a value unknown to JSON is no lost sample."""
     records = metadata(output_format, write(output_format, tmp_path))
     first, second = records["000120000"], records["000120001"]
 
@@ -216,7 +197,33 @@ def test_json_of_a_sample_is_strict_and_whole(tmp_path: Path, output_format: str
     assert (first["tags"], first["box"], first["price"], first["day"]) == (["a", "ä"], {"x": 1}, "1.50", "2026-01-31")
     assert (first["caption"], second["caption"], first["exif"]) == (CAPTIONS[0], None, '{"Image Make": "ä"}')
     assert (first["key"], first["status"], first["width"], first["big"]) == ("000120000", "success", 256, 2**64 - 1)
-    assert all(isinstance(first[name], str) for name in ("at", "took", "blob"))
+    assert (first["at"], first["took"]) == ("1970-01-01T00:00:00.000000001+00:00", 1e-6)
+    assert (first["blob"], second["blob"]) == ("/wA=", None)
+    assert (first["ratios"], first["boxes"], first["days"]) == ([0.5, None], [[0.5, 1.0], []], ["2026-01-31", None])
+    assert (first["names"], first["label"], first["half"]) == ({"en": "cat"}, "a", 0.25)
+    assert {name for name in LISTED.column_names if second[name] is not None} == {"url"}
+
+
+def test_values_unknown_to_python_are_text() -> None:
+    """A time zone or a year that Python does not have is still valid JSON."""
+    listed = pa.table(
+        {
+            "nowhere": pa.array([1_000_000, None], pa.timestamp("us", "Nowhere/At_all")),
+            "far": pa.array([10**14, None], pa.timestamp("s")),
+            "late": pa.array([3_652_059, None], pa.date32()),
+            "times": pa.array([[1_000_000], None], pa.list_(pa.timestamp("us", "Nowhere/At_all"))),
+            "parts": pa.array([[b"\xff"], None], pa.list_(pa.binary())),
+            "url": pa.array(["http://h/0", None]),
+        }
+    )
+    output = Output(None, "00012", listed, COLUMNS, "jpg", captions=False)  # type: ignore[arg-type]  # nothing is written
+    first, second = (json.loads(output.record(success(number, b""))) for number in (0, 1))
+
+    assert first["nowhere"] == "1970-01-01T00:00:01.000000+00:00"
+    assert first["times"] == ["1970-01-01T00:00:01.000000+00:00"]
+    assert first["parts"] == ["/w=="]
+    assert all(isinstance(first[name], str) for name in ("far", "late"))
+    assert [second[name] for name in ("nowhere", "far", "late", "times", "parts")] == [None] * 5
 
 
 def test_captions_are_written_as_text(tmp_path: Path) -> None:

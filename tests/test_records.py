@@ -125,6 +125,7 @@ def report(**changes: Any) -> RunReport:
         bytes_received=100,
         bytes_written=50,
         shards_done=2,
+        rows_known=0,
         shards_skipped=0,
         shards_lost={},
         seconds=4.0,

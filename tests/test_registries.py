@@ -8,7 +8,8 @@ import pytest
 
 from async_img2ds.distributors.base import DISTRIBUTORS, distributor
 from async_img2ds.images import codec
-from async_img2ds.inputs import FORMATS
+from async_img2ds.inputs.files import COMPRESSIONS, split_format
+from async_img2ds.inputs.formats import FORMATS
 from async_img2ds.options import RESERVED_COLUMNS, flags
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.geometry import PLACEMENTS
@@ -21,7 +22,6 @@ CHOICES = {flag.name: set(flag.choices) for flag in flags() if flag.choices}
 @pytest.mark.parametrize(
     ("option", "table"),
     [
-        ("input_format", FORMATS),
         ("output_format", WRITERS),
         ("resize_mode", PLACEMENTS),
         ("distributor", DISTRIBUTORS),
@@ -32,6 +32,15 @@ CHOICES = {flag.name: set(flag.choices) for flag in flags() if flag.choices}
 def test_choices_of_an_option_are_what_is_there(option: str, table: dict[str, object]) -> None:
     """Nothing is offered that cannot be done, and nothing can be done that is not offered."""
     assert CHOICES[option] == set(table)
+
+
+def test_input_formats_are_the_formats_and_their_compressed_forms() -> None:
+    """Each choice is read as some format; each format is a choice; what is compressed one way can be the other."""
+    choices = CHOICES["input_format"]
+    packed = {choice.partition(".")[0] for choice in choices if "." in choice}
+
+    assert {split_format(choice)[0] for choice in choices} == set(FORMATS)
+    assert choices == set(FORMATS) | {f"{name}.{ending}" for name in packed for ending in COMPRESSIONS}
 
 
 @pytest.mark.parametrize("name", DISTRIBUTORS)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,14 +15,18 @@ import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
+from tfrecord.reader import tfrecord_loader
 
 import origin as origin_server
 from async_img2ds import InputError, MissingExtraError, OptionsError, download, download_async
+from async_img2ds.outputs.base import WRITERS
 from async_img2ds.run import EXTRAS
 from processes import is_alive, wait_until, workers_of
 
@@ -71,14 +76,14 @@ def metadata(folder: Path) -> list[dict[str, Any]]:
     return [row for file in sorted(folder.glob("*.parquet")) for row in pq.read_table(file).to_pylist()]
 
 
-def stored(folder: Path) -> dict[str, bytes]:
+def stored(folder: Path, kind: str = "jpg") -> dict[str, bytes]:
     """Return the images in the tars by key; fails on one that is there twice."""
     images: dict[str, bytes] = {}
     for file in sorted(folder.glob("*.tar")):
         with tarfile.open(file) as tar:
             for member in tar:
                 key, _, extension = member.name.partition(".")
-                if extension == "jpg":
+                if extension == kind:
                     assert key not in images
                     content = tar.extractfile(member)
                     assert content is not None
@@ -101,7 +106,7 @@ def contents(folder: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
-@pytest.mark.parametrize("output_format", ["files", "webdataset", "parquet", "dummy"])
+@pytest.mark.parametrize("output_format", WRITERS)
 def test_every_row_is_accounted_for_once(origin: Origin, tmp_path: Path, output_format: str) -> None:
     """Each URL ends in one metadata row with the class it deserves, and each image is stored under its key."""
     outcomes = write_list(tmp_path / "urls.txt", origin, 60)
@@ -130,6 +135,11 @@ def test_every_row_is_accounted_for_once(origin: Origin, tmp_path: Path, output_
         "files": lambda: {path.stem: path.read_bytes() for path in out.glob("*/*.jpg")},
         "webdataset": lambda: stored(out),
         "parquet": lambda: {row["key"]: row["jpg"] for row in rows if row["jpg"] is not None},
+        "tfrecord": lambda: {
+            features["key"].decode(): features["jpg"]
+            for file in out.glob("*.tfrecord")
+            for features in tfrecord_loader(str(file), None)
+        },
     }
     found = stored_as[output_format]()
     assert set(found) == succeeded
@@ -170,6 +180,78 @@ def test_columns_and_captions_travel_with_their_types(origin: Origin, tmp_path: 
     }
     assert (sample["tags"], sample["score"], sample["caption"]) == (["a", "b"], 0.5, "a rocket")
     assert (tmp_path / "out" / "00000" / "000000000.txt").read_text() == "a rocket"
+
+
+def test_images_can_be_stored_as_hugging_face_does(origin: Origin, tmp_path: Path) -> None:
+    """With the option, the column of images is a struct that the schema declares as one of images."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    download(**options, output_format="parquet", encode_format="png", encode_quality=1, hf_image=True)
+    table = pq.read_table(tmp_path / "out" / "00000.parquet")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+
+    assert features["png"] == {"_type": "Image"}
+    assert {row["png"]["path"] for row in table.to_pylist() if row["png"]} == {f"00000000{n}.png" for n in range(4)}
+
+
+BOXES: list[Any] = [
+    [[0.0, 0.0, 1.0, 1.0]],
+    [],
+    None,
+    [[0.1, 0.1, float("nan"), 0.2]],
+    [[12.0, 40.0, 80.0, 99.0]],
+    [[0.4, 0.3, 0.6, 0.5], [0.9, 0.9, 0.3, 0.3]],
+]
+
+
+def detail(content: bytes) -> float:
+    """Return how much each pixel of an image differs from its neighbour, on the average."""
+    image = Image.open(io.BytesIO(content)).convert("L")
+    return ImageStat.Stat(ImageChops.difference(image, ImageChops.offset(image, 1, 1))).mean[0]
+
+
+@pytest.mark.parametrize("input_format", ["parquet", "csv"])
+@pytest.mark.parametrize("columns", [[], ["face_bboxes"]], ids=["once", "named-twice"])
+def test_boxes_of_the_list_are_blurred(origin: Origin, tmp_path: Path, input_format: str, columns: list[str]) -> None:
+    """What a column of boxes says is blurred in the stored images, rows of bad boxes fail, and the column is kept."""
+    urls = [f"{origin.url('astronaut.png')}?{number}" for number in range(len(BOXES))]
+    written = BOXES if input_format == "parquet" else ["" if boxes is None else json.dumps(boxes) for boxes in BOXES]
+    table = pa.table({"url": urls, "face_bboxes": written, "other": range(len(BOXES))})
+    {"parquet": pq.write_table, "csv": pa.csv.write_csv}[input_format](table, tmp_path / "urls")
+    options = {**QUIET, "url_list": tmp_path / "urls", "input_format": input_format, "output_folder": tmp_path / "out"}
+    report = download(
+        **options,
+        bbox_col="face_bboxes",
+        save_additional_columns=columns,
+        output_format="webdataset",
+        encode_format="png",
+        encode_quality=1,
+    )
+    rows = {row["url"]: row for row in metadata(tmp_path / "out")}
+    images = stored(tmp_path / "out", "png")
+    details = [detail(images[key]) if (key := rows[url]["key"]) in images else math.nan for url in urls]
+
+    assert [rows[url]["error_class"] for url in urls] == [None, None, None, "bbox_invalid", "bbox_invalid", None]
+    assert [rows[url]["status"] for url in urls[3:5]] == ["failed_to_resize"] * 2
+    assert report.error_classes == {"bbox_invalid": 2}
+    assert [math.isnan(each) for each in details] == [False, False, False, True, True, False]
+    assert details[1] == details[2]  # whole
+    assert details[0] < 0.3 * details[1]
+    assert details[5] < 0.9 * details[1]
+    assert list(rows[urls[0]])[:2] == ["face_bboxes", "url"]
+    assert [rows[url]["face_bboxes"] for url in urls[4:]] == written[4:]
+
+
+def test_build_that_cannot_convert_colours_is_refused_when_asked_to(tmp_path: Path) -> None:
+    """Before anything is created, and with what to install; without the option it will do."""
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    (tmp_path / "urls.txt").write_text("")
+    with mock.patch("async_img2ds.images.codec.features.check", lambda feature: feature != "littlecms2"):
+        with pytest.raises(OptionsError, match=r"convert_to_srgb: .* was built without littlecms; .*liblcms2-dev"):
+            download(**options, convert_to_srgb=True)
+
+        assert not (tmp_path / "out").exists()
+        assert download(**options).complete
 
 
 def test_second_run_asks_for_nothing_again(photographs: Path, tmp_path: Path) -> None:
@@ -433,6 +515,20 @@ def test_output_among_the_lists_is_refused(tmp_path: Path) -> None:
         download(url_list=tmp_path, input_format="parquet", output_folder=tmp_path)
 
 
+def test_output_may_lie_beside_a_list_that_is_named(tmp_path: Path) -> None:
+    """As with img2dataset; not where a pattern would find the dataset, or a shard take the list's own name."""
+    (tmp_path / "lists").mkdir()
+    for name in ("a.txt", "lists/b.txt", "lists/00000.txt"):
+        (tmp_path / name).write_text("http://10.0.0.1/\n")
+    out = {**QUIET, "output_folder": tmp_path / "lists"}
+
+    for url_list in (f"{tmp_path}/*/b.txt", [tmp_path / "a.txt", tmp_path / "lists" / "00000.txt"]):
+        with pytest.raises(OptionsError, match="output_folder is the folder of the list"):
+            download(url_list=url_list, **out)
+    assert {path.name for path in (tmp_path / "lists").iterdir()} == {"b.txt", "00000.txt"}
+    assert download(url_list=[tmp_path / "a.txt", tmp_path / "lists" / "b.txt"], **out).count == 2
+
+
 def _command(urls: Path) -> list[str]:
     """Return a command of 30 shards over two processes."""
     command = [_aimg2ds(), "fetch", str(urls), "--output_format", "webdataset", "--number_sample_per_shard", "20"]
@@ -483,7 +579,9 @@ def test_second_run_into_a_folder_in_use_is_refused(origin: Origin, tmp_path: Pa
     command = [*_command(tmp_path / "urls.txt"), "--output_folder", str(tmp_path / "out")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
         wait_until(lambda: bool(list((tmp_path / "out").glob("*.partial"))))
+        first.send_signal(signal.SIGSTOP)  # or it could end before the second has begun
         second = subprocess.run(command, check=False, capture_output=True, text=True)
+        first.send_signal(signal.SIGCONT)
         first.communicate()
 
     assert (first.returncode, second.returncode) == (0, 2)
@@ -521,7 +619,7 @@ def test_run_goes_on_when_nobody_reads_what_it_says(origin: Origin, tmp_path: Pa
 
 
 def test_cancelled_while_planning_leaves_the_folder_free(origin: Origin, tmp_path: Path) -> None:
-    """Whenever a run is cancelled, the next one in the same process may have its folder."""
+    """Whenever a run is cancelled, the next one in the same process may have its folder as soon as planning ends."""
     write_list(tmp_path / "urls.txt", origin, 5)
     options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
 
@@ -529,8 +627,17 @@ def test_cancelled_while_planning_leaves_the_folder_free(origin: Origin, tmp_pat
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(download_async(**options), seconds)
 
-    for seconds in (0, 0.001, 0.01, 0.1):
-        asyncio.run(cancelled_after(seconds))
+    def is_free() -> bool:
+        try:
+            return download(**options).complete
+        except OptionsError as error:
+            if "another run is writing" not in str(error):
+                raise
+            return False
 
-    assert download(**options).count in (0, 5)
+    for seconds in (0, 0.001, 0.01, 0.1):
+        with contextlib.suppress(OptionsError):  # the one before still plans
+            asyncio.run(cancelled_after(seconds))
+    wait_until(is_free)
+
     assert len(metadata(tmp_path / "out")) == 5

@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps, ImageStat
 
-from async_img2ds.errors import ErrorClass, TransformFailure
+from async_img2ds.errors import ErrorClass, FetchFailure, TransformFailure
 from async_img2ds.images.transform import Transformer, exif_json
 from async_img2ds.options import ImageOptions
 
@@ -168,6 +169,22 @@ def test_image_on_the_limit_is_kept(options: dict[str, Any]) -> None:
     assert transform(picture(300, 100), resize_mode="no", **options).width == 300
 
 
+@pytest.mark.parametrize(("size", "options", "error_class", "message"), FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_image_outside_the_limits_is_not_decoded(
+    kind: str, size: tuple[int, int], options: dict[str, Any], error_class: ErrorClass, message: str
+) -> None:
+    """Its header is enough to refuse it, also where orientation, profile and boxes would be looked at later."""
+    later = {"apply_exif_orientation": True, "convert_to_srgb": True}
+    with mock.patch("PIL.ImageFile.ImageFile.load", side_effect=AssertionError("decoded")):
+        failure = refusal(picture(*size, kind), **options, **later)
+
+        with pytest.raises(AssertionError, match="decoded"):
+            transform(picture(*size, kind))
+
+    assert (failure.error_class, failure.message) == (error_class, message)
+
+
 @pytest.mark.parametrize("name", ["truncated.jpg", "retina.jpg"])
 def test_filters_look_at_the_header_only(photographs: Path, name: str) -> None:
     """An image is refused by its size without its pixels, which may be missing."""
@@ -208,6 +225,132 @@ def test_bytes_of_a_changed_image_are_not_kept(photographs: Path, name: str, opt
     content = (photographs / name).read_bytes()
 
     assert transform(content, skip_reencode=True, **options).image != content
+
+
+def test_webp_above_100_is_lossless(photographs: Path) -> None:
+    """Quality 101 asks for every pixel, and 100 does not."""
+    content = (photographs / "chelsea.png").read_bytes()
+    original = Image.open(photographs / "chelsea.png").convert("RGB")
+    lossless, lossy = (
+        pixels(transform(content, resize_mode="no", encode_format="webp", encode_quality=quality))
+        for quality in (101, 100)
+    )
+
+    assert lossless.convert("RGB").tobytes() == original.tobytes()
+    assert lossy.convert("RGB").tobytes() != original.tobytes()
+
+
+@pytest.mark.parametrize(("stored_as", "side"), [("webp", 16_384), ("jpg", 65_501)])
+def test_image_that_its_format_cannot_hold_is_an_encode_error(stored_as: str, side: int) -> None:
+    """What the encoder refuses is a failed row, never an empty image."""
+    failure = refusal(picture(side, 1), resize_mode="no", encode_format=stored_as)
+
+    assert failure.error_class is ErrorClass.ENCODE_ERROR
+    assert failure.message.startswith(f"cannot encode {side}x1 as {stored_as}")
+
+
+def turned(kind: str, orientation: int, size: tuple[int, int] = (60, 40), **options: Any) -> bytes:
+    """Return a picture with four corners of different colours and an EXIF orientation."""
+    image = Image.new("RGB", size, BLUE)
+    for number, place in enumerate([(0, 0), (size[0] // 2, 0), (0, size[1] // 2)]):
+        image.paste((250 - 80 * number, 80 * number, 0), (*place, place[0] + size[0] // 2, place[1] + size[1] // 2))
+    exif, stored = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    image.save(stored, kind, exif=exif, **options)
+    return stored.getvalue()
+
+
+AS_IT_IS = {"resize_mode": "no", "encode_format": "png", "encode_quality": 1}
+UPRIGHT = {"apply_exif_orientation": True}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 95}), ("WEBP", {"lossless": True})])
+def test_image_is_turned_upright_on_request(kind: str, options: dict[str, Any], orientation: int) -> None:
+    """Each EXIF orientation is undone as Pillow's exif_transpose undoes it; by default none is."""
+    content = turned(kind, orientation, **options)
+    original = Image.open(io.BytesIO(content))
+    upright = ImageOps.exif_transpose(original).convert("RGB")
+    encoded, stored = transform(content, **AS_IT_IS, **UPRIGHT), transform(content, **AS_IT_IS)
+
+    assert pixels(encoded).tobytes() == upright.tobytes()
+    assert (encoded.width, encoded.height) == (encoded.original_width, encoded.original_height) == upright.size
+    assert pixels(stored).tobytes() == original.convert("RGB").tobytes()
+    assert (stored.width, stored.height, stored.original_width, stored.original_height) == (60, 40, 60, 40)
+
+
+@pytest.mark.parametrize("mode", SIZES)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("target", [30, 100], ids=["reducing", "enlarging"])
+def test_turned_image_is_placed_as_its_upright_copy(mode: str, orientation: int, target: int) -> None:
+    """Scaling comes before turning and gives the pixels and sizes that it would give after."""
+    content = turned("PNG", orientation, (75, 40))
+    copy = io.BytesIO()
+    ImageOps.exif_transpose(Image.open(io.BytesIO(content))).save(copy, "PNG")
+    options = {**AS_IT_IS, "resize_mode": mode, "image_size": target}
+    found, expected = transform(content, **options, **UPRIGHT), transform(copy.getvalue(), **options)
+    differences = ImageStat.Stat(ImageChops.difference(pixels(found), pixels(expected))).mean
+
+    assert (found.width, found.height) == (expected.width, expected.height)
+    assert (found.original_width, found.original_height) == (expected.original_width, expected.original_height)
+    assert max(differences) < 1
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_turned_jpeg_is_still_decoded_at_a_reduced_size(photographs: Path, orientation: int) -> None:
+    """Turning does not cost the decoding of pixels that are not needed, nor does it use fewer than it needs."""
+    exif, stored = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.open(photographs / "retina.jpg").crop((0, 0, 1411, 1000)).save(stored, "JPEG", exif=exif)
+    options = {**UPRIGHT, "image_size": 256, "resize_mode": "keep_ratio_largest"}
+    asked = []
+
+    def draft(image: Any, mode: Any, size: tuple[int, int]) -> Any:
+        asked.append(size)
+        return real(image, mode, size)
+
+    real = Image.Image.draft
+    with mock.patch("PIL.JpegImagePlugin.JpegImageFile.draft", autospec=True, side_effect=draft):
+        encoded = transform(stored.getvalue(), **options)
+
+    assert asked == [(512, 362)]
+    assert (encoded.width, encoded.height) == ((256, 181) if orientation == 3 else (181, 256))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_bytes_are_made_anew_exactly_when_the_image_is_turned(orientation: int) -> None:
+    """With skip_reencode an upright image is kept as it came, and one to be turned is not."""
+    content = turned("JPEG", orientation)
+    options = {"resize_mode": "no", "skip_reencode": True}
+
+    assert (transform(content, **options, **UPRIGHT).image == content) == (orientation == 1)
+    assert transform(content, **options).image == content
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65_535])
+def test_orientation_that_is_none_turns_nothing(orientation: int) -> None:
+    """Only eight values have a meaning."""
+    content = turned("PNG", orientation)
+
+    assert pixels(transform(content, **AS_IT_IS, **UPRIGHT)).tobytes() == Image.open(io.BytesIO(content)).tobytes()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the library remarks on odd metadata
+@pytest.mark.parametrize("cut", range(24, 108, 7))
+def test_broken_exif_turns_nothing_and_costs_nothing(photographs: Path, cut: int) -> None:
+    """An orientation that cannot be read is none; one that can is undone."""
+    content = (photographs / "chelsea-rotated.jpg").read_bytes()
+    encoded = transform(content[:cut] + b"\xff" * 8 + content[cut + 8 :], **AS_IT_IS, **UPRIGHT)
+
+    assert (encoded.width, encoded.height) in {(300, 451), (451, 300)}
+
+
+def test_limits_of_a_turned_image_are_those_of_the_upright_one() -> None:
+    """Shorter side, area and ratio are the same either way."""
+    content = turned("JPEG", 6, (300, 100))
+
+    assert transform(content, **UPRIGHT, min_image_size=100, max_image_area=30_000, max_aspect_ratio=3).width == 256
+    assert refusal(content, **UPRIGHT, min_image_size=101).error_class is ErrorClass.TOO_SMALL
 
 
 def test_truncated_image_is_not_kept(photographs: Path) -> None:
@@ -293,3 +436,31 @@ def test_broken_exif_does_not_cost_the_image(photographs: Path, cut: int) -> Non
     broken = exif_json(content[:cut] + b"\xff" * 8 + content[cut + 8 :])
 
     assert broken is None or isinstance(json.loads(broken), dict)
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256", "sha512"])
+def test_bytes_that_are_not_what_was_expected_are_refused(photographs_bytes: dict[str, bytes], kind: str) -> None:
+    """As an image that was not received; the digits may be upper-case, a missing hash is none that could be right."""
+    content = photographs_bytes["rocket.jpg"]
+    good = hashlib.new(kind, content).hexdigest()
+    verify = Transformer(ImageOptions(compute_hash=kind), verifies=True)
+
+    assert verify(content, None, good).digest == good
+    assert verify(content, None, f" {good.upper()} ").digest == good
+    for wrong in (good[:-1], "0" * len(good), "", None):
+        with pytest.raises(FetchFailure, match=r"^hash mismatch$") as caught:
+            verify(content, None, wrong)
+        assert caught.value.error_class is ErrorClass.HASH_MISMATCH
+
+
+@pytest.mark.parametrize("mark", [b"", b"Exif\0\0"], ids=["bare", "marked"])
+def test_tags_of_a_webp_are_read(mark: bytes) -> None:
+    """With and without the mark before them that JPEGs have there, and behind a chunk of odd length."""
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    content = io.BytesIO()
+    Image.new("RGB", (3, 2), BLUE).save(
+        content, "WEBP", exif=mark + exif.tobytes()[len(b"Exif\0\0") :], icc_profile=b"odd"
+    )
+
+    assert json.loads(exif_json(content.getvalue()) or "") == {"Image Make": "maker"}

@@ -165,7 +165,8 @@ def _summary(report: RunReport, options: Options) -> str:
         f"{report.bytes_received / 1e6:,.1f} MB received, {report.bytes_written / 1e6:,.1f} MB of images written",
         f"shards: {report.shards_done} done"
         + (f", {report.shards_skipped} were done before" if report.shards_skipped else "")
-        + (f", {len(report.shards_lost)} LOST" if report.shards_lost else ""),
+        + (f", {len(report.shards_lost)} LOST" if report.shards_lost else "")
+        + (f"; {report.rows_known:,} rows left out, their URLs were there" if report.rows_known else ""),
     ]
     if failed := rows - report.successes:
         lines.append(
@@ -262,7 +263,7 @@ def _command(function: Callable[..., None]) -> Callable[..., None]:
 
 def _parameter(flag: Flag, panel: str) -> inspect.Parameter:
     # All values arrive as words, which the options read themselves: one place that knows what is accepted and says so.
-    kind = list[str] if flag.kind is tuple else str
+    kind = list[str] if flag.kind is tuple and not flag.required else str
     if flag.required:
         made: Any = typer.Argument(help=flag.help, show_default=False, metavar=flag.name.upper())
         return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, made])

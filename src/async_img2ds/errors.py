@@ -104,6 +104,7 @@ class ErrorClass(StrEnum):
     BODY_EMPTY = "body_empty"
     CONTENT_ENCODING = "content_encoding"
     OPTOUT_HEADER = "optout_header"
+    HASH_MISMATCH = "hash_mismatch"
     NOT_IMAGE = "not_image"
     DECODE_ERROR = "decode_error"
     DECODE_TRUNCATED = "decode_truncated"
@@ -113,6 +114,7 @@ class ErrorClass(StrEnum):
     TOO_SMALL = "too_small"
     AREA = "area"
     ASPECT = "aspect"
+    BBOX_INVALID = "bbox_invalid"
     ENCODE_ERROR = "encode_error"
     INTERNAL = "internal"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,11 +16,11 @@ from async_img2ds.errors import InputError
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from async_img2ds.storage import Store
 
-__all__ = ["KnownUrls", "clear", "finished_shards", "known_urls"]
+__all__ = ["STARTS", "KnownUrls", "Start", "clear", "finished_shards", "known_urls"]
 
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
@@ -28,6 +29,35 @@ READERS: Final = 16
 def finished_shards(store: Store) -> set[int]:
     """Return the shards that are marked as finished; an empty marker is none."""
     return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        finished: the shards of the list that need not be done.
+        first_shard: the number of the list's first shard.
+        known: URLs whose rows are left out.
+
+    """
+
+    finished: Container[int] = ()
+    first_shard: int = 0
+    known: Container[str | None] = ()
+
+
+def _next_shard(store: Store) -> int:
+    return max(finished_shards(store), default=-1) + 1
+
+
+# Where a run begins in each incremental_mode. What overwrite deletes is deleted when nothing can be refused any more.
+STARTS: Final[Mapping[str, Callable[[Store], Start]]] = {
+    "incremental": lambda store: Start(finished=finished_shards(store)),
+    "overwrite": lambda _store: Start(),
+    "extend": lambda store: Start(first_shard=_next_shard(store)),
+    "extend_new": lambda store: Start(first_shard=_next_shard(store), known=known_urls(store)),
+}
 
 
 class KnownUrls:
@@ -41,9 +71,9 @@ class KnownUrls:
         """Hold the URLs that have *hashes*, as :meth:`hash_of` makes them."""
         self._sorted = array("Q", sorted(hashes))
 
-    def __contains__(self, url: str | None) -> bool:
-        """Whether *url* is among them."""
-        wanted = self.hash_of(url)
+    def __contains__(self, url: object) -> bool:
+        """Whether *url*, a text or None, is among them."""
+        wanted = self.hash_of(cast("str | None", url))
         at = bisect_left(self._sorted, wanted)
         return at < len(self._sorted) and self._sorted[at] == wanted
 

@@ -32,9 +32,10 @@ def option(
     choices: tuple[str, ...] = (),
     least: float = -math.inf,
     most: float = math.inf,
+    paths: bool = False,
 ) -> Any:  # noqa: ANN401  as dataclasses.field itself
-    """Declare one option; *least* and *most* are inclusive."""
-    metadata = {"help": help, "choices": choices, "least": least, "most": most}
+    """Declare one option; *least* and *most* are inclusive. A list of *paths* is not split at commas."""
+    metadata = {"help": help, "choices": choices, "least": least, "most": most, "paths": paths}
     return field(default=default, metadata=metadata)
 
 
@@ -59,6 +60,7 @@ class Flag:
     choices: tuple[str, ...]
     least: float
     most: float
+    paths: bool
 
     @property
     def required(self) -> bool:
@@ -85,19 +87,16 @@ class Flag:
             OptionsError: it is not one that this option accepts; says what is.
 
         """
-        if (
-            isinstance(value, str)
-            and value.strip().lower() in ("none", "null")
-            and (self.optional or self.kind is tuple)
-        ):
+        may_be_empty = self.kind is tuple and not self.required
+        if isinstance(value, str) and value.strip().lower() in ("none", "null") and (self.optional or may_be_empty):
             value = None
         if value is None:
             if self.optional:
                 return None
-            if self.kind is tuple:
+            if may_be_empty:
                 return ()
             raise OptionsError(f"{self.name} takes {self.accepts}; got None")
-        read = _READERS[self.kind](value)
+        read = _read_paths(value) if self.paths else _READERS[self.kind](value)
         if read is None or not self._allowed(read):
             raise OptionsError(f"{self.name} takes {self.accepts}; got {value!r}")
         return read.lower() if self.choices and isinstance(read, str) else read
@@ -118,6 +117,8 @@ class Flag:
                 if len(self.choices) > 1
                 else f"only {self.choices[0]}"
             )
+        elif self.paths:
+            said = 'a path, or a list of paths such as ["a.txt","b.txt"]'
         else:
             said = {
                 str: "a text",
@@ -192,6 +193,19 @@ def _read_list(value: object) -> tuple[str, ...] | None:
     if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
         return tuple(value)
     return None
+
+
+def _read_paths(value: object) -> tuple[str, ...] | None:
+    """Read one path, whatever commas are in it, or a list of paths; in words a list is written ``["a","b"]``."""
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            read = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError):  # a path that begins with a bracket
+            read = None
+        if isinstance(read, list) and all(isinstance(item, str) for item in read):
+            value = read
+    paths = [_read_text(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    return tuple(path for path in paths if path) if paths and all(paths) else None
 
 
 def _read_list_words(text: str) -> list[object] | None:

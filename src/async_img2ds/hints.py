@@ -46,6 +46,7 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.BODY_EMPTY: "an answer without a body",
     ErrorClass.CONTENT_ENCODING: "compressed in a way that cannot be undone",
     ErrorClass.OPTOUT_HEADER: "the owner asks not to use it (X-Robots-Tag)",
+    ErrorClass.HASH_MISMATCH: "the image is not the one that the list knows (verify_hash)",
     ErrorClass.NOT_IMAGE: "not an image: most often a web page",
     ErrorClass.DECODE_ERROR: "a broken image",
     ErrorClass.DECODE_TRUNCATED: "an image that ends too early",
@@ -55,6 +56,7 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.TOO_SMALL: "below --min_image_size",
     ErrorClass.AREA: "above --max_image_area",
     ErrorClass.ASPECT: "above --max_aspect_ratio",
+    ErrorClass.BBOX_INVALID: "--bbox_col has no boxes of [x_min, y_min, x_max, y_max], fractions 0 to 1, for it",
     ErrorClass.ENCODE_ERROR: "cannot be stored as --encode_format",
     ErrorClass.INTERNAL: "a defect of this program; the log has its traceback, please report it",
 }

@@ -50,23 +50,59 @@ RESERVED_COLUMNS: Final = (
 )
 
 
+# Formats of lists. Text may be compressed; the other three compress their own parts and are read by position.
+INPUT_FORMATS: Final = (
+    *(text + packed for text in ("txt", "csv", "tsv", "json", "jsonl") for packed in ("", ".gz", ".zst")),
+    *("parquet", "arrow", "feather"),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputOptions(Checked):
     """What to fetch."""
 
-    url_list: str = option(help="The list of URLs: a file or a folder of files, on disk or at any fsspec URL.")
+    url_list: tuple[str, ...] = option(
+        paths=True,
+        help="The list of URLs: a file, a folder of files, a pattern such as 'data/*.parquet', "
+        "or several in a list; on disk or at any fsspec URL.",
+    )
     recipe: str | None = option(
         None,
         choices=tuple(RECIPES),
         help="A public dataset whose options to use; what is given beside it counts more.",
     )
     input_format: str = option(
-        "txt", choices=("txt", "csv", "parquet"), help="Format of the list; in a folder, also the file ending."
+        "txt", choices=INPUT_FORMATS, help="Format of the list; in a folder, also the file ending."
     )
-    url_col: str = option("url", help="Column that holds the URL (csv, parquet).")
+    url_col: str = option("url", help="Column that holds the URL (all formats but txt).")
     caption_col: str | None = option(None, help="Column that holds the caption; stored with each image.")
+    bbox_col: str | None = option(
+        None,
+        help="Column of boxes to blur: lists of [x_min, y_min, x_max, y_max], fractions 0 to 1 of the image as its "
+        "file has it. Carried into the metadata, too.",
+    )
     save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
+    verify_hash: tuple[str, ...] | None = option(
+        None,
+        help="Column of the hash that the bytes received must have, and its kind, which must be that of compute_hash: "
+        '["md5","md5"].',
+    )
     number_sample_per_shard: int = option(10_000, least=1, help="Rows in a shard.")
+    shard_across_files: bool = option(
+        default=False,
+        help="Cut shards from all files as from one, so that only the very last is short; by default the last of "
+        "each file is.",
+    )
+
+    @property
+    def carried_columns(self) -> tuple[str, ...]:
+        """The columns of the list that are carried into the metadata beside caption and URL, in order."""
+        boxes = (self.bbox_col,) if self.bbox_col else ()
+        return tuple(dict.fromkeys((*self.save_additional_columns, *boxes)))
+
+    def carrier_of(self, column: str) -> str:
+        """Return the option that asks for *column*, one of those carried."""
+        return "save_additional_columns" if column in self.save_additional_columns else "bbox_col"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +212,16 @@ class ImageOptions(Checked):
     )
     exact_decode: bool = option(
         default=False,
-        help="Decode JPEGs at full size before reducing them; "
+        help="Decode JPEGs at full size before reducing them by area; "
         "by default at half, quarter or eighth size where at least twice the target is left.",
+    )
+    apply_exif_orientation: bool = option(
+        default=False,
+        help="Turn images upright as their EXIF orientation says; by default they are stored as they are in the file.",
+    )
+    convert_to_srgb: bool = option(
+        default=False,
+        help="Convert colours to sRGB by the image's ICC profile; by default the profile is dropped.",
     )
 
 
@@ -187,11 +231,18 @@ class OutputOptions(Checked):
 
     output_folder: str = option("images", help="Folder for the dataset, on disk or at any fsspec URL.")
     output_format: str = option(
-        "files", choices=("files", "webdataset", "parquet", "dummy"), help="How the images are stored."
+        "files", choices=("files", "webdataset", "parquet", "tfrecord", "dummy"), help="How the images are stored."
+    )
+    hf_image: bool = option(
+        default=False,
+        help="parquet: store the images as a column that Hugging Face datasets decodes, a struct of bytes and path.",
     )
     oom_shard_count: int = option(5, least=0, most=20, help="Digits of the shard number.")
     incremental_mode: str = option(
-        "incremental", choices=("incremental",), help="incremental: fetch only the shards that are not there yet."
+        "incremental",
+        choices=("incremental", "overwrite", "extend", "extend_new"),
+        help="What to do where a dataset lies already. incremental: fetch the shards that are not there; "
+        "overwrite: delete it; extend: add all rows; extend_new: add rows with new URLs.",
     )
 
 
@@ -249,14 +300,14 @@ class Options:
                 raise OptionsError(f"{name} is given twice: by position and by name")
             keywords[name] = value
         known = {flag.name: flag for flag in flags()}
+        if recipe := known["recipe"].accept(keywords.get("recipe")):
+            keywords = {**RECIPES[str(recipe)], **keywords}
         for name in keywords:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if "url_list" not in keywords:
-            raise OptionsError("url_list is required: the file or folder that lists the URLs")
-        if recipe := known["recipe"].accept(keywords.get("recipe")):
-            keywords = {**RECIPES[str(recipe)], **keywords}
+            raise OptionsError("url_list is required: the file or folder that lists the URLs, or several")
         groups = {
             group_name: group(**{flag.name: keywords[flag.name] for flag in flags_of(group) if flag.name in keywords})
             for group_name, group in GROUPS.items()
@@ -267,7 +318,7 @@ class Options:
         _check_input(self.input)
         _check_fetch(self.fetch)
         _check_image(self.image)
-        _check_columns(self)
+        _check_output(self)
 
 
 GROUPS: Final[Mapping[str, type[Any]]] = {
@@ -293,26 +344,46 @@ POSITIONAL: Final = (
 
 def _check_input(options: InputOptions) -> None:
     columns = options.save_additional_columns
-    for name in columns:
+    for name in options.carried_columns:
         if name in RESERVED_COLUMNS:
             raise OptionsError(
-                f"save_additional_columns cannot carry {name!r}: "
+                f"{options.carrier_of(name)} cannot carry {name!r}: "
                 "the dataset has a column of that name; rename it in the list"
             )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
-    if options.input_format == "txt" and (columns or options.caption_col):
+    if options.verify_hash and len(options.verify_hash) != 2:  # noqa: PLR2004  named in the text
+        raise OptionsError(f"verify_hash takes a column and a kind of hash; got {list(options.verify_hash)}")
+    if options.input_format.startswith("txt") and (
+        options.carried_columns or options.caption_col or options.verify_hash
+    ):
         raise OptionsError(
-            "a txt list has URLs only: "
-            "leave out caption_col and save_additional_columns, or set input_format to csv or parquet"
+            "a txt list has URLs only: leave out caption_col, bbox_col, verify_hash and save_additional_columns, "
+            "or set input_format to what the list is"
         )
 
 
-def _check_columns(options: Options) -> None:
-    image = options.image.encode_format
-    if options.output.output_format == "parquet" and image in options.input.save_additional_columns:
+def _check_output(options: Options) -> None:
+    output_format, image = options.output.output_format, options.image.encode_format
+    if options.output.incremental_mode == "extend_new" and output_format == "dummy":
+        raise OptionsError("incremental_mode extend_new reads the dataset's tables, and output_format dummy has none")
+    if options.output.hf_image and output_format != "parquet":
+        raise OptionsError(f"hf_image is about the image column of output_format parquet; got {output_format}")
+    taken = {"parquet": {image}, "tfrecord": {image, "txt"} if options.input.caption_col else {image}}
+    for name in options.input.carried_columns:
+        if name in taken.get(output_format, ()):
+            raise OptionsError(
+                f"{options.input.carrier_of(name)} cannot carry {name!r}: output_format {output_format} has the images "
+                "or captions under that name; rename it in the list"
+            )
+    if options.input.verify_hash and options.input.verify_hash[1] != options.image.compute_hash:
         raise OptionsError(
-            f"save_additional_columns cannot carry {image!r}: it is the column of the images; rename it in the list"
+            "verify_hash and compute_hash must be the same but got "
+            f"{options.input.verify_hash[1]} and {options.image.compute_hash}"
+        )
+    if options.input.bbox_col and options.image.disable_all_reencoding:
+        raise OptionsError(
+            "bbox_col: what is stored as it came cannot be blurred; leave out bbox_col or disable_all_reencoding"
         )
 
 
@@ -327,6 +398,11 @@ def _check_fetch(options: FetchOptions) -> None:
 
 
 def _check_image(options: ImageOptions) -> None:
+    for name in ("apply_exif_orientation", "convert_to_srgb"):
+        if options.disable_all_reencoding and getattr(options, name):
+            raise OptionsError(
+                f"{name}: nothing is changed in what is stored as it came; leave out {name} or disable_all_reencoding"
+            )
     top = {"png": 9, "jpg": 100}.get(options.encode_format, math.inf)
     if options.encode_quality > top:
         meaning = "is a compression level, 0 to 9" if options.encode_format == "png" else "is a quality, 0 to 100"

@@ -1,7 +1,8 @@
 """Options that fit a public dataset: what its list looks like, and what its users make of it.
 
 Columns and sizes are those of each dataset's publication and of the commands that img2dataset's documentation has for
-it; ``docs/datasets/`` has a page on each.
+it; ``docs/datasets/`` has a page on each. Left to the user: how many processes and URLs under way, which the machine
+decides, and Weights & Biases, which wants a login.
 """
 
 from __future__ import annotations
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RECIPES"]
 
+_CONCEPTUAL: Final = {
+    "input_format": "tsv",
+    "url_col": "url",
+    "caption_col": "caption",
+    "output_format": "webdataset",
+    "image_size": 256,
+}
 _LAION: Final = {
     "input_format": "parquet",
     "url_col": "URL",
@@ -50,20 +58,8 @@ RECIPES: Final[Mapping[str, Mapping[str, Any]]] = {
         "output_format": "webdataset",
         "image_size": 256,
     },
-    "cc3m": {
-        "input_format": "tsv",
-        "url_col": "url",
-        "caption_col": "caption",
-        "output_format": "webdataset",
-        "image_size": 256,
-    },
-    "cc12m": {
-        "input_format": "tsv",
-        "url_col": "url",
-        "caption_col": "caption",
-        "output_format": "webdataset",
-        "image_size": 256,
-    },
+    "cc3m": _CONCEPTUAL,
+    "cc12m": _CONCEPTUAL,
     "laion400m": {**_LAION, "image_size": 256, "save_additional_columns": ("NSFW", "similarity", "LICENSE")},
     "laion5b": {
         **_LAION,

@@ -56,11 +56,22 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the URL list: its position in the shard, its key in the dataset, and the URL as it was written."""
+    """One line of the URL list.
+
+    Attributes:
+        index: its position in the shard.
+        key: its key in the dataset.
+        url: the URL as it was written.
+        boxes: what to blur in its image, as the list has it.
+        digest: the hash that the bytes received must have; only looked at where hashes are verified.
+
+    """
 
     index: int
     key: str
     url: str | None
+    boxes: object = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +211,7 @@ class RunReport:
         bytes_written: encoded images, in bytes.
         shards_done: shards committed by this run.
         shards_skipped: shards that an earlier run had committed.
+        rows_known: rows left out because the dataset has their URLs (incremental_mode extend_new).
         shards_lost: shards that could not be committed, by number, with the reason. A second run tries them again.
         seconds: wall time of the run.
         interrupted: whether the run was asked to stop before the end of the list.
@@ -215,6 +227,7 @@ class RunReport:
     bytes_written: int
     shards_done: int
     shards_skipped: int
+    rows_known: int
     shards_lost: Mapping[int, str]
     seconds: float
     interrupted: bool

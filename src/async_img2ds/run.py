@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import MissingExtraError, OptionsError
+from async_img2ds.existing import STARTS, clear
 from async_img2ds.inputs import UrlList
 from async_img2ds.options import Options, parameters
 from async_img2ds.policy.shards import Naming
@@ -130,18 +131,22 @@ def _plan(options: Options) -> _Plan:
     _check_extras(options)
     from async_img2ds.worker.process import Machine, ShardWork  # imports the image library, which is there now
 
-    _check_folders(options)
+    _check_output_folder(options)
     url_list = UrlList.open(options.input)
+    _check_apart(url_list, options)
     store = open_store(options.output.output_folder)
     try:
         store.prepare()
-        shards = url_list.shards(_finished(store))
+        start = STARTS[options.output.incremental_mode](store)
+        shards = url_list.shards(start.finished, first_shard=start.first_shard, known=start.known)
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
+        if options.output.incremental_mode == "overwrite" and first:
+            clear(store, Naming(options.input.number_sample_per_shard, options.output.oom_shard_count))
     except BaseException:
         store.close()
         raise
     if not url_list.rows_read:
-        logger.warning("url_list: %s has no rows", options.input.url_list)
+        logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
 
     def work_for(processes: int, threads: int) -> Work:
         return ShardWork(options, store, Machine(processes, threads))
@@ -166,6 +171,11 @@ def _check_image_library(options: Options) -> None:
         )
     from async_img2ds.images import codec
 
+    if options.image.convert_to_srgb and not codec.converts_profiles():
+        raise OptionsError(
+            f"convert_to_srgb: {codec.library()} was built without littlecms; "
+            "install its headers (apt-get install liblcms2-dev) and rebuild, or take the extra 'pillow'"
+        )
     if missing := codec.missing_formats():
         if options.image.encode_format in missing:
             raise OptionsError(
@@ -180,6 +190,7 @@ def _check_image_library(options: Options) -> None:
 # An option and a choice of it that needs more than the package's own dependencies → what is imported for it, and the
 # extra that installs it. File systems say so themselves, when they are opened.
 EXTRAS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
+    ("output.output_format", "tfrecord"): ("google_crc32c", "tfrecord"),
     ("run.distributor", "pyspark"): ("pyspark", "spark"),
     ("run.distributor", "ray"): ("ray", "ray"),
 }
@@ -191,21 +202,29 @@ def _check_extras(options: Options) -> None:
             raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)
 
 
-def _check_folders(options: Options) -> None:
-    """Refuse to write where the list is read from, and where no worker could write."""
-    list_fs, list_path = file_system(options.input.url_list)
-    fs, path = file_system(options.output.output_folder)
+def _check_output_folder(options: Options) -> None:
+    """Refuse to write where no worker could."""
+    fs, _ = file_system(options.output.output_folder)
     if "memory" in protocols(fs):
         raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
-    if type(list_fs) is type(fs) and os.path.realpath(list_path) == os.path.realpath(path):
-        raise OptionsError(
-            "output_folder is the folder of the list: the dataset's own files would be read as lists; choose another"
-        )
 
 
-def _finished(store: Store) -> set[int]:
-    """Return the shards that are marked as finished; an empty marker is none."""
-    return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
+def _check_apart(url_list: UrlList, options: Options) -> None:
+    """Refuse to write where lists are looked for, or over one: a dataset has files that would be taken for lists."""
+    fs, path = file_system(options.output.output_folder)
+    for file in url_list.files:
+        folder, _, name = file.path.rpartition("/")
+        if type(file.fs) is not type(fs) or os.path.realpath(path) != os.path.realpath(folder):
+            continue
+        if file.found:
+            raise OptionsError(
+                "output_folder is the folder of the list: the dataset's own files would be read as lists; "
+                "choose another"
+            )
+        if name.partition(".")[0].isdigit():
+            raise OptionsError(
+                f"output_folder is the folder of the list, and a shard may be called {name}, too; choose another"
+            )
 
 
 def _report(totals: Totals, url_list: UrlList, seconds: float, *, interrupted: bool) -> RunReport:
@@ -220,6 +239,7 @@ def _report(totals: Totals, url_list: UrlList, seconds: float, *, interrupted: b
         bytes_written=tally.image_bytes,
         shards_done=totals.shards_done,
         shards_skipped=url_list.shards_skipped,
+        rows_known=url_list.rows_known,
         shards_lost=dict(totals.lost),
         seconds=seconds,
         interrupted=interrupted,

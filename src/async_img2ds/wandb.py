@@ -109,7 +109,7 @@ def _begin(options: Options) -> _Tracker:
         run = wandb.init(project=options.run.wandb_project, config=config)
     except Exception as error:  # wandb has a tree of errors of its own
         raise OptionsError(
-            f"enable_wandb: {str(error).strip() or type(error).__name__}. Type 'wandb login' first, "
+            f"enable_wandb: {str(error).strip().rstrip('.') or type(error).__name__}. Type 'wandb login' first, "
             "or set WANDB_MODE=offline, or leave enable_wandb out"
         ) from error
     return _Tracker(run, wandb.Table)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_img2ds.options import ImageOptions
-from async_img2ds.policy.geometry import PLACEMENTS, Placement, place
+from async_img2ds.policy.geometry import PLACEMENTS, Placement, place, turned
 
 Size = tuple[int, int]
 RESIZING = sorted(set(PLACEMENTS) - {"no"})
@@ -197,3 +197,30 @@ def test_turned_image_is_placed_turned(mode: str, size: Size, target: int, *, on
     assert turned.size == upright.size[::-1]
     assert turned.resize == (upright.resize and upright.resize[::-1])
     assert turned.enlarges == upright.enlarges
+
+
+@pytest.mark.parametrize(
+    ("turn", "resize"), [(1, (256, 192)), (2, (256, 192)), (4, (256, 192)), (5, (192, 256)), (8, (192, 256))]
+)
+def test_image_on_its_side_is_scaled_as_it_lies(turn: int, resize: Size) -> None:
+    """Turning comes after scaling: the upright size is asked for, lying down where the image does."""
+    size = turned((640, 480), turn)
+    placement = place("border", size, 256, only_if_bigger=False, turn=turn)
+
+    assert placement == Placement((256, 256), resize, canvas=(256, 256, 0, 32), turn=turn)
+
+
+@given(mode=st.sampled_from(sorted(PLACEMENTS)), size=SIZES, target=SIDES, turn=st.integers(1, 8), only=st.booleans())
+def test_stored_image_is_placed_as_it_is_seen(mode: str, size: Size, target: int, turn: int, *, only: bool) -> None:
+    """All but the size to scale to is that of the upright image, and an image that must be turned is changed."""
+    upright = place(mode, turned(size, turn), target, only_if_bigger=only)
+    stored = place(mode, size, target, only_if_bigger=only, turn=turn)
+
+    assert (stored.size, stored.crop, stored.canvas, stored.enlarges) == (
+        upright.size,
+        upright.crop,
+        upright.canvas,
+        upright.enlarges,
+    )
+    assert (stored.resize and turned(stored.resize, turn)) == upright.resize
+    assert stored.changes == (upright.changes or turn != 1)

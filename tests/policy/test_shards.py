@@ -67,6 +67,15 @@ def test_cutting_keeps_columns_and_types() -> None:
     assert [table.schema for table in tables] == [schema, schema]
 
 
+def test_shard_of_batches_of_two_types_has_the_wider() -> None:
+    """Where files follow each other, their last and first rows may share a shard."""
+    batches = [pa.record_batch({"n": pa.array([1, 2])}), pa.record_batch({"n": pa.array([0.5, 1.5])})]
+    tables = list(cut(batches, 3))
+
+    assert [table.schema.field("n").type for table in tables] == [pa.float64(), pa.float64()]
+    assert [table.column("n").to_pylist() for table in tables] == [[1.0, 2.0, 0.5], [1.5]]
+
+
 @pytest.mark.parametrize(
     ("rows_per_shard", "shard_digits", "shard_id", "index", "key"),
     [

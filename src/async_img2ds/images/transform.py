@@ -1,4 +1,4 @@
-"""Body → Encoded: filter, place, encode, hash, EXIF. Runs in the thread pool; one value in, one value out."""
+"""Body → Encoded: filter, place, blur, encode, hash, EXIF. Runs in the thread pool; one value in, one value out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import hashlib
 import io
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import exifread
 
-from async_img2ds.errors import ErrorClass, TransformFailure
+from async_img2ds.errors import ErrorClass, FetchFailure, TransformFailure
 from async_img2ds.images import codec
 from async_img2ds.policy import geometry
 from async_img2ds.records import Encoded
@@ -31,15 +31,25 @@ EXIF_CHARACTERS_MAX: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Transformer:
-    """Makes images as *options* want them. Calls are independent of each other, so any thread may make them."""
+    """Makes images as *options* want them; *verifies* says whether each must have the hash that is expected of it.
+
+    Calls are independent of each other, so any thread may make them.
+    """
 
     options: ImageOptions
+    verifies: bool = False
 
-    def __call__(self, content: bytes) -> Encoded:
+    def __call__(self, content: bytes, boxes: object = None, expected: str | None = None) -> Encoded:
         """Return what to store for a body.
 
+        Args:
+            content: the body.
+            boxes: what to blur of it, as :func:`geometry.blur` takes it.
+            expected: the hash it must have, where hashes are verified, in hexadecimal digits.
+
         Raises:
-            TransformFailure: it is no image, or one that the options refuse.
+            FetchFailure: it is not what was expected.
+            TransformFailure: it is no image, or one that the options refuse, or the boxes are none.
 
         """
         options = self.options
@@ -48,17 +58,21 @@ class Transformer:
             if options.compute_hash
             else None
         )
+        if self.verifies and digest != (expected or "").strip().lower():
+            raise FetchFailure(ErrorClass.HASH_MISMATCH, "hash mismatch")
         exif = exif_json(content) if options.extract_exif else None
         if options.disable_all_reencoding:
+            if boxes is not None:
+                raise ValueError("what is stored as it came cannot be blurred")  # Options refuse to ask for both
             if _is_markup(content):
                 raise TransformFailure(ErrorClass.NOT_IMAGE, "Image decoding error")
             return Encoded(content, None, None, None, None, exif, digest)
         source = codec.Source.open(content)
         self._filter(*source.size)
-        placement = geometry.place(
-            options.resize_mode, source.size, options.image_size, only_if_bigger=options.resize_only_if_bigger
-        )
-        untouched = not placement.changes and not source.has_alpha and source.format == options.encode_format
+        placement = self._place(source, boxes)
+        to_srgb = source.to_srgb() if options.convert_to_srgb else None
+        changes = placement.changes or source.has_alpha or to_srgb is not None
+        untouched = not changes and source.format == options.encode_format
         # Even what is stored as it came is decoded once: a truncated file must not become a sample.
         pixels = codec.render(
             source,
@@ -66,13 +80,27 @@ class Transformer:
             reducing=options.downscale_interpolation,
             enlarging=options.upscale_interpolation,
             exact=options.exact_decode,
+            to_srgb=to_srgb,
         )
         image = (
             content
             if options.skip_reencode and untouched
             else codec.encode(pixels, options.encode_format, options.encode_quality)
         )
-        return Encoded(image, *pixels.size, *source.size, exif, digest)
+        return Encoded(image, *pixels.size, *geometry.turned(source.size, placement.turn), exif, digest)
+
+    def _place(self, source: codec.Source, boxes: object) -> geometry.Placement:
+        options = self.options
+        placement = geometry.place(
+            options.resize_mode,
+            source.size,
+            options.image_size,
+            only_if_bigger=options.resize_only_if_bigger,
+            turn=source.turn if options.apply_exif_orientation else geometry.UPRIGHT,
+        )
+        if boxes is None:
+            return placement
+        return replace(placement, blur=geometry.blur(boxes, placement.resize or source.size))
 
     def _filter(self, width: int, height: int) -> None:
         """Refuse an image by its size; messages and their order are img2dataset's."""
@@ -94,11 +122,28 @@ def exif_json(content: bytes) -> str | None:
     if not any(mark in content for mark in _EXIF_MARKS):
         return "{}"
     try:
-        tags = exifread.process_file(io.BytesIO(content), details=False, extract_thumbnail=False)
+        tags = exifread.process_file(io.BytesIO(_exif_in(content)), details=False, extract_thumbnail=False)
         text = json.dumps({name: str(value).strip() for name, value in tags.items() if isinstance(name, str)})
     except Exception:  # noqa: BLE001  a parser of hostile bytes; the image itself may be fine, and img2dataset keeps it, too
         return None
     return text if len(text) <= EXIF_CHARACTERS_MAX else None
+
+
+def _exif_in(content: bytes) -> bytes:
+    """Return what exifread is to look into: of a WebP its EXIF chunk, of which exifread skips the first six bytes.
+
+    They were to be the mark that begins EXIF in a JPEG, and most programs do not write it here. A chunk is its name,
+    its length and as many bytes, and one more if that is odd (Google, WebP Container Specification).
+    """
+    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
+        return content
+    at = 12
+    while at + 8 <= len(content):
+        length = int.from_bytes(content[at + 4 : at + 8], "little")
+        if content[at : at + 4] == b"EXIF":
+            return content[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
+        at += 8 + length + length % 2
+    return content
 
 
 def _is_markup(content: bytes) -> bool:

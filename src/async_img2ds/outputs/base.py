@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import orjson
 import pyarrow as pa
 
+from async_img2ds.outputs.json_values import json_values
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from async_img2ds.records import Sample
     from async_img2ds.storage import Attempt
 
-__all__ = ["WRITERS", "Output", "ShardWriter", "open_writer"]
+__all__ = ["WRITERS", "Output", "ShardWriter", "open_writer", "to_json"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Output:
         columns: the further columns of the metadata.
         extension: of the images, also the name of the image column.
         captions: whether the list has captions.
+        hf_image: whether a column of images is to be one that Hugging Face ``datasets`` decodes.
 
     """
 
@@ -40,18 +44,25 @@ class Output:
     columns: Columns
     extension: str
     captions: bool
+    hf_image: bool = False
 
     @cached_property
     def _values(self) -> dict[str, list[Any]]:
-        return {name: _python_values(self.listed.column(name)) for name in self.listed.column_names}
+        return {name: json_values(self.listed.column(name)) for name in self.listed.column_names}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the metadata, in order."""
+        return pa.schema([*self.listed.schema, *self.columns.fields()])
+
+    def values(self, sample: Sample) -> dict[str, Any]:
+        """Return the metadata of *sample* by column, in the order of :attr:`schema`."""
+        listed = {name: values[sample.row.index] for name, values in self._values.items()}
+        return self.columns.record(sample, listed)
 
     def record(self, sample: Sample) -> bytes:
-        """Return the metadata of *sample* as strict JSON.
-
-        NaN and infinity are null, what JSON does not know is text.
-        """
-        listed = {name: values[sample.row.index] for name, values in self._values.items()}
-        return orjson.dumps(self.columns.record(sample, listed), default=str)
+        """Return the metadata of *sample* as strict JSON."""
+        return to_json(self.values(sample))
 
     def caption(self, sample: Sample) -> bytes:
         """Return the caption of *sample*, empty if it has none."""
@@ -74,19 +85,23 @@ WRITERS: Final[Mapping[str, str]] = {
     "files": "async_img2ds.outputs.files:open_files",
     "webdataset": "async_img2ds.outputs.tar:open_tar",
     "parquet": "async_img2ds.outputs.parquet:open_parquet",
+    "tfrecord": "async_img2ds.outputs.tfrecord:open_tfrecord",
     "dummy": "async_img2ds.outputs.dummy:open_dummy",
 }
 
 
-def _python_values(column: pa.ChunkedArray) -> list[Any]:
-    """Return *column* as Python values, as text where Python has no such value: nanoseconds, or the year 10,000."""
-    try:
-        return cast("list[Any]", column.to_pylist())
-    except (ValueError, OverflowError, ImportError):
-        try:
-            return cast("list[Any]", column.cast(pa.string()).to_pylist())
-        except pa.ArrowException:
-            return [chunk.slice(at, 1).to_string() for chunk in column.chunks for at in range(len(chunk))]
+def to_json(value: object) -> bytes:
+    """Return *value*, made of what :func:`json_values` returns, as strict JSON.
+
+    NaN and infinity are null, bytes are base64.
+    """
+    return orjson.dumps(value, default=_base64)
+
+
+def _base64(value: object) -> str:
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    raise TypeError(f"{type(value).__name__} is no value of JSON")
 
 
 async def open_writer(output_format: str, output: Output) -> ShardWriter:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow.parquet as pq
 
+from async_img2ds.outputs.huggingface import with_image_feature
 from async_img2ds.policy.schema import SampleTable
 
 if TYPE_CHECKING:
@@ -50,16 +51,23 @@ async def open_parquet(output: Output) -> ParquetWriter:
     """Return a writer of ``NNNNN.parquet`` with the images in a binary column named like their extension."""
     path = await output.attempt.stage(f"{output.stem}.parquet")
     columns = replace(output.columns, image=output.extension)
-    return ParquetWriter(output.attempt, path, SampleTable(output.listed, columns))
+    image = output.extension if output.hf_image else None
+    return ParquetWriter(output.attempt, path, SampleTable(output.listed, columns), image)
 
 
 @dataclass(slots=True)
 class ParquetWriter:
-    """Gathers samples and writes a row group whenever their images come to 16 MiB."""
+    """Gathers samples and writes a row group whenever their images come to 16 MiB.
+
+    Attributes:
+        hf_image: the column to store as an Image of Hugging Face, if any.
+
+    """
 
     attempt: Attempt
     path: Path
     table: SampleTable
+    hf_image: str | None = None
     _file: Any = field(default=None, repr=False)
     _held_bytes: int = 0
 
@@ -81,6 +89,8 @@ class ParquetWriter:
 
     def _write(self, gathered: SampleTable) -> None:
         rows = gathered.to_arrow()
+        if self.hf_image is not None:
+            rows = with_image_feature(rows, self.hf_image)
         if self._file is None:
             self._file = pq.ParquetWriter(self.path, rows.schema, compression="snappy")
         if rows.num_rows:

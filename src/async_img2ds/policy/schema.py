@@ -22,12 +22,14 @@ __all__ = ["Columns", "SampleTable"]
 class Columns:
     """Which columns a dataset has beside those of its list.
 
-    *exif*, the *digest*'s name, the *image* column's name, if any.
+    *exif*, the *digest*'s name, the *image* column's name, if any. Where hashes are verified, the digest's column is
+    one of the list: *digest_listed*.
     """
 
     exif: bool
     digest: str | None
     image: str | None = None
+    digest_listed: bool = False
 
     def fields(self) -> list[pa.Field]:
         """Return the columns in order, as Arrow fields."""
@@ -40,7 +42,7 @@ class Columns:
             *(pa.field(name, text) for name in ("key", "status", "error_message")),
             *sizes,
             *([pa.field("exif", text)] if self.exif else []),
-            *([pa.field(self.digest, text)] if self.digest else []),
+            *([pa.field(self.digest, text)] if self._has_digest else []),
             *([pa.field(self.image, pa.binary())] if self.image else []),
             pa.field("error_class", text),
             pa.field("http_status", whole),
@@ -51,11 +53,11 @@ class Columns:
         """Return the values of *sample* in the order of :meth:`fields`."""
         encoded = sample.encoded
         if encoded is None:
-            made: list[Any] = [None] * (4 + self.exif + bool(self.digest) + bool(self.image))
+            made: list[Any] = [None] * (4 + self.exif + self._has_digest + bool(self.image))
         else:
             made = [encoded.width, encoded.height, encoded.original_width, encoded.original_height]
             made += [encoded.exif] if self.exif else []
-            made += [encoded.digest] if self.digest else []
+            made += [encoded.digest] if self._has_digest else []
             made += [encoded.image] if self.image else []
         return [
             *(sample.row.key, str(sample.status), sample.error_message),
@@ -65,8 +67,15 @@ class Columns:
 
     def record(self, sample: Sample, listed: dict[str, Any]) -> dict[str, Any]:
         """Return *sample* as one flat mapping: *listed*, its values in the list, then its columns but for the image."""
-        plain = self if self.image is None else replace(self, image=None)
+        plain = self
+        if self.image is not None or self.digest_listed:
+            plain = replace(self, image=None, digest_listed=False)
+            listed = {name: value for name, value in listed.items() if name != self.digest}
         return {**listed, **dict(zip(_names(plain), plain.values(sample), strict=True))}
+
+    @property
+    def _has_digest(self) -> bool:
+        return self.digest is not None and not self.digest_listed
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """How a list is cut into shards, and how shards and samples are named.
 
 The rules are img2dataset's, so that a dataset begun with one tool can be finished with the other: shards are cut
-per input file, the last of a file is short, numbers run on from file to file, and a sample's key is its shard's
-number followed by its place in the shard.
+per input file (unless one stream is made of all), the last of a file is short, numbers run on from file to file, and a
+sample's key is its shard's number followed by its place in the shard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ __all__ = ["DATA_ENDINGS", "SAMPLE_ENDINGS", "Naming", "cut"]
 def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.Table]:
     """Yield the rows of *batches* as tables of *rows_per_shard* rows.
 
-    The last one is short; no row is in two, none left out.
+    The last one is short; no row is in two, none left out. Where types of columns change from one batch to another, a
+    table of both has the wider ones.
+
+    Raises:
+        pa.ArrowException: such batches have no types in common.
+
     """
     held: list[pa.RecordBatch] = []
     held_rows = 0
@@ -30,14 +35,20 @@ def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.T
         rest = batch
         while held_rows + rest.num_rows >= rows_per_shard:
             taken = rows_per_shard - held_rows
-            yield pa.Table.from_batches([*held, rest.slice(0, taken)])
+            yield _together([*held, rest.slice(0, taken)])
             rest = rest.slice(taken)
             held, held_rows = [], 0
         if rest.num_rows:
             held.append(rest)
             held_rows += rest.num_rows
     if held:
-        yield pa.Table.from_batches(held)
+        yield _together(held)
+
+
+def _together(batches: list[pa.RecordBatch]) -> pa.Table:
+    if all(batch.schema == batches[0].schema for batch in batches):
+        return pa.Table.from_batches(batches)
+    return pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive")
 
 
 # The endings of a shard's files beside its marker, and of the files of a sample where these lie in a folder.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from async_img2ds.options import Options
-    from async_img2ds.records import Encoded, Report, Shard
+    from async_img2ds.records import Encoded, Report, Row, Shard
     from async_img2ds.storage import Store
 
 __all__ = ["Machine", "ShardWork", "loop_factory"]
@@ -93,8 +93,9 @@ class ShardWork:
                 runner = ShardRunner(
                     pacer=pacer,
                     fetcher=Fetcher(client, fetch, addresses, random.random),
-                    transform=_in_pool(pool, Transformer(self.options.image)),
+                    transform=_in_pool(pool, Transformer(self.options.image, bool(self.options.input.verify_hash))),
                     store=self.store,
+                    input=self.options.input,
                     image=self.options.image,
                     output=self.options.output,
                     naming=Naming(self.options.input.number_sample_per_shard, self.options.output.oom_shard_count),
@@ -178,9 +179,11 @@ class _Worker:
         self.emit(Progress(os.getpid(), total, self.pacer.statistics().in_flight))
 
 
-def _in_pool(pool: ThreadPoolExecutor, transformer: Transformer) -> Callable[[bytes], Coroutine[None, None, Encoded]]:
-    async def transform(content: bytes) -> Encoded:
-        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content)
+def _in_pool(
+    pool: ThreadPoolExecutor, transformer: Transformer
+) -> Callable[[bytes, Row], Coroutine[None, None, Encoded]]:
+    async def transform(content: bytes, row: Row) -> Encoded:
+        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content, row.boxes, row.digest)
 
     return transform
 

@@ -21,13 +21,13 @@ from async_img2ds.records import Row, Sample, Status, Tally
 from async_img2ds.storage import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     import pyarrow as pa
 
     from async_img2ds.fetch.fetcher import Fetcher
     from async_img2ds.fetch.pacer import Pacer, Turn
-    from async_img2ds.options import ImageOptions, OutputOptions
+    from async_img2ds.options import ImageOptions, InputOptions, OutputOptions
     from async_img2ds.outputs.base import ShardWriter
     from async_img2ds.policy.shards import Naming
     from async_img2ds.records import Encoded, Shard
@@ -40,12 +40,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ShardRunner:
-    """What a process lends to each of its shards: *transform* turns a body into an image in the thread pool."""
+    """What a process lends to each of its shards.
+
+    *transform* turns the body of a row into an image in the thread pool.
+    """
 
     pacer: Pacer
     fetcher: Fetcher
-    transform: Callable[[bytes], Awaitable[Encoded]]
+    transform: Callable[[bytes, Row], Awaitable[Encoded]]
     store: Store
+    input: InputOptions
     image: ImageOptions
     output: OutputOptions
     naming: Naming
@@ -76,10 +80,7 @@ class ShardRunner:
     async def _run(self, attempt: Attempt, marker: str, shard: Shard, tally: Tally) -> tuple[Tally, float]:
         started, began = time.time(), time.monotonic()
         listed = rows_of(shard)
-        rows = [
-            Row(index, self.naming.key(shard.id, index), url)
-            for index, url in enumerate(listed.column("url").to_pylist())
-        ]
+        rows = list(self._rows(shard.id, listed))
         writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
         async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
             async for turn in turns:
@@ -91,6 +92,14 @@ class ShardRunner:
         stats = _stats(tally, started, seconds)
         standing = await attempt.commit(marker, stats)
         return (tally, seconds) if standing is stats else _told(standing)
+
+    def _rows(self, shard_id: int, listed: pa.Table) -> Iterator[Row]:
+        blank = [None] * listed.num_rows
+        boxes = listed.column(self.input.bbox_col).to_pylist() if self.input.bbox_col else blank
+        digests = listed.column(self.input.verify_hash[1]).to_pylist() if self.input.verify_hash else blank
+        urls = listed.column("url").to_pylist()
+        for index, (url, box, digest) in enumerate(zip(urls, boxes, digests, strict=True)):
+            yield Row(index, self.naming.key(shard_id, index), url, box, digest)
 
     async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
         """The life of one row."""
@@ -104,7 +113,7 @@ class ShardRunner:
         try:
             body = await self.fetcher.fetch(row.url, turn)
             turn.leave_host()
-            encoded = await self.transform(body.content)
+            encoded = await self.transform(body.content, row)
         except SampleFailure as expected:
             failure = expected
         except AsyncImg2dsError:
@@ -138,9 +147,14 @@ class ShardRunner:
             attempt=attempt,
             stem=self.naming.shard(shard.id),
             listed=listed,
-            columns=Columns(exif=self.image.extract_exif, digest=self.image.compute_hash),
+            columns=Columns(
+                exif=self.image.extract_exif,
+                digest=self.image.compute_hash,
+                digest_listed=bool(self.input.verify_hash),
+            ),
             extension=self.image.encode_format,
             captions="caption" in listed.column_names,
+            hf_image=self.output.hf_image,
         )
 
 

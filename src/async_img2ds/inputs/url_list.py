@@ -1,0 +1,228 @@
+"""A URL list → a lazy stream of shards.
+
+Files are read as batches of rows and cut as the batches come, so memory does not grow with the list and work starts
+before the list has been read. A column keeps its Arrow type on its way to the metadata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from async_img2ds.errors import InputError, OptionsError
+from async_img2ds.inputs.arrays import mapped
+from async_img2ds.inputs.columns import arranged, check_names, columns_of, missing
+from async_img2ds.inputs.files import files_of, split_format
+from async_img2ds.inputs.formats import FORMATS
+from async_img2ds.policy.shards import cut
+from async_img2ds.records import Shard
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+    from async_img2ds.inputs.columns import Column
+    from async_img2ds.inputs.formats import Format
+    from async_img2ds.inputs.streams import ListFile
+    from async_img2ds.options import InputOptions
+
+__all__ = ["UrlList", "rows_of"]
+
+
+@dataclass(slots=True)
+class UrlList:
+    """The files of a URL list, in order.
+
+    Attributes:
+        files: the files.
+        columns: what is read of them.
+        rows_read: rows cut into shards so far, those skipped included.
+        rows_skipped: rows left out because their shards were finished before.
+        shards_skipped: how many shards these are.
+        rows_known: rows left out because their URLs were known.
+
+    """
+
+    options: InputOptions
+    files: list[ListFile]
+    columns: tuple[Column, ...]
+    rows_read: int = 0
+    rows_skipped: int = 0
+    shards_skipped: int = 0
+    rows_known: int = 0
+    _bytes: int | None = None
+    _bytes_before: int = 0
+    _bytes_of_file: float = 0.0
+    _ended: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = [file.size for file in self.files]
+        self._bytes = None if None in sizes else sum(size for size in sizes if size is not None)
+
+    @classmethod
+    def open(cls, options: InputOptions) -> UrlList:
+        """Find the files and look at the columns of the first.
+
+        Raises:
+            InputError: there is nothing to read, or it cannot be read.
+            OptionsError: a column that was asked for is not there.
+
+        """
+        found = cls(options, files_of(options), columns_of(options))
+        found._check_columns()
+        return found
+
+    def shards(
+        self, finished: Container[int] = (), *, first_shard: int = 0, known: Container[str | None] = ()
+    ) -> Iterator[Shard]:
+        """Yield the shards of the list that are not in *finished*, numbered through from *first_shard*.
+
+        They are cut file by file, or from all files as from one, of the rows whose URL is not among *known*.
+
+        Raises:
+            InputError: a file cannot be read; shards yielded before are good.
+
+        """
+        for shard_id, table in enumerate(self._tables(known), first_shard):
+            self.rows_read += table.num_rows
+            if shard_id in finished:
+                self.shards_skipped += 1
+                self.rows_skipped += table.num_rows
+            else:
+                rows = table if self._format.says_types else _with_types(table)
+                yield Shard(shard_id, _to_ipc(rows), table.num_rows)
+        self._ended = True
+
+    def rows_expected(self) -> int | None:
+        """Return how many rows there are to do, those skipped left out.
+
+        Exact once the list is read, else from the share of bytes read. None while there is nothing to tell it from.
+        """
+        if self._ended:
+            return self.rows_read - self.rows_skipped
+        share = (self._bytes_before + self._bytes_of_file) / self._bytes if self._bytes else 0
+        return max(0, round(self.rows_read / share) - self.rows_skipped) if share > 0 and self.rows_read else None
+
+    @property
+    def _format(self) -> Format:
+        return FORMATS[split_format(self.options.input_format)[0]]
+
+    def _tables(self, known: Container[str | None]) -> Iterator[pa.Table]:
+        rows = self.options.number_sample_per_shard
+        if not self.options.shard_across_files:
+            for file in self.files:
+                yield from cut(self._batches(file, known), rows)
+            return
+        try:
+            yield from cut(self._joined(known), rows)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"url_list: rows of two files cannot be put into one shard: {_words(error)}; {_APART}"
+            ) from error
+
+    def _joined(self, known: Container[str | None]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of all files, a column's type at least as wide as it was before."""
+        joined = _JoinedTypes()
+        for file in self.files:
+            for batch in self._batches(file, known):
+                yield joined.take_in(batch, file)
+
+    def _batches(self, file: ListFile, known: Container[str | None]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of *file*, as the dataset has them, but those with a URL among *known*."""
+        try:
+            for batch, bytes_read in self._format.batches(file, self.columns):
+                # Kept as a number, because whoever asks for progress may do so while the file is being closed.
+                self._bytes_of_file = bytes_read
+                rows = arranged(batch, self.columns)
+                yield self._without(known, rows) if known else rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._unreadable(file, error) from error
+        self._bytes_before += file.size or 0
+        self._bytes_of_file = 0.0
+
+    def _without(self, known: Container[str | None], rows: pa.RecordBatch) -> pa.RecordBatch:
+        wanted = pa.array([url not in known for url in rows.column("url").to_pylist()], pa.bool_())
+        left = rows.filter(wanted)
+        self.rows_known += rows.num_rows - left.num_rows
+        return left
+
+    def _check_columns(self) -> None:
+        file = self.files[0]
+        try:
+            names = self._format.names(file, self.columns)
+            if names is None:
+                return
+            if column := missing(names, self.columns):
+                raise OptionsError(
+                    f"{column.flag}: the list has no column {column.source!r}; it has {', '.join(names)}"
+                )
+            check_names(names, self.columns)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._unreadable(file, error) from error
+
+    def _unreadable(self, file: ListFile, error: Exception) -> InputError:
+        return InputError(f"url_list: {file.name} cannot be read as {self.options.input_format}: {_words(error)}")
+
+
+_APART = "make the files agree, or leave out shard_across_files"
+
+
+class _JoinedTypes:
+    """The types of columns that several files share, widened as the files come."""
+
+    def __init__(self) -> None:
+        self._schema: pa.Schema | None = None
+        self._from: dict[str, ListFile] = {}
+
+    def take_in(self, batch: pa.RecordBatch, file: ListFile) -> pa.RecordBatch:
+        """Return *batch*, of *file*, with columns at least as wide as those of all batches before."""
+        if self._schema is None:
+            self._schema = batch.schema
+            self._from = dict.fromkeys(batch.schema.names, file)
+        if batch.schema == self._schema:
+            return batch
+        pairs = zip(self._schema, batch.schema, strict=True)
+        self._schema = pa.schema([self._widened(before, now, file) for before, now in pairs])
+        try:
+            return batch.cast(self._schema)
+        except pa.ArrowException as error:
+            raise InputError(
+                f"url_list: {file.name} cannot be joined to the files before it: {_words(error)}; {_APART}"
+            ) from error
+
+    def _widened(self, before: pa.Field, now: pa.Field, file: ListFile) -> pa.Field:
+        try:
+            both = pa.unify_schemas([pa.schema([before]), pa.schema([now])], promote_options="permissive").field(0)
+        except pa.ArrowException:
+            raise InputError(
+                f"url_list: column {now.name!r} is of type {before.type} in {self._from[now.name].name} and of type "
+                f"{now.type} in {file.name}, which have no type in common; {_APART}"
+            ) from None
+        if both.type != before.type:
+            self._from[now.name] = file
+        return both
+
+
+def rows_of(shard: Shard) -> pa.Table:
+    """Return the rows of *shard*: the list's columns under their final names, ``url`` last."""
+    return pa.ipc.open_stream(shard.rows).read_all()
+
+
+def _with_types(table: pa.Table) -> pa.Table:
+    """Return *table* with columns of text where no value has said what they are of."""
+    kinds = [mapped(inner.type, lambda kind: pa.string() if pa.types.is_null(kind) else kind) for inner in table.schema]
+    return table.cast(pa.schema([inner.with_type(kind) for inner, kind in zip(table.schema, kinds, strict=True)]))
+
+
+def _words(error: Exception) -> str:
+    """Return what *error* says; of Arrow's, whose other lines are for its developers, the first line."""
+    said = str(error)
+    return (said.splitlines()[0] if isinstance(error, pa.ArrowException) and said else said) or type(error).__name__
+
+
+def _to_ipc(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())

@@ -1,0 +1,138 @@
+"""Hugging Face ``datasets`` reads the tars and the tables, and decodes their images."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image as PillowImage
+
+from consumers.made import SIZE, first_shard_fails, values_come_late
+from samples import LISTED, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from consumers.made import Made, Maker
+
+
+def load(builder: str, made: Made, pattern: str, cache: Path, **options: Any) -> Any:
+    return datasets.load_dataset(
+        builder, data_files=made.paths(pattern), split="train", cache_dir=str(cache), **options
+    )
+
+
+def features_of_tars(made: Made) -> Any:
+    """Return the features of the tars, from the table beside the first."""
+    columns = datasets.Features.from_arrow_schema(pq.read_schema(made.paths("*.parquet")[0]))
+    text = datasets.Value("string")
+    return datasets.Features(
+        {"jpg": datasets.Image(), "json": dict(columns), "txt": text, "__key__": text, "__url__": text}
+    )
+
+
+def check_samples(samples: Any, made: Made) -> None:
+    """Check that *samples* of tars are all there, with their images, captions and values."""
+    found = {sample["__key__"]: sample for sample in samples}
+    assert found.keys() == made.successes.keys()
+    for key, row in made.successes.items():
+        sample = found[key]
+        assert isinstance(sample["jpg"], PillowImage.Image)
+        assert sample["jpg"].size == (SIZE, SIZE)
+        assert sample["txt"] == (row["caption"] or "")
+        assert {name: sample["json"][name] for name in row} == row
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["built", "streamed"])
+def test_webdataset_builder_finds_every_sample(maker: Maker, tmp_path: Path, *, streaming: bool) -> None:
+    """Images, captions and JSON of all shards come out as they are, nulls included."""
+    made = maker.dataset("webdataset")
+    loaded = load("webdataset", made, "*.tar", tmp_path, streaming=streaming)
+
+    check_samples(loaded, made)
+    assert isinstance(loaded.features["jpg"], datasets.Image)
+
+
+@pytest.mark.parametrize("rows", [first_shard_fails, values_come_late])
+@pytest.mark.parametrize("streaming", [False, True], ids=["built", "streamed"])
+def test_webdataset_builder_takes_features_where_it_cannot_guess_them(
+    maker: Maker, tmp_path: Path, rows: Callable[[int], dict[str, Any]], *, streaming: bool
+) -> None:
+    """Told the features of the table, it needs no sample in the first shard, and no value in its first samples.
+
+    It guesses them from the first five samples of the first tar.
+    """
+    made = maker.dataset("webdataset", rows)
+    loaded = load("webdataset", made, "*.tar", tmp_path, streaming=streaming, features=features_of_tars(made))
+
+    check_samples(loaded, made)
+
+
+def test_image_column_is_decoded(maker: Maker, tmp_path: Path) -> None:
+    """With hf_image the column of images is one of images without a word, null where a row failed."""
+    made = maker.dataset("parquet", hf_image=True)
+    loaded = load("parquet", made, "*.parquet", tmp_path)
+    found = {row["key"]: row for row in loaded}
+
+    assert isinstance(loaded.features["jpg"], datasets.Image)
+    assert found.keys() == made.rows.keys()
+    for key, row in made.rows.items():
+        image = found[key]["jpg"]
+        assert {name: found[key][name] for name in row} == row
+        assert (image is None) == (row["error_class"] is not None)
+        assert image is None or image.size == (SIZE, SIZE)
+    assert [column["path"] for column in loaded.cast_column("jpg", datasets.Image(decode=False))["jpg"] if column] == [
+        f"{row['key']}.jpg" for row in loaded if row["jpg"]
+    ]
+
+
+def test_every_type_of_column_is_declared(tmp_path: Path) -> None:
+    """What the schema declares is what ``datasets`` itself makes of each Arrow type; for maps it has nothing."""
+    path = write("parquet", tmp_path, listed=LISTED.drop_columns("names"), hf_image=True) / "00012.parquet"
+    schema = pq.read_schema(path)
+    theirs = datasets.Features.from_arrow_schema(schema.remove_metadata())
+    declared = datasets.Features.from_dict(json.loads(schema.metadata[b"huggingface"])["info"]["features"])
+
+    assert declared == {**theirs, "jpg": datasets.Image()}
+    assert list(declared) == schema.names
+
+
+def test_plain_table_becomes_images_when_cast(maker: Maker, tmp_path: Path) -> None:
+    """Without hf_image the column is bytes, and one line makes them images."""
+    made = maker.dataset("parquet")
+    loaded = load("parquet", made, "*.parquet", tmp_path)
+    images = loaded.filter(lambda status: status == "success", input_columns="status").cast_column(
+        "jpg", datasets.Image()
+    )
+
+    assert {row["key"] for row in loaded} == made.rows.keys()
+    assert {row["key"]: row["jpg"].size for row in images} == dict.fromkeys(made.successes, (SIZE, SIZE))
+
+
+def test_table_beside_the_images_is_a_dataset(maker: Maker, tmp_path: Path) -> None:
+    """The metadata of every row, failed ones included, can be loaded alone, also where a shard has no image."""
+    made = maker.dataset("webdataset", first_shard_fails)
+    found = {row["key"]: row for row in load("parquet", made, "*.parquet", tmp_path)}
+
+    assert {key: {name: found[key][name] for name in row} for key, row in made.rows.items()} == made.rows
+
+
+def test_torch_tensors_come_out_of_the_image_column(maker: Maker, tmp_path: Path) -> None:
+    """What was loaded feeds a PyTorch loader."""
+    torch = pytest.importorskip("torch")
+    made = maker.dataset("parquet", hf_image=True)
+    loaded = load("parquet", made, "*.parquet", tmp_path)
+    images = loaded.filter(lambda status: status == "success", input_columns="status")
+    batches = list(
+        torch.utils.data.DataLoader(
+            images.select_columns(["jpg", "width"]).with_format("torch"), batch_size=None, num_workers=2
+        )
+    )
+
+    assert len(batches) == len(made.successes)
+    assert {batch["jpg"].shape[-1] for batch in batches} <= {SIZE, 3}
+    assert {int(batch["width"]) for batch in batches} == {SIZE}
