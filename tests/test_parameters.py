@@ -6,9 +6,12 @@ import asyncio
 import hashlib
 import http.server
 import io
+import os
 import ssl
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +25,7 @@ import faulty
 from async_img2ds import MissingExtraError, OptionsError, download
 from async_img2ds import run as run_module
 from async_img2ds.options import POSITIONAL
+from processes import workers_of
 from test_wandb import FakeWandb
 
 if TYPE_CHECKING:
@@ -157,17 +161,13 @@ def slow_server(delay_s: float) -> Iterator[tuple[str, list[int]]]:
 
 
 class FakeDistributor:
-    """Stands where workers would be started; knows what it was told, and fails every shard."""
+    """Stands where workers would be started, and fails every shard."""
 
     def __init__(self) -> None:
-        self.processes = 0
         self.tries = 0
 
-    async def __call__(
-        self, _work: object, feed: ShardFeed, _emit: object, processes: int, _stop: object, _options: object
-    ) -> None:
+    async def __call__(self, _work: object, feed: ShardFeed, _emit: object, _stop: object, _options: object) -> None:
         """Take every shard and give it back as failed."""
-        self.processes = processes
         while (shard := await feed.next(alone=True)) is not None:
             self.tries += 1
             feed.failed(shard)
@@ -207,11 +207,20 @@ def test_output_folder(runs: Runs, tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "down" / "00000_stats.json").exists()
 
 
-def test_processes_count(runs: Runs, distributor: FakeDistributor) -> None:
+def test_processes_count(tmp_path: Path, runs: Runs) -> None:
     """As many processes as are asked for, as long as there are shards for them."""
     for count in (1, 3):
-        runs.fetch(processes_count=count, number_sample_per_shard=1)
-        assert distributor.processes == count
+        with slow_server(0.5) as (url, _), ThreadPoolExecutor(1) as thread:
+            (tmp_path / "slow.txt").write_text("".join(f"{url}{number}\n" for number in range(3)))
+            slow = {"url_list": tmp_path / "slow.txt", "input_format": "txt", "number_sample_per_shard": 1}
+            running = thread.submit(runs.fetch, processes_count=count, **slow)
+            seen: set[int] = set()
+            while not running.done():
+                seen.update(workers_of(os.getpid()))
+                time.sleep(0.01)
+            running.result()
+
+        assert len(seen) == count
 
 
 @pytest.mark.parametrize(
