@@ -412,7 +412,7 @@ def _check_image(options: ImageOptions) -> None:
 def parameters() -> list[Parameter]:
     """Return the options as parameters of a function: those that may go by position in their order, then the others."""
     known = {flag.name: flag for flag in flags()}
-    in_order = [*(name for name in POSITIONAL if name in known), *(name for name in known if name not in POSITIONAL)]
+    in_order = [*POSITIONAL, *(name for name in known if name not in POSITIONAL)]
     return [
         Parameter(
             name,

@@ -68,7 +68,7 @@ def write_all(folder: Path, pictures: Path, origin: Origin) -> None:
     boxes = [{"url": origin.url(name), "id": i, "faces": faces} for i, (name, faces) in enumerate(BOXES.items())]
     _write_parquet(folder / "boxes.parquet", boxes)
     _write_formats(folder, [origin.url(name) for name in FEW])
-    _write_well_known(folder, [origin.url(name) for name in FEW])
+    _write_well_known(folder, pictures, [origin.url(name) for name in FEW])
 
 
 def _write_txt(path: Path, urls: list[str]) -> None:
@@ -95,11 +95,15 @@ def _rich_rows(urls: list[str]) -> list[dict[str, Any]]:
     ]
 
 
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b"not there"
+
+
 def _write_hashes(folder: Path, pictures: Path, origin: Origin) -> None:
     rows: list[dict[str, Any]] = []
     for i, name in enumerate(FEW):
         path = pictures / name
-        content = path.read_bytes() if path.exists() else b"not there"
+        content = _content(path)
         digests: dict[str, str | None] = {
             "md5": hashlib.md5(content, usedforsecurity=False).hexdigest(),
             "digest": hashlib.sha256(content).hexdigest(),
@@ -172,7 +176,7 @@ def _write_formats(folder: Path, urls: list[str]) -> None:
     (packed_folder / "c.txt").write_text("http://not-read.invalid/\n")
 
 
-def _write_well_known(folder: Path, urls: list[str]) -> None:
+def _write_well_known(folder: Path, pictures: Path, urls: list[str]) -> None:
     """Write small lists in the shape of the well-known ones."""
     count = len(urls)
     captions = [f"the caption of {name}" for name in FEW]
@@ -189,7 +193,7 @@ def _write_well_known(folder: Path, urls: list[str]) -> None:
         "hash": pa.array([2**62 + i for i in range(count)], pa.int64()),
         "punsafe": pa.array([i / 16 for i in range(count)], pa.float32()),
         "pwatermark": pa.array([None, 0.5] * (count // 2), pa.float64()),
-        "md5": ["0" * 32] * count,
+        "md5": [hashlib.md5(_content(pictures / name), usedforsecurity=False).hexdigest() for name in FEW],
     }
     table = pa.table(laion)
     pq.write_table(table.select(["SAMPLE_ID", "URL", "TEXT"]), folder / "mscoco.parquet")

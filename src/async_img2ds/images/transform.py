@@ -119,7 +119,8 @@ def exif_json(content: bytes) -> str | None:
     Tag names are exifread's, such as ``Image Orientation`` and
     ``EXIF DateTimeOriginal``, without maker notes and thumbnail.
     """
-    if not any(mark in content for mark in _EXIF_MARKS):
+    # A TIFF, which is kept only where nothing is decoded, is made of such tags.
+    if not content.startswith((b"II*\0", b"MM\0*")) and not any(mark in content for mark in _EXIF_MARKS):
         return "{}"
     try:
         tags = exifread.process_file(io.BytesIO(_exif_in(content)), details=False, extract_thumbnail=False)
