@@ -62,6 +62,14 @@ def compat(session: nox.Session) -> None:
 
 
 @nox.session
+def engines(session: nox.Session) -> None:
+    """Run on Spark and Ray; installs Java and hundreds of megabytes."""
+    system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])
+    session.install(".[pillow,spark,ray]", *nox.project.dependency_groups(PROJECT, "test"))
+    session.run("pytest", "tests/engines", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))

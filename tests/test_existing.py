@@ -15,20 +15,29 @@ from hypothesis import strategies as st
 from async_img2ds import existing
 from async_img2ds.errors import InputError
 from async_img2ds.existing import KnownUrls
-from async_img2ds.policy.shards import Naming
 from async_img2ds.storage import LocalStore, RemoteStore
 
 if TYPE_CHECKING:
     from async_img2ds.storage import Store
 
-NAMING = Naming(10_000, 5)
 OURS = (
-    *("00000.tar", "00000.parquet", "00000_stats.json", "00001.tfrecord", "00001_stats.json", "123456.parquet"),
+    *("00000.tar", "00000.parquet", "00000_stats.json", "00001.tfrecord", "00001_stats.json"),
     *("007.tar", "007_stats.json"),  # another number of digits, but marked
-    *("00002_stats.json", "00002/000020000.jpg", "00002/000020000.json", "00002/000020001.webp", "00003/000030000.txt"),
+    *("00002_stats.json", "00002/000020000.jpg", "00002/000020000.json", "00002/000020001.webp"),
+    *("00003_stats.json", "00003/000030000.txt"),
 )
 OTHERS = (
-    *("README.md", "notes_stats.json", "stats.json", "2023.tar", "1.parquet", "00000.zip", "00000.tar.gz", "-1.tar"),
+    *(
+        "README.md",
+        "notes_stats.json",
+        "stats.json",
+        "2023.tar",
+        "20231.parquet",
+        "1.parquet",
+        "00000.zip",
+        "00000.tar.gz",
+        "-1.tar",
+    ),
     *("00003/cover.jpg", "00003/deep/000030000.jpg", "other/000000000.jpg", "2023/000000000.jpg", "\u0661.tar"),
 )
 
@@ -57,7 +66,7 @@ def test_only_what_was_written_by_a_run_is_deleted(folder: tuple[Store, Path]) -
     """Shards go, whole; whatever else lies there stays."""
     store, root = folder
     write(root, *OURS, *OTHERS)
-    existing.clear(store, NAMING)
+    existing.clear(store)
 
     assert files(root) == set(OTHERS)
 
@@ -65,7 +74,7 @@ def test_only_what_was_written_by_a_run_is_deleted(folder: tuple[Store, Path]) -
 def test_folders_of_shards_go_when_they_are_empty(tmp_path: Path) -> None:
     """And stay when something lies in them that is not a sample."""
     write(tmp_path, *OURS, *OTHERS)
-    existing.clear(LocalStore(tmp_path), NAMING)
+    existing.clear(LocalStore(tmp_path))
 
     assert not (tmp_path / "00002").exists()
     assert (tmp_path / "00003" / "cover.jpg").exists()
@@ -82,7 +91,7 @@ def test_markers_are_deleted_before_the_data(tmp_path: Path, monkeypatch: pytest
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", watched)
-    existing.clear(LocalStore(tmp_path), NAMING)
+    existing.clear(LocalStore(tmp_path))
 
     markers = [name.endswith("_stats.json") for name in order]
     assert len(order) == len(OURS)

@@ -229,12 +229,12 @@ def test_values_unknown_to_python_are_text() -> None:
 def test_captions_are_written_as_text(tmp_path: Path) -> None:
     """A caption is stored in UTF-8 beside its image, an absent one as an empty file; without captions there is none."""
     members = tar_members(write("webdataset", tmp_path))
-    write("files", tmp_path)
-    without = tar_members(write("webdataset", tmp_path, listed=LISTED.drop_columns("caption")))
+    write("files", tmp_path / "files")
+    without = tar_members(write("webdataset", tmp_path / "without", listed=LISTED.drop_columns("caption")))
     expected = {f"{sample.row.key}.txt": (CAPTIONS[sample.row.index] or "").encode() for sample in SUCCESSES.values()}
 
     assert {name: content for name, content in members.items() if name.endswith(".txt")} == expected
-    assert {path.name: path.read_bytes() for path in (tmp_path / "00012").glob("*.txt")} == expected
+    assert {path.name: path.read_bytes() for path in (tmp_path / "files" / "00012").glob("*.txt")} == expected
     assert not [name for name in without if name.endswith(".txt")]
 
 

@@ -458,3 +458,24 @@ def test_file_that_vanishes_is_not_committed(tmp_path: Path) -> None:
         asyncio.run(run())
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_others_in_a_folder_of_samples_stay(place: Place) -> None:
+    """A folder that bears a shard's name is not emptied for it; what an earlier attempt has left there is."""
+
+    async def run() -> None:
+        for content in (b"first", b"second"):
+            async with Attempt.open(place.store) as attempt:
+                folder = await attempt.stage("00000")
+                folder.mkdir()
+                (folder / "000000001.jpg").write_bytes(content)
+                if content == b"first":
+                    (folder / "000000002.jpg").write_bytes(content)
+                    (folder / "annotations.csv").write_bytes(b"kept")
+                await attempt.commit("00000_stats.json", b"{}")
+            place.store.remove(["00000_stats.json"])
+
+    asyncio.run(run())
+
+    assert place.files() == {"00000/000000001.jpg": b"second", "00000/annotations.csv": b"kept"}
+    assert place.leftovers() == []

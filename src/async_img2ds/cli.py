@@ -108,7 +108,7 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
     with suppress(OSError):  # a reader that has gone, or a full disk behind a pipe, does not undo the work
         typer.echo(_summary(report, options))
     if signalled:
-        typer.echo("interrupted: run the same command again to go on", err=True)
+        typer.echo(f"interrupted: {_GO_ON[options.output.incremental_mode]} to go on", err=True)
         raise typer.Exit(128 + signalled)
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
@@ -136,6 +136,15 @@ def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
     stop.ask()
     if len(received) == 1:
         logger.warning("stopping: open shards get %g s to finish; once more to drop them now", grace_s)
+
+
+_AGAIN: Final = "run the same command again"
+_GO_ON: Final = {
+    "incremental": _AGAIN,
+    "overwrite": f"{_AGAIN} with --incremental_mode incremental",
+    "extend": f"{_AGAIN} with --incremental_mode extend_new",
+    "extend_new": _AGAIN,
+}
 
 
 def _recipe_in_words(options: Options) -> str:

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from async_img2ds.errors import InputError
@@ -48,7 +49,11 @@ class Start:
 
 
 def _next_shard(store: Store) -> int:
-    return max(finished_shards(store), default=-1) + 1
+    """Return a number above those of all shards, the unfinished ones of a killed run included: nobody knows these."""
+    stems = (
+        name.partition(".")[0].removesuffix("_stats") for name in (*store.folders(), *(n for n, _ in store.names()))
+    )
+    return max((int(stem) for stem in stems if stem.isascii() and stem.isdigit()), default=-1) + 1
 
 
 # Where a run begins in each incremental_mode. What overwrite deletes is deleted when nothing can be refused any more.
@@ -61,7 +66,7 @@ STARTS: Final[Mapping[str, Callable[[Store], Start]]] = {
 
 
 class KnownUrls:
-    """A set of URLs in 8 bytes each: a billion in 8 GB.
+    """A set of URLs in 8 bytes each, and 24 while it is made: a billion in 8 GB, and 24 for a while.
 
     What is kept is a hash of 64 bits, so of a billion new URLs beside a billion known ones, one in twenty such runs
     takes one for known that is not.
@@ -69,7 +74,10 @@ class KnownUrls:
 
     def __init__(self, hashes: Iterable[int]) -> None:
         """Hold the URLs that have *hashes*, as :meth:`hash_of` makes them."""
-        self._sorted = array("Q", sorted(hashes))
+        unsorted = array("Q", hashes)
+        values = pa.Array.from_buffers(pa.uint64(), len(unsorted), [None, pa.py_buffer(unsorted)])
+        ordered = values.take(pc.sort_indices(values))
+        self._sorted = memoryview(ordered.buffers()[1]).cast("B")[: 8 * len(unsorted)].cast("Q")
 
     def __contains__(self, url: object) -> bool:
         """Whether *url*, a text or None, is among them."""
@@ -117,22 +125,19 @@ def _hashes_in(store: Store, name: str) -> array[int]:
     return array("Q", map(KnownUrls.hash_of, urls.to_pylist()))
 
 
-def clear(store: Store, naming: Naming) -> None:
-    """Delete the dataset in *store* and nothing else: shards that have a marker, or a name that *naming* gives.
+def clear(store: Store) -> None:
+    """Delete the dataset in *store* and nothing else: the shards that have a marker.
 
-    Markers go first, so that at no moment a shard without its data looks finished.
+    Markers go first, so that at no moment a shard without its data looks finished. What a killed run has left without
+    one is not told from other people's files, and stays.
     """
     names = [name for name, _ in store.names()]
     markers = [name for name in names if Naming.finished_shard(name) is not None]
     marked = {name.removesuffix("_stats.json") for name in markers}
     store.remove(markers)
-
-    def ours(stem: str) -> bool:
-        return stem in marked or naming.is_shard(stem)
-
     data = (name.partition(".") for name in names)
-    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in DATA_ENDINGS and ours(stem)])
-    for folder in filter(ours, list(store.folders())):
+    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in DATA_ENDINGS and stem in marked])
+    for folder in marked.intersection(store.folders()):
         samples = (name for name, _ in store.names(folder))
         store.remove([f"{folder}/{name}" for name in samples if _is_sample(name)])
 

@@ -12,6 +12,7 @@ import math
 import types
 import typing
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.errors import OptionsError
@@ -155,10 +156,10 @@ def _read_text(value: object) -> str | None:
 def _read_whole(value: object) -> int | None:
     if isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, Integral):  # NumPy's, too
         return int(value)
+    if isinstance(value, Real) and float(value).is_integer():
+        return int(float(value))
     if isinstance(value, str):
         try:
             return int(value)
@@ -170,7 +171,7 @@ def _read_whole(value: object) -> int | None:
 def _read_number(value: object) -> float | None:
     if isinstance(value, bool):
         return None
-    if isinstance(value, int | float | str):
+    if isinstance(value, Real | str):
         try:
             number = float(value)
         except (ValueError, OverflowError):

@@ -17,11 +17,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
-from async_img2ds.errors import MissingExtraError, OptionsError
+from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
 from async_img2ds.existing import STARTS, clear
 from async_img2ds.inputs import UrlList
 from async_img2ds.options import Options, parameters
-from async_img2ds.policy.shards import Naming
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Lost, RunReport
 from async_img2ds.storage import file_system, open_store, protocols
@@ -82,7 +81,7 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     began = time.monotonic()
     stop = stop or Stop()
     async with tracking(options) as track:
-        plan = await _planned(options)
+        plan = await _planned(options, stop)
         feed = ShardFeed(plan.shards, options.run.max_shard_retry)
         totals = Totals()
         try:
@@ -108,10 +107,10 @@ class _Plan:
     work_for: WorkFor
 
 
-async def _planned(options: Options) -> _Plan:
+async def _planned(options: Options, stop: Stop) -> _Plan:
     """Plan in a thread. A plan that nobody waits for any more gives back what it took hold of."""
     thread = ThreadPoolExecutor(1, "plan")
-    planning = thread.submit(_plan, options)
+    planning = thread.submit(_plan, options, stop)
     thread.shutdown(wait=False)
     try:
         return await asyncio.wrap_future(planning)
@@ -125,7 +124,7 @@ def _abandon(planning: Future[_Plan]) -> None:
         planning.result().store.close()
 
 
-def _plan(options: Options) -> _Plan:
+def _plan(options: Options, stop: Stop) -> _Plan:
     """Open both ends and see what there is to do; whatever must be refused is refused before anything is created."""
     _check_image_library(options)
     _check_extras(options)
@@ -141,7 +140,14 @@ def _plan(options: Options) -> _Plan:
         shards = url_list.shards(start.finished, first_shard=start.first_shard, known=start.known)
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
         if options.output.incremental_mode == "overwrite" and first:
-            clear(store, Naming(options.input.number_sample_per_shard, options.output.oom_shard_count))
+            url_list.check_all()
+            if stop.drain.is_set():  # nothing is deleted for a run that will not begin
+                first, shards = [], iter(())
+            else:
+                clear(store)
+    except OSError as error:
+        store.close()
+        raise StorageError(f"output_folder: {error}") from error
     except BaseException:
         store.close()
         raise
@@ -213,8 +219,8 @@ def _check_apart(url_list: UrlList, options: Options) -> None:
     """Refuse to write where lists are looked for, or over one: a dataset has files that would be taken for lists."""
     fs, path = file_system(options.output.output_folder)
     for file in url_list.files:
-        folder, _, name = file.path.rpartition("/")
-        if type(file.fs) is not type(fs) or os.path.realpath(path) != os.path.realpath(folder):
+        folder, _, name = os.path.realpath(file.path).rpartition("/")
+        if type(file.fs) is not type(fs) or os.path.realpath(path) not in (folder, os.path.realpath(file.folder)):
             continue
         if file.found:
             raise OptionsError(

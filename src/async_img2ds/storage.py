@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -36,6 +37,8 @@ T = TypeVar("T")
 # 0.1 ms, so one for each 30 images or so.
 APPEND_BYTES: Final = 2**20
 _PARTIAL: Final = ".partial"
+# The files of samples in a folder bear their keys, which are digits.
+_SAMPLE: Final = re.compile(r"[0-9]+\.[a-z]+")
 # File systems whose top folders are buckets, which nobody wants made by a misspelt name.
 _BUCKETED: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -201,9 +204,10 @@ class LocalStore:
         # Taken away in one step, so that of two attempts one has it all and the other none of it.
         taken = self._taken(name)
         self._staging(name).rename(taken)
-        if (taken / self._own).is_dir():
-            _remove(final)  # a folder cannot be renamed onto a full one
-        (taken / self._own).replace(final)
+        if (taken / self._own).is_dir() and final.is_dir():
+            _take_place(taken / self._own, final)
+        else:
+            (taken / self._own).replace(final)
         _sync(self._root)
         shutil.rmtree(taken, ignore_errors=True)  # others may have files open in it, which NFS keeps; see close()
 
@@ -294,11 +298,16 @@ class RemoteStore:
 
     def remove(self, names: Collection[str]) -> None:
         """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
-        if names:  # in one call, which object stores make few requests of
-            self._fs.rm([f"{self._root}/{name}" for name in names])
+        paths = [f"{self._root}/{name}" for name in names]
+        if paths and not _BUCKETED.isdisjoint(protocols(self._fs)):
+            self._fs.rm(paths)  # in a few requests; and there are no folders to remove
+            return
+        for path in paths:
+            self._fs.rm_file(path)
         for folder in {name.rpartition("/")[0] for name in names} - {""}:
-            with suppress(OSError):  # somebody else's file lies in it, or object stores know no folders
-                self._fs.rmdir(f"{self._root}/{folder}")
+            if not self._entries(folder):  # to some file systems removing a folder is removing all that is in it
+                with suppress(OSError):
+                    self._fs.rmdir(f"{self._root}/{folder}")
 
     def apart(self) -> Self:
         """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
@@ -319,11 +328,13 @@ class RemoteStore:
         # put_file of a finished local file either completes its object or makes none; a handle left
         # by an exception would publish half of it.
         final = f"{self._root}/{name}"
-        if staged.is_dir():  # or it would be put into the folder of an earlier attempt
-            self._fs.invalidate_cache(final)
-            if self._fs.exists(final):
-                self._fs.rm(final, recursive=True)
-        self._fs.put(str(staged), final, recursive=staged.is_dir())
+        if staged.is_dir():  # what an earlier attempt has left there goes, and files of other people stay
+            self.remove([f"{name}/{entry}" for entry, _ in self.names(name) if _SAMPLE.fullmatch(entry)])
+            self._fs.makedirs(final, exist_ok=True)
+            for entry in staged.iterdir():
+                self._fs.put_file(str(entry), f"{final}/{entry.name}")
+        else:
+            self._fs.put_file(str(staged), final)
         _remove(staged)
 
     def discard(self, name: str) -> None:
@@ -495,6 +506,16 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _take_place(staged: Path, final: Path) -> None:
+    """Put the samples of *staged* in the place of those in *final*, a folder that may have files of other people."""
+    for entry in final.iterdir():
+        if _SAMPLE.fullmatch(entry.name) and not entry.is_dir():
+            entry.unlink()
+    for entry in staged.iterdir():
+        entry.replace(final / entry.name)
+    _sync(final)
 
 
 def _sync(path: Path) -> None:

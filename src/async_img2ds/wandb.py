@@ -58,17 +58,23 @@ async def tracking(options: Options) -> AsyncIterator[Callable[[Report], None]]:
         tracker = await asyncio.wrap_future(thread.submit(_begin, options))
 
         def track(report: Report) -> None:
-            thread.submit(tracker.take, report)
+            if isinstance(report, Done):
+                thread.submit(tracker.take, report)
 
         try:
             yield track
         finally:
-            async with asyncio.timeout(END_S):
-                await asyncio.wrap_future(thread.submit(tracker.end))
-    except TimeoutError:
-        logger.warning("wandb does not take the last figures; the dataset is complete without them")
+            await _ended(thread.submit(tracker.end))
     finally:
         thread.end()
+
+
+async def _ended(ending: Future[None]) -> None:
+    try:
+        async with asyncio.timeout(END_S):
+            await asyncio.wrap_future(ending)
+    except TimeoutError:
+        logger.warning("wandb does not take the last figures; the dataset is what it is without them")
 
 
 class _Thread:
@@ -127,10 +133,8 @@ class _Tracker:
     failed: bool = False
     _table_due: float = 0.0
 
-    def take(self, report: Report) -> None:
-        """Log one report: the figures of a shard when it is done, and of all of them."""
-        if not isinstance(report, Done):
-            return
+    def take(self, report: Done) -> None:
+        """Log the figures of a shard, and of all so far."""
         self.total.merge(report.tally)
         self.statuses.update(report.tally.messages)
         if len(self.statuses) > MESSAGES_MAX:

@@ -164,10 +164,10 @@ class Source:
             )
         with _translated():
             image = Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name]])
-        if name == "png":
-            if content.rfind(b"IEND") < 0:  # Pillow is content without its end
-                raise TransformFailure(ErrorClass.DECODE_TRUNCATED, "Image decoding error")
-            _scale_key(image, depth=content[24])
+            if name == "png":
+                _scale_key(image, depth=content[24] if content[12:16] == b"IHDR" else 8)
+        if name == "png" and content.rfind(b"IEND") < 0:  # Pillow is content without its end
+            raise TransformFailure(ErrorClass.DECODE_TRUNCATED, "Image decoding error")
         width, height = image.size
         if width * height > PIXELS_MAX:
             raise TransformFailure(
@@ -484,7 +484,7 @@ def _scale_key(image: Image.Image, depth: int) -> None:
     key = image.info.get("transparency")
     if isinstance(key, tuple) and depth == 16:  # noqa: PLR2004  bits
         image.info["transparency"] = tuple(level >> 8 for level in key)
-    elif isinstance(key, int) and image.mode in ("1", "L") and depth < 8:  # noqa: PLR2004
+    elif isinstance(key, int) and image.mode in ("1", "L") and 0 < depth < 8:  # noqa: PLR2004
         image.info["transparency"] = key * 255 // (2**depth - 1)
 
 

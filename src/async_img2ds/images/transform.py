@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import logging
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import exifread
 
@@ -27,6 +28,15 @@ logging.getLogger("exifread").setLevel(logging.CRITICAL)  # it warns about every
 _EXIF_MARKS: Final = (b"Exif\x00", b"eXIf", b"EXIF")
 # One image's tags as JSON; cameras write under 8 kB, the rest is somebody's data.
 EXIF_CHARACTERS_MAX: Final = 65_536
+# The block of a JPEG is one segment of at most 64 KiB (JEITA CP-3451, 4.5.4); others have room for more and no use.
+EXIF_BYTES_MAX: Final = 2**16
+# A camera's tags come to a few hundred values; exifread takes half a second for so many.
+EXIF_VALUES_MAX: Final = 100_000
+# Tags whose value is a directory of further ones: EXIF, GPS and interoperability. A maker note is not read.
+_DIRECTORIES: Final = frozenset({0x8769, 0x8825, 0xA005})
+_MAKER_NOTE: Final = 0x927C
+# How a TIFF begins; in an AVIF the block may lie anywhere.
+_TIFF: Final = re.compile(rb"II\*\0|MM\0\*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +133,10 @@ def exif_json(content: bytes) -> str | None:
     if not content.startswith((b"II*\0", b"MM\0*")) and not any(mark in content for mark in _EXIF_MARKS):
         return "{}"
     try:
-        tags = exifread.process_file(io.BytesIO(_exif_in(content)), details=False, extract_thumbnail=False)
+        block = _exif_in(content)
+        if any(_values_in(block[found.start() :]) > EXIF_VALUES_MAX for found in _TIFF.finditer(block)):
+            return None
+        tags = exifread.process_file(io.BytesIO(block), details=False, extract_thumbnail=False)
         text = json.dumps({name: str(value).strip() for name, value in tags.items() if isinstance(name, str)})
     except Exception:  # noqa: BLE001  a parser of hostile bytes; the image itself may be fine, and img2dataset keeps it, too
         return None
@@ -131,20 +144,60 @@ def exif_json(content: bytes) -> str | None:
 
 
 def _exif_in(content: bytes) -> bytes:
-    """Return what exifread is to look into: of a WebP its EXIF chunk, of which exifread skips the first six bytes.
+    """Return what exifread is to look into: the block of EXIF, which is a TIFF, or the whole of what is kept otherwise.
 
-    They were to be the mark that begins EXIF in a JPEG, and most programs do not write it here. A chunk is its name,
-    its length and as many bytes, and one more if that is odd (Google, WebP Container Specification).
+    Of WebPs exifread finds no block without the mark that JPEGs have before it, which most programs do not write.
     """
-    if content[:4] != b"RIFF" or content[8:12] != b"WEBP":
-        return content
+    if content.startswith(b"\xff\xd8"):
+        start = content.find(b"Exif\0\0")
+        return content[start + 6 : start + 6 + EXIF_BYTES_MAX] if start >= 0 else b""
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return _webp_chunk(content, b"EXIF").removeprefix(b"Exif\0\0")[:EXIF_BYTES_MAX]
+    if content.startswith(b"\x89PNG"):
+        start = content.find(b"eXIf")
+        return content[start + 4 : start + 4 + EXIF_BYTES_MAX] if start >= 0 else b""
+    return content
+
+
+def _webp_chunk(content: bytes, name: bytes) -> bytes:
+    """Return the chunk *name*, empty if there is none.
+
+    A chunk is its name, its length and as many bytes, and one more if that is odd (Google, WebP Container
+    Specification).
+    """
     at = 12
     while at + 8 <= len(content):
         length = int.from_bytes(content[at + 4 : at + 8], "little")
-        if content[at : at + 4] == b"EXIF":
-            return content[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0")
+        if content[at : at + 4] == name:
+            return content[at + 8 : at + 8 + length]
         at += 8 + length + length % 2
-    return content
+    return b""
+
+
+def _values_in(block: bytes) -> int:
+    """Return how many values the directories of a TIFF claim to have.
+
+    Tags may share their bytes, so a few kilobytes can claim millions, and exifread would read each of them, in seconds
+    to minutes. A directory is a count, and 12 bytes for each tag: its number, its type, its count and its value.
+    """
+    order: Literal["little", "big"] = "little" if block[:2] == b"II" else "big"
+
+    def number(at: int, length: int) -> int:
+        return int.from_bytes(block[at : at + length], order)
+
+    values = 0
+    directories, seen = [number(4, 4)], set[int]()
+    while directories and values <= EXIF_VALUES_MAX:
+        at = directories.pop()
+        if at in seen or not 0 < at < len(block):
+            continue
+        seen.add(at)
+        for entry in range(at + 2, min(at + 2 + 12 * number(at, 2), len(block)), 12):
+            values += 1 + (number(entry + 4, 4) if number(entry, 2) != _MAKER_NOTE else 0)
+            if number(entry, 2) in _DIRECTORIES:
+                directories.append(number(entry + 8, 4))
+        directories.append(number(at + 2 + 12 * number(at, 2), 4))
+    return values
 
 
 def _is_markup(content: bytes) -> bool:

@@ -39,6 +39,11 @@ class ListFile:
     compression: str | None = None
     found: bool = False
 
+    @property
+    def folder(self) -> str:
+        """The path of the folder it is in."""
+        return self.path.rpartition("/")[0]
+
 
 @contextmanager
 def opened(file: ListFile) -> Iterator[Stream]:

@@ -70,7 +70,7 @@ class UrlList:
 
         """
         found = cls(options, files_of(options), columns_of(options))
-        found._check_columns()
+        found._check_columns(found.files[0])
         return found
 
     def shards(
@@ -147,8 +147,12 @@ class UrlList:
         self.rows_known += rows.num_rows - left.num_rows
         return left
 
-    def _check_columns(self) -> None:
-        file = self.files[0]
+    def check_all(self) -> None:
+        """Look at the columns of every file, as :meth:`open` does at those of the first; raises what it raises."""
+        for file in self.files[1:]:
+            self._check_columns(file)
+
+    def _check_columns(self, file: ListFile) -> None:
         try:
             names = self._format.names(file, self.columns)
             if names is None:

@@ -106,7 +106,7 @@ def blur(boxes: object, size: Size) -> Blur | None:
 
     """
     width, height = size
-    corners = [corner for box in _boxes(boxes) if (corner := _clipped(box))]
+    corners = [_clipped(box) for box in _boxes(boxes)]
     if not corners:
         return None
     lengths = [
@@ -133,11 +133,9 @@ def _covered(low: float, high: float, side: int, length: int) -> tuple[int, int]
     return first, min(side, max(math.ceil(high * side + BOX_MARGIN * length), first + 1))
 
 
-def _clipped(box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
-    """Return *box* with its corners in order and inside the image, None if it then has no area."""
+def _clipped(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    """Return *box* with its corners in order and inside the image; one without an area stands for what it lies on."""
     x, x2, y, y2 = (min(1.0, max(0.0, value)) for value in (box[0], box[2], box[1], box[3]))
-    if x == x2 or y == y2:
-        return None
     return min(x, x2), min(y, y2), max(x, x2), max(y, y2)
 
 

@@ -98,6 +98,7 @@ class SampleTable:
     listed: pa.Table
     columns: Columns
     _rows: list[int] = field(default_factory=list)
+    _digests: list[str | None] = field(default_factory=list)
     _values: list[list[Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -114,6 +115,8 @@ class SampleTable:
     def add(self, sample: Sample) -> None:
         """Append one sample."""
         self._rows.append(sample.row.index)
+        if self.columns.digest_listed:
+            self._digests.append(sample.encoded.digest if sample.encoded else None)
         for column, value in zip(self._values, self.columns.values(sample), strict=True):
             column.append(value)
 
@@ -125,4 +128,9 @@ class SampleTable:
         """Return the samples in the order they came."""
         arrays = [pa.array(values, f.type) for values, f in zip(self._values, self.columns.fields(), strict=True)]
         listed = self.listed.take(pa.array(self._rows, pa.int64()))
+        if self.columns.digest_listed:  # what was received, where it was, in the column of what was expected
+            at = listed.schema.get_field_index(str(self.columns.digest))
+            listed = listed.set_column(
+                at, listed.schema.field(at), pa.array(self._digests, pa.string()).cast(listed.schema.field(at).type)
+            )
         return pa.Table.from_arrays([*listed.columns, *arrays], schema=self.schema)
