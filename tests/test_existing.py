@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.arrow import ArrowFSWrapper
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,3 +139,20 @@ def test_known_urls_are_a_set(urls: set[str], other: str) -> None:
 
     assert all(url in known for url in urls)
     assert (other in known) == (other in urls)
+
+
+def test_folder_is_removed_only_when_it_is_empty_wherever_it_lies(tmp_path: Path) -> None:
+    """Some file systems take no list of files to remove, and remove a folder with all that is in it (HDFS by Arrow)."""
+    write(tmp_path, *OURS, *OTHERS)
+    fs = ArrowFSWrapper(pa.fs.LocalFileSystem())
+    existing.clear(RemoteStore(fs, str(tmp_path), tmp_path / "staging"))
+
+    assert files(tmp_path) == set(OTHERS)
+
+
+def test_new_shards_are_numbered_above_what_a_killed_run_has_left(folder: tuple[Store, Path]) -> None:
+    """Its files have no marker, and nobody knows what is in them."""
+    store, root = folder
+    write(root, "00000.tar", "00000_stats.json", "00003.tar", "00005/000050000.jpg", "notes.txt")
+
+    assert existing.STARTS["extend"](store).first_shard == 6

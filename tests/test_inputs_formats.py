@@ -613,3 +613,19 @@ def test_broken_arrow_file_is_refused_by_name(tmp_path: Path, content: bytes, sa
     """Not with an error of the library, and not as a shorter list."""
     with pytest.raises(InputError, match=rf"list\.arrow cannot be read as arrow: .*{said}"):
         read(written(tmp_path / "list.arrow", content), input_format="arrow")
+
+
+@pytest.mark.parametrize("offset", [2_000_000_000, -1, 4096])
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+def test_arrow_file_whose_offsets_lead_elsewhere_is_refused(tmp_path: Path, offset: int, kind: pa.DataType) -> None:
+    """Arrow does not look where offsets lead; a list from elsewhere must not have it read outside of its own bytes."""
+    texts = pa.array(["http://h.test/1", "http://h.test/2"], kind)
+    width = 8 if pa.types.is_large_string(kind) else 4
+    good = texts.buffers()[1].to_pybytes()[: 3 * width]
+    bad = good[: 2 * width] + offset.to_bytes(width, "little", signed=True)
+    content = as_arrow(pa.table({"url": texts}))
+    assert content.count(good) == 1
+    path = written(tmp_path / "list.arrow", content.replace(good, bad))
+
+    with pytest.raises(InputError, match=r"list\.arrow cannot be read as arrow: "):
+        list(open_list(path, input_format="arrow").shards())

@@ -641,3 +641,16 @@ def test_cancelled_while_planning_leaves_the_folder_free(origin: Origin, tmp_pat
     wait_until(is_free)
 
     assert len(metadata(tmp_path / "out")) == 5
+
+
+def test_overwrite_deletes_nothing_for_a_list_that_is_known_to_be_broken(origin: Origin, tmp_path: Path) -> None:
+    """The columns of every file are looked at before the old dataset goes."""
+    for name, header in (("a.csv", "url"), ("b.csv", "link")):
+        (tmp_path / name).write_text(f"{header}\n{origin.url('rocket.jpg')}\n")
+    out = {**QUIET, "input_format": "csv", "output_folder": tmp_path / "out", "output_format": "webdataset"}
+    download(url_list=tmp_path / "a.csv", **out)
+    before = contents(tmp_path / "out")
+
+    with pytest.raises(OptionsError, match="no column 'url'"):
+        download(url_list=[tmp_path / "a.csv", tmp_path / "b.csv"], incremental_mode="overwrite", **out)
+    assert contents(tmp_path / "out") == before

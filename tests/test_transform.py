@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import struct
+import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -464,3 +467,25 @@ def test_tags_of_a_webp_are_read(mark: bytes) -> None:
     )
 
     assert json.loads(exif_json(content.getvalue()) or "") == {"Image Make": "maker"}
+
+
+def test_exif_that_claims_millions_of_values_is_not_read() -> None:
+    """Tags may share their bytes: what a few kilobytes claim would take a parser minutes. The image is kept."""
+    tags, each = 4_000, 900
+    entries = b"".join(struct.pack("<HHLL", 0x9000 + number, 5, each, 8) for number in range(tags))
+    block = b"II*\0" + struct.pack("<L", 8) + struct.pack("<H", tags) + entries + bytes(4)
+    content = picture(8, 8, "JPEG")
+    segment = b"Exif\0\0" + block
+    hostile = content[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + content[2:]
+
+    encoded = transform(hostile)
+    assert encoded.exif is None
+    assert (encoded.width, encoded.height) == (256, 256)
+
+
+def test_png_whose_header_is_not_first_is_a_row_and_no_defect() -> None:
+    """Pillow reads it, or not; either way nothing but the failure of an image comes of it."""
+    content = picture(8, 8)
+    gamma = struct.pack(">L4sLL", 4, b"gAMA", 0, zlib.crc32(b"gAMA" + bytes(4)))
+    with suppress(TransformFailure):
+        assert transform(content[:8] + gamma + content[8:]).original_width == 8
