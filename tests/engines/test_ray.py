@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,9 @@ from async_img2ds.records import Done, Progress, Shard
 from test_run import QUIET, contents, write_list
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
     from async_img2ds.distributors.base import Work, WorkFor
     from async_img2ds.records import Report
     from origin import Origin
@@ -77,15 +81,31 @@ def test_cluster_that_is_named_is_used_and_left_running(ray_cluster: str, origin
     assert ray.get(ray.remote(lambda: 3).remote()) == 3
 
 
+# Where nobody listens; Ray would knock for a quarter of an hour.
+NOWHERE = {"RAY_ADDRESS": "127.0.0.1:1", "RAY_NUM_REDIS_GET_RETRIES": "1"}
+
+
 def test_cluster_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
     """The run ends as one whose workers would not run, with a sentence, and leaves no folder."""
     (tmp_path / "urls.txt").write_text("http://x.test/\n")
-    ran = subprocess.run(
-        command(tmp_path), check=False, capture_output=True, text=True, env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
-    )
+    ran = subprocess.run(command(tmp_path), check=False, capture_output=True, text=True, env=os.environ | NOWHERE)
 
     assert ran.returncode == 3
     assert "aimg2ds: cannot connect to Ray" in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_nobody_waits_for_a_cluster_that_cannot_be_reached(tmp_path: Path) -> None:
+    """Ctrl-C ends the run while Ray is still knocking."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    patient = {**NOWHERE, "RAY_NUM_REDIS_GET_RETRIES": "1000"}
+    with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True, env=os.environ | patient) as process:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "Failed to connect" in line)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 130
     assert not (tmp_path / "out").exists()
 
 
@@ -122,19 +142,12 @@ def test_ray_of_its_own_is_shut_down(origin: Origin, tmp_path: Path) -> None:
     assert ran.stdout.split()[-3:] == ["25", "False", "True"], ran.stderr
 
 
+def elsewhere(_shards: Iterator[Shard], _emit: Callable[[Report], None], _stop: Future[None]) -> None:
+    """Do nothing, in a module that workers do not have."""
+
+
 @pytest.mark.usefixtures("ray_cluster")
-def test_actor_that_cannot_be_made_ends_the_run_with_the_cause() -> None:
-    """Such as a package that other machines do not have."""
-    with pytest.raises(WorkerError, match="no such package there"):
-        distribute(Unmakeable(), 3, 1)  # type: ignore[arg-type]  # it is never called
-
-
-class Unmakeable:
-    """Work that can be sent but not received."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _fail, ()
-
-
-def _fail() -> None:
-    raise ModuleNotFoundError("no such package there")
+def test_package_that_workers_do_not_have_is_named() -> None:
+    """The run ends after a few actors that could not be made."""
+    with pytest.raises(WorkerError, match="No module named 'test_ray'"):
+        distribute(elsewhere, 3, 1)

@@ -17,12 +17,15 @@ from async_img2ds import download
 from async_img2ds.distributors import spark as spark_distributor
 from async_img2ds.distributors.base import ShardFeed, Stop
 from async_img2ds.distributors.spark import cut, run_spark
-from async_img2ds.errors import OptionsError
+from async_img2ds.errors import OptionsError, WorkerError
 from async_img2ds.options import RunOptions
 from async_img2ds.records import Done, Shard
 from test_run import QUIET, contents, write_list
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
     from async_img2ds.distributors.base import Work, WorkFor
     from async_img2ds.records import Report
     from origin import Origin
@@ -124,6 +127,19 @@ def test_spark_connect_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(OptionsError, match="classic"):
         asyncio.run(run_spark(work_for(workloads.behave), ShardFeed(iter([]), 1), lambda _: None, Stop(), RunOptions()))
+
+
+def elsewhere(_shards: Iterator[Shard], _emit: Callable[[Report], None], _stop: Future[None]) -> None:
+    """Do nothing, in a module that workers do not have."""
+
+
+@pytest.mark.usefixtures("spark")
+def test_package_that_workers_do_not_have_is_named() -> None:
+    """The run ends after a few jobs that could not begin."""
+    feed = ShardFeed((Shard(number, b"", 1) for number in range(3)), 1)
+
+    with pytest.raises(WorkerError, match="No module named 'test_spark'"):
+        asyncio.run(run_spark(work_for(elsewhere), feed, lambda _: None, Stop(), RunOptions()))
 
 
 def test_session_that_was_there_goes_on(spark: Any, origin: Origin, tmp_path: Path) -> None:

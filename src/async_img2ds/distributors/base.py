@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import Counter, deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from async_img2ds.errors import WorkerError
 from async_img2ds.records import Done, Lost, Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-    from concurrent.futures import Future
 
     from async_img2ds.options import RunOptions
     from async_img2ds.records import Report, Shard
@@ -29,12 +29,11 @@ __all__ = [
     "Stop",
     "Work",
     "WorkFor",
+    "begun",
     "distributor",
     "obeying",
-    "to_its_end",
 ]
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
@@ -113,14 +112,43 @@ async def obeying(
         raise known from None
 
 
-async def to_its_end(function: Callable[P, T], *values: P.args, **names: P.kwargs) -> T:
-    """Call *function* in a thread. A cancellation is raised when the call has ended, so that it can be undone."""
-    call = asyncio.ensure_future(asyncio.to_thread(function, *values, **names))
+@asynccontextmanager
+async def begun(begin: Callable[[], T], end: Callable[[], None], stop: Stop) -> AsyncIterator[T | None]:
+    """Yield what *begin* returns, and call *end* after the block; both may take long, and have a thread.
+
+    Nobody waits for a *begin* that has not returned when the run is cancelled or asked to *stop*: then None is yielded,
+    and *end* is called when it does.
+    """
+    begins: Future[T] = Future()
+    ends: Future[None] = Future()
+    left = threading.Event()
+
+    def live() -> None:
+        _resolve(begins, begin)
+        left.wait()  # here, because the system ends what Ray has started together with the thread that did
+        _resolve(ends, end)
+
+    # A daemon: if it hangs, it does not keep the interpreter from ending.
+    threading.Thread(target=live, name="engine", daemon=True).start()
+    beginning, asked = asyncio.wrap_future(begins), asyncio.ensure_future(stop.drain.wait())
     try:
-        return await asyncio.shield(call)
-    except asyncio.CancelledError:
-        await asyncio.wait((call,))
-        raise
+        await asyncio.wait((beginning, asked), return_when=asyncio.FIRST_COMPLETED)
+        yield beginning.result() if beginning.done() else None
+    finally:
+        asked.cancel()
+        left.set()
+        if beginning.done():
+            await asyncio.wrap_future(ends)
+        else:
+            beginning.cancel()  # which nobody heeds but this loop
+
+
+def _resolve(outcome: Future[T], function: Callable[[], T]) -> None:
+    outcome.set_running_or_notify_cancel()
+    try:
+        outcome.set_result(function())
+    except BaseException as error:  # noqa: BLE001  carried over to whoever waits
+        outcome.set_exception(error)
 
 
 # A worker that is killed (by the system for memory, by a crash in a decoder, by hand) takes its open shards with it,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ray
 from ray.exceptions import RayError
 
-from async_img2ds.distributors.base import obeying, to_its_end
+from async_img2ds.distributors.base import begun, obeying
 from async_img2ds.distributors.crew import Crew, End, Want, asked_for
 from async_img2ds.distributors.local import usable_cores
 from async_img2ds.errors import WorkerError
@@ -57,28 +57,28 @@ async def run_ray(
         WorkerError: Ray cannot be reached or started, or actors die before they ask for work.
 
     """
-    async with _connected(options):
-        cpus = int(ray.cluster_resources().get("CPU", 0))
-        crew = Crew(partial(_started, count(1)), feed, emit)
-        async with obeying(stop, feed, options.grace_s, crew.drop):
-            places = await feed.look_ahead(options.processes_count or max(1, cpus // ACTOR_CPUS))
-            await crew.run(work_for(processes=places, threads=ACTOR_CPUS), places)
-
-
-@asynccontextmanager
-async def _connected(options: RunOptions) -> AsyncIterator[None]:
     if ray.is_initialized():
-        yield
+        await _run(work_for, feed, emit, stop, options)
         return
-    try:
-        await to_its_end(_connect, options.processes_count or usable_cores())
-        _take_sigterm_back()
-        yield
-    finally:
-        await to_its_end(ray.shutdown)
+    connect = partial(_connect, options.processes_count or usable_cores())
+    async with begun(connect, ray.shutdown, stop) as connected:
+        if connected is not None:
+            _take_sigterm_back()
+            await _run(work_for, feed, emit, stop, options)
 
 
-def _connect(cpus: int) -> None:
+async def _run(
+    work_for: WorkFor, feed: ShardFeed, emit: Callable[[Report], None], stop: Stop, options: RunOptions
+) -> None:
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    crew = Crew(partial(_started, count(1)), feed, emit)
+    async with obeying(stop, feed, options.grace_s, crew.drop):
+        places = await feed.look_ahead(options.processes_count or max(1, cpus // ACTOR_CPUS))
+        await crew.run(work_for(processes=places, threads=ACTOR_CPUS), places)
+
+
+def _connect(cpus: int) -> bool:
+    """Connect to Ray; return that it has been done."""
     # Nobody has been asked whether Ray may report its use to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR}
@@ -89,6 +89,7 @@ def _connect(cpus: int) -> None:
             ray.init(**quiet)
     except (RayError, OSError, RuntimeError, ValueError) as error:  # as ray.init says its many reasons
         raise WorkerError(f"cannot connect to Ray, nor start it here: {_sentence(error)}") from error
+    return True
 
 
 def _take_sigterm_back() -> None:

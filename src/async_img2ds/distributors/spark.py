@@ -14,7 +14,7 @@ import sys
 import uuid
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -23,13 +23,13 @@ from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
-from async_img2ds.distributors.base import OpenShards, obeying, to_its_end
+from async_img2ds.distributors.base import OpenShards, begun, obeying
 from async_img2ds.distributors.local import usable_cores
 from async_img2ds.errors import OptionsError, WorkerError
 from async_img2ds.records import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from async_img2ds.distributors.base import ShardFeed, Stop, Work, WorkFor
     from async_img2ds.options import RunOptions
@@ -69,7 +69,10 @@ async def run_spark(
         WorkerError: Spark cannot be started, or its jobs fail before they do any work.
 
     """
-    async with _connected(options) as spark:
+    ours = SparkContext._active_spark_context is None  # noqa: SLF001  there is no other way to ask without making one
+    async with begun(partial(_connect, options), _disconnect if ours else _leave, stop) as spark:
+        if spark is None:
+            return
         jobs = _Jobs(spark, work_for, feed, emit, options.subjob_size)
         async with obeying(stop, feed, options.grace_s, jobs.drop):
             await jobs.run()
@@ -97,16 +100,6 @@ class _Spark:
     places: int
     task_cores: int
     rows_bytes_max: int
-
-
-@asynccontextmanager
-async def _connected(options: RunOptions) -> AsyncIterator[_Spark]:
-    ours = SparkContext._active_spark_context is None  # noqa: SLF001  there is no other way to ask without making one
-    try:
-        yield await to_its_end(_connect, options)
-    finally:
-        if ours:
-            await to_its_end(_disconnect)
 
 
 def _connect(options: RunOptions) -> _Spark:
@@ -141,6 +134,10 @@ def _configuration(cores: int) -> SparkConf:
             ("spark.log.level", "ERROR"),
         ]
     )
+
+
+def _leave() -> None:
+    """Leave a session of somebody else's as it is."""
 
 
 def _disconnect() -> None:
