@@ -155,7 +155,9 @@ def test_blurred_image_is_never_kept_as_it_came(photographs: Path) -> None:
 
     assert stored != content
     assert detail(opened(stored), eyes) < detail(opened(content), eyes) / 4
-    assert [transform(content, boxes, **KEEPING).image for boxes in (None, [], "[]")] == [content] * 3
+    nothing: tuple[object, ...] = (None, [], "[]")
+
+    assert [transform(content, boxes, **KEEPING).image for boxes in nothing] == [content] * 3
 
 
 @pytest.mark.parametrize("options", [{}, KEEPING, {"resize_only_if_bigger": True}], ids=["default", "kept", "small"])

@@ -49,7 +49,7 @@ def answers(tools: Tools, photographs: Path, origin: Origin, faults: FaultyServe
     path = tools.folder / "failing.parquet"
     pq.write_table(pa.table({"url": list(cases.values()), "case": list(cases)}), path)
     words = [str(path), "--input_format", "parquet", "--save_additional_columns", '["case"]']
-    return tools.run("failing", [*words, "--timeout", "2", "--retries", "0", "--output_folder", "dataset"])
+    return tools.run("failing", [*words, "--timeout", "3", "--retries", "0", "--output_folder", "dataset"])
 
 
 def test_both_end_well_whatever_fails(answers: Pair) -> None:
