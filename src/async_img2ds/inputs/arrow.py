@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from async_img2ds.inputs.arrays import mapped
 from async_img2ds.inputs.columns import check_names, sources
 from async_img2ds.inputs.streams import opened_indexed, signature
 
@@ -49,11 +50,23 @@ def _check_sound(batch: pa.RecordBatch) -> None:
     Texts are only looked at as bytes, because one that is no UTF-8 can be mended.
     """
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}.get(column.type)
         try:
-            (column if as_bytes is None else column.view(as_bytes)).validate(full=True)
-        except pa.ArrowInvalid as error:
+            _validate(column)
+        except pa.ArrowException as error:
             raise ValueError(f"column {name!r} is damaged: {error}") from None
+
+
+_BYTES: Final = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+
+
+def _validate(column: pa.Array) -> None:
+    if pa.types.is_dictionary(column.type):
+        _validate(column.dictionary)
+        pa.DictionaryArray.from_arrays(column.indices, column.dictionary)  # which looks at the indices
+        return
+    views = pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type)
+    kind = column.type if views else mapped(column.type, lambda leaf: _BYTES.get(leaf, leaf))
+    (column if kind == column.type else column.view(kind)).validate(full=True)
 
 
 def _reader(stream: Stream, options: Any) -> Any:  # noqa: ANN401  pyarrow publishes no types
