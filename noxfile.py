@@ -40,7 +40,8 @@ def tests(session: nox.Session, library: str) -> None:
     system_packages(session, [*(COMPILER if library == "simd" else []), *SERVERS])
     session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
     install_image_library(session, library)
-    session.run("pytest", *session.posargs)
+    # Two at a time: half of a test is waiting for servers, time-outs and interpreters that start.
+    session.run("pytest", "-n", "2", *session.posargs)
 
 
 @nox.session
