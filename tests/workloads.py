@@ -122,3 +122,16 @@ def hang_and_say_where(
     next(shards)
     (Path(folder) / f"process-{os.getpid()}").touch()
     stop.result()
+
+
+def be_alone(folder: str, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Lose a shard while any other is open; *folder* tells."""
+    for shard in shards:
+        try:
+            (Path(folder) / "busy").mkdir()
+        except FileExistsError:
+            emit(Lost(os.getpid(), shard.id, "not alone"))
+            continue
+        time.sleep(0.1)
+        (Path(folder) / "busy").rmdir()
+        behave(iter([shard]), emit, stop)

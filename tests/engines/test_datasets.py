@@ -78,7 +78,7 @@ def test_lost_shard_makes_the_run_fail_and_can_be_done_later(engine: str, origin
 
 
 def command(tmp_path: Path, out: str, engine: str) -> list[str]:
-    """Return a command of 60 shards, one in a Spark job so that it is told of soon."""
+    """Return a command of 60 shards, four in a Spark job, so that a run has many jobs."""
     aimg2ds = str(Path(sys.executable).parent / "aimg2ds")
     given = {**options(tmp_path, out, distributor=engine, subjob_size=4), "url_list": None}
     words = [f"--{name}={value}" for name, value in given.items() if value is not None]
@@ -100,7 +100,7 @@ def workers(driver: int, engine: str) -> list[int]:
         try:
             words = (process / "cmdline").read_bytes()
             if engine == "ray":
-                works = words.startswith(b"ray::_Worker")
+                works = words.startswith(b"ray::ShardActor")
             else:
                 works = (
                     b"pyspark.daemon" in words

@@ -191,3 +191,11 @@ def test_work_knows_how_many_do_it_at_a_time(engine: str) -> None:
         asyncio.run(distributor(engine)(work_for_places, feed, lambda _: None, Stop(), RunOptions()))
 
     assert told == [(1, 1), (2, 1)]
+
+
+def test_no_more_are_at_work_than_are_asked_for(engine: str, tmp_path: Path) -> None:
+    """Also where there is room for more."""
+    work = partial(workloads.be_alone, str(tmp_path))
+    reports = distribute(engine, work, 10, processes_count=1, subjob_size=2, max_shard_retry=0)
+
+    assert done(reports) == list(range(10))

@@ -16,7 +16,7 @@ import workloads
 from async_img2ds import download
 from async_img2ds.distributors import spark as spark_distributor
 from async_img2ds.distributors.base import ShardFeed, Stop
-from async_img2ds.distributors.spark import cut, run_spark
+from async_img2ds.distributors.spark import run_spark
 from async_img2ds.errors import OptionsError, WorkerError
 from async_img2ds.options import RunOptions
 from async_img2ds.records import Done, Shard
@@ -29,36 +29,6 @@ if TYPE_CHECKING:
     from async_img2ds.distributors.base import Work, WorkFor
     from async_img2ds.records import Report
     from origin import Origin
-
-
-@pytest.mark.parametrize(
-    ("shards", "rows", "places", "tasks"),
-    [
-        (3, 10_000, 8, [1, 1, 1]),
-        (8, 10_000, 8, [1] * 8),
-        (9, 10_000, 8, [2] + [1] * 7),
-        (48, 10_000, 8, [6] * 8),
-        (49, 10_000, 8, [4] + [3] * 15),
-        (1000, 10_000, 2, [6] * 160 + [5] * 8),
-        (1000, 100, 2, [500, 500]),
-        (4, 1_000_000, 2, [1, 1, 1, 1]),
-    ],
-)
-def test_job_is_cut_so_that_all_places_are_at_work(shards: int, rows: int, places: int, tasks: list[int]) -> None:
-    """One task a place, or two, or three; each of about five minutes at most, and of a shard at least."""
-    job = [Shard(number, b"", rows) for number in range(shards)]
-    made = cut(job, places)
-
-    assert [len(task) for task in made] == tasks
-    assert sorted(shard.id for task in made for shard in task) == list(range(shards))
-
-
-def test_tasks_are_small_enough_to_be_sent() -> None:
-    """Rows of 50 kB each make more tasks than their number would."""
-    made = cut([Shard(number, bytes(2**20), 20) for number in range(200)], 2)
-
-    assert max(sum(len(shard.rows) for shard in task) for task in made) <= spark_distributor.TASK_BYTES
-    assert len(made) == 4
 
 
 def work_for(work: Work) -> WorkFor:
@@ -98,10 +68,24 @@ def test_job_has_at_most_subjob_size_shards(
     assert sorted(told, reverse=True) == tasks
 
 
-def test_rows_of_open_jobs_are_a_bounded_part_of_the_heap(spark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where two jobs may have 4 MiB, ten shards of 1 MiB are five jobs of two, whatever subjob_size says."""
+@pytest.mark.parametrize(
+    ("count", "rows", "tasks"), [(10, 30_000, [2, 2, 2]), (5, 1_000_000, [2, 2, 1]), (100, 100, [2])]
+)
+def test_job_has_a_few_minutes_of_work_for_each_place(
+    spark: Any, monkeypatch: pytest.MonkeyPatch, count: int, rows: int, tasks: list[int]
+) -> None:
+    """One task a place, of 60,000 rows; or of a shard, if that is more; or of all that there is."""
+    done, told = run(spark, monkeypatch, [Shard(number, b"", rows) for number in range(count)], 1000)
+
+    assert done == list(range(count))
+    assert sorted(told, reverse=True) == tasks
+
+
+@pytest.mark.parametrize("bound", ["HEAP_SHARE", "TASK_BYTES"])
+def test_rows_of_a_job_are_bounded(spark: Any, monkeypatch: pytest.MonkeyPatch, bound: str) -> None:
+    """Where two jobs may have 4 MiB, or a task 1 MiB, ten shards of 1 MiB are five jobs of two."""
     heap = spark.sparkContext._jvm.java.lang.Runtime.getRuntime().maxMemory()
-    monkeypatch.setattr(spark_distributor, "HEAP_SHARE", 4 * 2**20 / heap)
+    monkeypatch.setattr(spark_distributor, bound, {"HEAP_SHARE": 4 * 2**20 / heap, "TASK_BYTES": 2**20}[bound])
     done, told = run(spark, monkeypatch, [Shard(number, bytes(2**20), 10) for number in range(10)], 1000)
 
     assert done == list(range(10))
@@ -180,24 +164,31 @@ def test_session_of_its_own_is_stopped(origin: Origin, tmp_path: Path) -> None:
     assert ran.stdout.split() == ["25", "None"], ran.stderr
 
 
-def test_program_that_spark_submit_starts_uses_its_master(origin: Origin, tmp_path: Path) -> None:
-    """The place to run is what spark-submit was told; with one slot there is one task."""
+def test_program_that_spark_submit_starts_runs_where_it_says(origin: Origin, tmp_path: Path) -> None:
+    """The command line as a file that spark-submit takes: the master is the one that it was told."""
     write_list(tmp_path / "urls.txt", origin, 25)
-    script = Path(sys.executable).parent
-    options = [f"--{name}={value}" for name, value in QUIET.items() if name != "processes_count"]
+    (tmp_path / "fetch.py").write_text("from async_img2ds.cli import main\nmain()\n")
+    (tmp_path / "log").mkdir()
+    settings = {"ui.enabled": "false", "eventLog.enabled": "true", "eventLog.compress": "false"}
+    settings["eventLog.dir"] = (tmp_path / "log").as_uri()
+    options = {**QUIET, "processes_count": 1, "number_sample_per_shard": 5, "output_format": "webdataset"}
     ran = subprocess.run(
         [
-            *(script / "spark-submit", "--master", "local[1]", "--conf", "spark.ui.enabled=false"),
-            *(script / "aimg2ds", "fetch", tmp_path / "urls.txt", "--output_folder", tmp_path / "out"),
-            *("--output_format", "webdataset", "--distributor", "pyspark", "--number_sample_per_shard", "5", *options),
+            *(Path(sys.executable).parent / "spark-submit", "--master", "local[1]"),
+            *(word for name, value in settings.items() for word in ("--conf", f"spark.{name}={value}")),
+            *(tmp_path / "fetch.py", "fetch", tmp_path / "urls.txt", "--output_folder", tmp_path / "out"),
+            *("--distributor", "pyspark", *(f"--{name}={value}" for name, value in options.items())),
         ],
         check=False,
         capture_output=True,
         text=True,
     )
+    log = "".join(path.read_text() for path in (tmp_path / "log").rglob("*") if path.is_file())
 
     assert ran.returncode == 0, ran.stderr
     assert len(contents(tmp_path / "out")) == 25
+    assert '"App Name":"async-img2ds"' in log
+    assert '"spark.master":"local[1]"' in log
 
 
 def test_machine_without_java_is_told_what_it_lacks(tmp_path: Path) -> None:

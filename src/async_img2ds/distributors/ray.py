@@ -103,7 +103,7 @@ def _take_sigterm_back() -> None:
 @asynccontextmanager
 async def _started(numbers: Iterator[int], work: Work) -> AsyncIterator[_Actor]:
     """Start one actor, and see that it has ended."""
-    remote = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=0, max_concurrency=ACTOR_CALLS_MAX)(_Worker)
+    remote = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=0, max_concurrency=ACTOR_CALLS_MAX)(ShardActor)
     actor = _Actor(next(numbers), remote.remote(work))
     try:
         yield actor
@@ -129,7 +129,8 @@ class _Actor:
             while True:
                 for message in await self._handle.said.remote():
                     if isinstance(message, _Ended):
-                        self.ending, self.last_words = "its work ended", message.story or self.last_words
+                        self.ending = "its work ended"
+                        self.last_words = " | ".join(message.story.splitlines()) or self.last_words
                         return
                     # It is known there by the number of its process, which on other machines others have, too.
                     yield message if isinstance(message, Want) else replace(message, worker=self.number)
@@ -142,7 +143,8 @@ class _Actor:
 
     def kill(self) -> None:
         """End it at once."""
-        ray.kill(self._handle)
+        with suppress(RayError):  # it is dead, or Ray is
+            ray.kill(self._handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ class _Ended:
     story: str = ""
 
 
-class _Worker:
+class ShardActor:
     """What an actor is: a thread that works, and calls that bring shards to it and reports from it."""
 
     def __init__(self, work: Work) -> None:
@@ -182,7 +184,7 @@ class _Worker:
         try:
             work(asked_for(self._outbox.put, self._inbox.get), self._outbox.put, self._dropped)
         except BaseException:  # noqa: BLE001  told to the driver, which replaces the actor
-            self._outbox.put(_Ended(traceback.format_exc().strip()))
+            self._outbox.put(_Ended(traceback.format_exc()))
         else:
             self._outbox.put(_Ended())
 

@@ -1,4 +1,4 @@
-"""Spark jobs: shards are gathered into a job and cut into tasks, and each task works as a process does on one machine.
+"""Spark jobs: shards are gathered into a job and dealt out to tasks, each of which works as a process does locally.
 
 The only module that knows Spark. What a task has to say reaches the driver when it ends, by way of an accumulator,
 which Spark adds to once for each task however often it runs it.
@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
@@ -29,27 +29,27 @@ from async_img2ds.errors import OptionsError, WorkerError
 from async_img2ds.records import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from async_img2ds.distributors.base import ShardFeed, Stop, Work, WorkFor
     from async_img2ds.options import RunOptions
     from async_img2ds.records import Done, Lost, Report, Shard
 
-__all__ = ["cut", "run_spark"]
+__all__ = ["run_spark"]
 
 logger = logging.getLogger(__name__)
 
 # So that the slots which one job leaves idle at its end find tasks of the next.
 OPEN_JOBS_MAX: Final = 2
-# Rows of all open jobs, as a share of the driver's heap, which holds them a second time while their tasks are sent.
-HEAP_SHARE: Final = 1 / 4
-# A worker hides the slow end of a shard behind the next one, but nothing hides that of a task: up to a minute in which
-# only time-outs are left. At the 200 rows a second that a core did in benchmarks/runs/2026-11-22-1815-photographs.json
-# so many take five minutes, and the end is a small part of it. It is also what is done again when a worker dies, and
-# how long the driver waits for news, so it is not more.
+# A job is as large as gives each place one task of about five minutes, at the 200 rows a second that a core did in
+# benchmarks/runs/2026-11-22-1815-photographs.json. A worker hides the slow end of a shard behind the next one, but
+# nothing hides that of a task: up to a minute in which only time-outs are left, so it should be a small part. A task
+# is also what is done again when a worker dies, and how long the driver waits for news, so it should not be longer.
 TASK_ROWS: Final = 60_000
 # Spark refuses a task of more than 128 MiB (spark.rpc.message.maxSize). Half of it, as shards are not all alike.
 TASK_BYTES: Final = 64 * 2**20
+# Rows of all open jobs, as a share of the driver's heap, which holds them a second time while their tasks are sent.
+HEAP_SHARE: Final = 1 / 4
 # In a local session a task fails so often before its job does, as it may on a cluster (spark.task.maxFailures).
 TASK_FAILURES_MAX: Final = 4
 # Jobs that fail one after the other and have done nothing have a cause that the next one meets, too.
@@ -70,7 +70,7 @@ async def run_spark(
 
     """
     ours = SparkContext._active_spark_context is None  # noqa: SLF001  there is no other way to ask without making one
-    async with begun(partial(_connect, options), _disconnect if ours else _leave, stop) as spark:
+    async with begun(partial(_connect, options, ours=ours), _disconnect if ours else _leave, stop) as spark:
         if spark is None:
             return
         jobs = _Jobs(spark, work_for, feed, emit, options.subjob_size)
@@ -78,46 +78,49 @@ async def run_spark(
             await jobs.run()
 
 
-def cut(shards: Sequence[Shard], places: int) -> list[list[Shard]]:
-    """Cut the shards of a job into tasks.
-
-    Each of *places* gets one task, in which shards overlap, while that is at most TASK_ROWS and TASK_BYTES; else two
-    each, and so on, so that all places end at about the same time. Task n of k has the shards n, n + k, n + 2k and so
-    on, which begins the first shards of the list first.
-    """
-    rows = sum(shard.row_count for shard in shards)
-    size = sum(len(shard.rows) for shard in shards)
-    rounds = max(1, -(-rows // (places * TASK_ROWS)), -(-size // (places * TASK_BYTES)))
-    count = min(len(shards), places * rounds)
-    return [list(shards[number::count]) for number in range(count)]
-
-
 @dataclass(frozen=True, slots=True)
 class _Spark:
-    """A Spark that can be used: tasks it runs at a time, cores of each, and bytes of rows that its driver may hold."""
+    """A Spark that can be used.
+
+    Attributes:
+        context: PySpark's.
+        places: tasks that are to run at a time.
+        task_cores: cores that each of them has.
+        jobs_max: jobs to have open at a time.
+        job_bytes_max: of rows in each of them.
+
+    """
 
     context: Any
     places: int
     task_cores: int
-    rows_bytes_max: int
+    jobs_max: int
+    job_bytes_max: int
 
 
-def _connect(options: RunOptions) -> _Spark:
+def _connect(options: RunOptions, *, ours: bool) -> _Spark:
     if "SPARK_CONNECT_MODE_ENABLED" in os.environ:
         raise OptionsError("distributor pyspark needs a classic Spark session: Spark Connect does not run its tasks")
     try:
         context = SparkContext.getOrCreate(_configuration(options.processes_count or usable_cores()))
-        if context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        if ours and context.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
             context.pythonExec = sys.executable  # not whichever python3 is first on the path
         heap = context._jvm.java.lang.Runtime.getRuntime().maxMemory()  # noqa: SLF001  PySpark has no name for it
+        slots = context.defaultParallelism
+        places = options.processes_count or slots
+        jobs_max = OPEN_JOBS_MAX if places >= slots else 1  # else nothing but their number would hold tasks back
         return _Spark(
             context=context,
-            places=options.processes_count or context.defaultParallelism,
+            places=places,
             task_cores=int(context.getConf().get("spark.task.cpus", "1")),
-            rows_bytes_max=int(heap * HEAP_SHARE),
+            jobs_max=jobs_max,
+            job_bytes_max=min(int(heap * HEAP_SHARE / jobs_max), places * TASK_BYTES),
         )
     except (Py4JError, PySparkException, OSError) as error:
-        raise WorkerError(f"cannot start Spark: {_sentence(error)}. It needs Java 17 or later") from error
+        hint = (
+            ". Is Java installed (17 or later for Spark 4), and JAVA_HOME its folder?" if "JAVA" in str(error) else ""
+        )
+        raise WorkerError(f"cannot start Spark: {_sentence(error)}{hint}") from error
 
 
 def _configuration(cores: int) -> SparkConf:
@@ -177,10 +180,10 @@ class _Jobs:
 
     async def run(self) -> None:
         """Run jobs until there is nothing left to do."""
-        threads = ThreadPoolExecutor(OPEN_JOBS_MAX, "spark-job")
+        threads = ThreadPoolExecutor(self.spark.jobs_max, "spark-job")
         try:
             async with asyncio.TaskGroup() as lanes:
-                for _ in range(OPEN_JOBS_MAX):
+                for _ in range(self.spark.jobs_max):
                     lanes.create_task(self._run_one_by_one(threads))
         finally:
             threads.shutdown(wait=False)
@@ -191,55 +194,66 @@ class _Jobs:
 
     async def _run_one_by_one(self, threads: ThreadPoolExecutor) -> None:
         while shards := await self._gather():
-            job = _Job(cut(shards, self.spark.places), OpenShards(self.feed, self.emit))
+            count = min(len(shards), self.spark.places)
+            job = _Job([shards[number::count] for number in range(count)], OpenShards(self.feed, self.emit))
             for shard in shards:
                 job.open.add(shard)
             # All places are at work, unless this is all that there is.
-            alone = self.feed.empty and not self._open
-            places = min(self.spark.places, len(job.tasks)) if alone else self.spark.places
+            places = count if self.feed.empty and not self._open else self.spark.places
             work = self.work_for(processes=places, threads=self.spark.task_cores)
             self._open.add(job)
             running = asyncio.get_running_loop().run_in_executor(threads, self._submit, job, work)
             try:
                 await self._follow(running)
-            except asyncio.CancelledError:
-                self._dropped = True
-                await self._follow(running)
-                raise
             finally:
+                while not running.done():
+                    await self._cancel(running)
                 self._open.discard(job)
-            self._settle(job, running.exception())
+            self._settle(job, running.result())
 
     async def _gather(self) -> list[Shard]:
         """Return the shards of the next job; none if there is nothing to do now."""
         shards: list[Shard] = []
-        rows_bytes = 0
+        rows = size = 0
+        places = self.spark.places
         async with self._gathering:
-            while len(shards) < self.shards_max and rows_bytes < self.spark.rows_bytes_max / OPEN_JOBS_MAX:
-                shard = await self.feed.next(alone=not shards)
-                if shard is None:
-                    break
+            while (
+                len(shards) < self.shards_max
+                and size < self.spark.job_bytes_max
+                and (len(shards) < places or rows < places * TASK_ROWS)
+                and (shard := await self.feed.next(alone=not shards)) is not None
+            ):
                 shards.append(shard)
-                rows_bytes += len(shard.rows)
+                rows, size = rows + shard.row_count, size + len(shard.rows)
                 if self.feed.is_suspect(shard):
                     break
         return shards
 
-    def _submit(self, job: _Job, work: Work) -> None:
-        """Run a job in Spark and wait for its end, in a thread of its own: Spark's job groups belong to threads."""
+    def _submit(self, job: _Job, work: Work) -> Exception | None:
+        """Run a job in Spark, in a thread of its own as Spark's job groups are of threads; return why it failed."""
         ids = list(job.open)
         context = self.spark.context
-        context.setJobGroup(self._group, f"async-img2ds: {len(ids)} shards from {min(ids)}")
-        context.parallelize(job.tasks, len(job.tasks)).foreachPartition(partial(_do, work, self._told))
+        try:
+            context.setJobGroup(self._group, f"async-img2ds: {len(ids)} shards from {min(ids)}")
+            context.parallelize(job.tasks, len(job.tasks)).foreachPartition(partial(_do, work, self._told))
+        except (Py4JError, PySparkException) as error:
+            return cast("Exception", error)
+        return None
 
-    async def _follow(self, running: asyncio.Future[None]) -> None:
+    async def _follow(self, running: asyncio.Future[Exception | None]) -> None:
         """Pass on what is told of the open jobs, until the one that is *running* has ended."""
         while not running.done():
-            await asyncio.wait((running,), timeout=REPORTS_S)
+            if self._dropped:
+                await self._cancel(running)
+            else:
+                await asyncio.wait((running,), timeout=REPORTS_S)
             self._pass_on()
-            if self._dropped and not running.done():
-                with suppress(Py4JError):  # the job has the same to say
-                    await asyncio.to_thread(self.spark.context.cancelJobGroup, self._group)
+
+    async def _cancel(self, running: asyncio.Future[Exception | None]) -> None:
+        """Have Spark cancel all jobs, and see whether the one that is *running* has heard; it may yet be on its way."""
+        with suppress(Py4JError):  # the job has the same to say
+            await asyncio.to_thread(self.spark.context.cancelJobGroup, self._group)
+        await asyncio.wait((running,), timeout=REPORTS_S)
 
     def _pass_on(self) -> None:
         told: deque[Done | Lost] = self._told.value
@@ -250,13 +264,12 @@ class _Jobs:
                     job.open.settle(report)
                     job.barren = False
 
-    def _settle(self, job: _Job, error: BaseException | None) -> None:
+    def _settle(self, job: _Job, error: Exception | None) -> None:
         """See how a job ended, and what becomes of shards of which nothing was told."""
         if self._dropped:
             return
-        if error is not None and not isinstance(error, (Py4JError, PySparkException)):
-            raise error
         if not job.open:
+            self._barren = 0
             return
         cause = "it told nothing of them" if error is None else _sentence(error)
         logger.warning("a Spark job failed (%s); %d open shards are done again", cause, len(job.open))
@@ -264,7 +277,8 @@ class _Jobs:
         found = _FAILED_TASK.search(str(error))
         if found and int(found[1]) < len(job.tasks):
             failed = [shard.id for shard in job.tasks[int(found[1])] if shard.id in job.open]
-            job.barren &= not job.open.orphan(failed, 0, cause)
+            if job.open.orphan(failed, 0, cause):
+                job.barren = False
         job.open.give_back()
         self._barren = self._barren + 1 if job.barren else 0
         if self._barren >= BARREN_JOBS_MAX:
