@@ -66,7 +66,6 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        folder.chmod(0o755)
         if asked.name == "pixels":
             run, facts = pixels(folder, asked.pictures)
         else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import grp
+import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CONFIGURATION = """
+{user}
 daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -77,11 +81,12 @@ def serve(pictures: Path, *, logged: bool = False) -> Iterator[Origin]:
         raise RuntimeError("nginx is not installed: apt-get install nginx-light")
     with tempfile.TemporaryDirectory(prefix="origin-") as name:
         folder = Path(name)
-        folder.chmod(0o755)  # nginx started by root serves as another user
         port, log = free_port(), folder / "access.log"
         configuration = folder / "nginx.conf"
         configuration.write_text(
-            _CONFIGURATION.format(folder=folder, pictures=pictures, port=port, log=f"{log} urls" if logged else "off")
+            _CONFIGURATION.format(
+                user=_served_as(), folder=folder, pictures=pictures, port=port, log=f"{log} urls" if logged else "off"
+            )
         )
         with subprocess.Popen(
             [nginx, "-e", str(folder / "error.log"), "-c", str(configuration)], stderr=subprocess.DEVNULL
@@ -91,6 +96,11 @@ def serve(pictures: Path, *, logged: bool = False) -> Iterator[Origin]:
                 yield Origin(port, pictures, log)
             finally:
                 server.terminate()
+
+
+def _served_as() -> str:
+    """Return the directive that lets nginx read what its starter can: started by root, it would serve as another."""
+    return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(0).gr_name};" if os.geteuid() == 0 else ""
 
 
 def free_port() -> int:

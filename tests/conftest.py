@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,24 +15,19 @@ from async_img2ds.images import codec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from origin import Origin
 
 
 @pytest.fixture(scope="session")
-def photographs() -> Iterator[Path]:
-    """A folder of real photographs in the formats of the web, and half of one.
-
-    Not below pytest's own folder: nginx, started by root, serves as another user, from whom every pytest that is
-    started on the machine closes that folder again.
-    """
-    with tempfile.TemporaryDirectory(prefix="photographs-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        pictures.write_all(folder)
-        whole = (folder / "rocket.jpg").read_bytes()
-        (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
-        yield folder
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of real photographs in the formats of the web, and half of one."""
+    folder = tmp_path_factory.mktemp("photographs")
+    pictures.write_all(folder)
+    whole = (folder / "rocket.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +37,9 @@ def origin(photographs: Path) -> Iterator[Origin]:
         yield server
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True)
 def _prepared_codec() -> None:
-    """Decode in this process as a worker does."""
+    """Decode in this process as a worker does; anew for each test, as pytest takes back its filters of warnings."""
     codec.prepare()
 
 

@@ -267,8 +267,6 @@ def test_parquet_over_http_is_read_by_position(tmp_path: Path) -> None:
     folder = tmp_path / "lists"
     folder.mkdir()
     written(folder / "list.parquet", as_parquet(table, use_dictionary=False, compression="none"))
-    for path in [folder, *list(folder.parents)[:3]]:
-        path.chmod(0o755)  # nginx, started by root, serves as another user
     with origin_server.serve(folder) as server:
         found = urls(server.url("list.parquet"), input_format="parquet")
 

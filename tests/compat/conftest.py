@@ -33,9 +33,6 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     pictures.write_all(folder)
     odd_pictures.write_all(folder)
-    folder.chmod(0o755)
-    for parent in list(folder.parents)[:2]:
-        parent.chmod(0o755)  # nginx, started by root, serves as another user
     return folder
 
 
