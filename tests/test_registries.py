@@ -14,7 +14,7 @@ from async_img2ds.options import RESERVED_COLUMNS, flags
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.geometry import PLACEMENTS
 from async_img2ds.policy.schema import Columns
-from async_img2ds.run import EXTRAS
+from async_img2ds.preflight import EXTRAS
 
 CHOICES = {flag.name: set(flag.choices) for flag in flags() if flag.choices}
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -27,7 +28,7 @@ from tfrecord.reader import tfrecord_loader
 import origin as origin_server
 from async_img2ds import InputError, MissingExtraError, OptionsError, download, download_async
 from async_img2ds.outputs.base import WRITERS
-from async_img2ds.run import EXTRAS
+from async_img2ds.preflight import EXTRAS
 from processes import is_alive, wait_until, workers_of
 
 if TYPE_CHECKING:
@@ -427,6 +428,22 @@ def test_signal_drains_and_says_so(photographs: Path, tmp_path: Path, number: in
         assert len(contents(tmp_path / "out")) == 600
 
 
+def test_signal_is_heeded_while_the_list_is_being_opened(tmp_path: Path) -> None:
+    """A list whose server does not answer holds nobody who wants to leave."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = _command(f"http://127.0.0.1:{server.getsockname()[1]}/urls.txt")
+        with subprocess.Popen(
+            [*command, "--output_folder", str(tmp_path / "out")], stderr=subprocess.PIPE, text=True
+        ) as process:
+            silent, _ = server.accept()
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+            silent.close()
+
+    assert process.returncode == 130
+    assert "run the same command again" in said
+
+
 def test_lost_shard_makes_the_run_fail_and_can_be_done_later(origin: Origin, tmp_path: Path) -> None:
     """A shard whose file cannot be put in place is lost with its reason.
 
@@ -529,7 +546,7 @@ def test_output_may_lie_beside_a_list_that_is_named(tmp_path: Path) -> None:
     assert download(url_list=[tmp_path / "a.txt", tmp_path / "lists" / "b.txt"], **out).count == 2
 
 
-def _command(urls: Path) -> list[str]:
+def _command(urls: Path | str) -> list[str]:
     """Return a command of 30 shards over two processes."""
     command = [_aimg2ds(), "fetch", str(urls), "--output_format", "webdataset", "--number_sample_per_shard", "20"]
     return [*command, "--processes_count", "2", "--retries", "0", "--allow_net", "127.0.0.0/8"]

@@ -185,7 +185,7 @@ def _read_bool(value: object) -> bool | None:
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
             value.strip().lower()
         )
-    return value if isinstance(value, bool) else None
+    return bool(value) if isinstance(value, Integral) and value in (0, 1) else None  # a bool is one of these, too
 
 
 def _read_list(value: object) -> tuple[str, ...] | None:

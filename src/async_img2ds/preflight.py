@@ -1,0 +1,104 @@
+"""What must be there, or must not be, before a run begins: refused before anything is started, created or deleted."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from async_img2ds.errors import MissingExtraError, OptionsError
+from async_img2ds.storage import file_system, protocols
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from async_img2ds.inputs.streams import ListFile
+    from async_img2ds.options import Options
+
+__all__ = ["EXTRAS", "check_apart", "check_installed", "check_shared"]
+
+logger = logging.getLogger(__name__)
+
+# An option and a choice of it that needs more than the package's own dependencies → what is imported for it, and the
+# extra that installs it. File systems say so themselves, when they are opened.
+EXTRAS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
+    ("output.output_format", "tfrecord"): ("google_crc32c", "tfrecord"),
+    ("run.distributor", "pyspark"): ("pyspark", "spark"),
+    ("run.distributor", "ray"): ("ray", "ray"),
+}
+
+
+def check_installed(options: Options) -> None:
+    """Refuse *options* that need what is not installed here.
+
+    Raises:
+        OptionsError: there is no image library, or it was built without what is asked of it.
+        MissingExtraError: an optional package is missing.
+
+    """
+    _check_image_library(options)
+    for (option, choice), (module, extra) in EXTRAS.items():
+        if attrgetter(option)(options) == choice and importlib.util.find_spec(module) is None:
+            raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)
+
+
+def _check_image_library(options: Options) -> None:
+    if importlib.util.find_spec("PIL") is None:
+        raise OptionsError(
+            "no image library is installed. Type one of these two lines:\n"
+            "  pip install 'async-img2ds[simd]'     # pillow-simd: faster, compiled on this machine\n"
+            "  pip install 'async-img2ds[pillow]'   # Pillow: ready to use"
+        )
+    from async_img2ds.images import codec
+
+    if options.image.convert_to_srgb and not codec.converts_profiles():
+        raise OptionsError(
+            f"convert_to_srgb: {codec.library()} was built without littlecms; "
+            "install its headers (apt-get install liblcms2-dev) and rebuild, or take the extra 'pillow'"
+        )
+    if missing := codec.missing_formats():
+        if options.image.encode_format in missing:
+            raise OptionsError(
+                f"encode_format: {codec.library()} was built without {options.image.encode_format}; "
+                "install its headers and rebuild, or take the extra 'pillow'"
+            )
+        logger.warning(
+            "%s was built without %s: such images will fail as decode_unsupported", codec.library(), ", ".join(missing)
+        )
+
+
+def check_shared(options: Options) -> None:
+    """Refuse an output folder that the workers would not share.
+
+    Raises:
+        OptionsError: it is in the memory of one process.
+
+    """
+    fs, _ = file_system(options.output.output_folder)
+    if "memory" in protocols(fs):
+        raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
+
+
+def check_apart(files: Iterable[ListFile], options: Options) -> None:
+    """Refuse to write where lists are looked for, or over one: a dataset has files that would be taken for lists.
+
+    Raises:
+        OptionsError: the output folder is the folder of one of *files*.
+
+    """
+    fs, path = file_system(options.output.output_folder)
+    for file in files:
+        folder, _, name = os.path.realpath(file.path).rpartition("/")
+        if type(file.fs) is not type(fs) or os.path.realpath(path) not in (folder, os.path.realpath(file.folder)):
+            continue
+        if file.found:
+            raise OptionsError(
+                "output_folder is the folder of the list: the dataset's own files would be read as lists; "
+                "choose another"
+            )
+        if name.partition(".")[0].isdigit():
+            raise OptionsError(
+                f"output_folder is the folder of the list, and a shard may be called {name}, too; choose another"
+            )
