@@ -76,7 +76,8 @@ class Dataset:
             elif path.suffix == ".parquet":
                 found |= _of_parquet(path)
         for key, features in self.features.items():
-            parts = {name: value[1][0] for name, value in features.items() if name in (*EXTENSIONS, "txt")}
+            # In one order: features are a map, which has none.
+            parts = {name: value[1][0] for name, value in sorted(features.items()) if name in (*EXTENSIONS, "txt")}
             found[key] = {name: content for name, content in parts.items() if isinstance(content, bytes)}
         return found
 

@@ -152,6 +152,10 @@ def serve_tls(folder: Path) -> Iterator[int]:
             self.request = context.wrap_socket(self.request, server_side=True)
             super().setup()
 
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()  # what the server closes is the socket inside
+
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, *_arguments: object) -> None:
             """Say nothing: a client that does not trust us hangs up."""

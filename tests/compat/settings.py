@@ -48,10 +48,10 @@ class Setting:
 
 
 _PARQUET: Final = ("--input_format", "parquet")
-_RICH: Final = (
-    *(*_PARQUET, "--caption_col", "caption"),
-    *("--save_additional_columns", '["id","score","tags","note","flag"]', "--number_sample_per_shard", "50"),
-)
+_RICH: Final = (*_PARQUET, "--caption_col", "caption", "--number_sample_per_shard", "50")
+_CARRIED: Final = ("--save_additional_columns", '["id","score","tags","note","flag"]')
+# No row with a truth gets into its TFRecords, since protobuf tells truths from whole numbers.
+_WITHOUT_TRUTHS: Final = ("--save_additional_columns", '["id","score","tags","note"]')
 _WEBDATASET: Final = ("--output_format", "webdataset")
 _LOSSLESS: Final = ("--encode_format", "png", "--encode_quality", "1")
 
@@ -64,11 +64,12 @@ def pixel_setting(mode: str, filter_name: str) -> str:
 def _settings() -> dict[str, Setting]:
     settings: dict[str, Setting] = {}
     for name in OUTPUT_FORMATS:
+        carried = _WITHOUT_TRUTHS if name == "tfrecord" else _CARRIED
         # A list without differing rows for the format of which there is nothing but counts to see.
         settings[f"output-{name}"] = (
             Setting("few.txt", ("--output_format", name))
             if name == "dummy"
-            else Setting("pictures.parquet", (*_RICH, "--output_format", name))
+            else Setting("pictures.parquet", (*_RICH, *carried, "--output_format", name))
         )
     for mode in MODES[1:]:
         bigger = (*_WEBDATASET, "--resize_mode", mode, "--resize_only_if_bigger")
