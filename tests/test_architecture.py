@@ -15,7 +15,7 @@ PACKAGE = Path(async_img2ds.__file__).parent
 
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
-    {"errors"},
+    {"errors", "startup"},
     {"records", "flags", "nets", "hints", "recipes"},
     {"options"},
     {"policy", "storage"},
@@ -29,7 +29,7 @@ FLOORS = [
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Distributors know shards, reports and a callable; storage serves the list and the outputs, so it knows of neither.
 SEALED = {
-    "distributors": {"errors", "records", "options", "distributors"},
+    "distributors": {"errors", "startup", "records", "options", "distributors"},
     "storage": {"errors"},
     "progress": {"records"},
     "records": {"errors"},

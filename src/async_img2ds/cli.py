@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, cast
 import typer
 from typer.core import TyperCommand
 
+from async_img2ds import startup
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, OptionsError
 from async_img2ds.flags import Flag, flags_of
 from async_img2ds.options import GROUPS, POSITIONAL, Options, flags
@@ -52,6 +53,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line of this process."""
+    startup.begin()
     try:
         app(prog_name="aimg2ds")
     except KeyboardInterrupt:  # before there was a run to stop
@@ -119,8 +121,10 @@ async def _run_until_signalled(options: Options) -> tuple[RunReport, int]:
 
     Return the report and the signal, 0 for none.
     """
+    startup.keep_pandas_out()
     from async_img2ds.run import Stop, run
 
+    startup.settle()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = Stop()
     received: list[int] = []

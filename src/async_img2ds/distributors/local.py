@@ -22,6 +22,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from async_img2ds import startup
 from async_img2ds.distributors.base import obeying
 from async_img2ds.distributors.crew import STOP_S, Crew, asked_for
 from async_img2ds.errors import WorkerError
@@ -190,12 +191,15 @@ def _packed(message: object) -> bytes:
 
 def child() -> None:
     """Be a worker process: read the work, then shards, from standard input."""
+    startup.begin()
+    startup.keep_pandas_out()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between the reports
     parent = _Parent(os.fdopen(os.dup(0), "rb"), output)
     work = parent.read()
     threading.Thread(target=parent.listen, daemon=True, name="parent").start()
+    startup.settle()
     try:
         work(parent.shards(), parent.send, parent.gone)
     except BaseException:  # noqa: BLE001  the process ends here either way

@@ -79,15 +79,15 @@ class Fetcher:
     jitter: Callable[[], float]
     complaints: Complaints = field(default_factory=lambda: Complaints(time.monotonic))
 
-    async def fetch(self, url: str | None, hold: Hold) -> Body:
-        """Return the body behind *url*.
+    async def fetch(self, url: str | Target | None, hold: Hold) -> Body:
+        """Return the body behind *url*, as the list has it or read already.
 
         Raises:
             FetchFailure: for a reason that is the URL's own; its ``attempts`` says how often it was asked for.
             LocalFault: this machine could not ask, for minutes on end.
 
         """
-        target = urls.parse(url)
+        target = url if isinstance(url, urls.Target) else urls.parse(url)
         policy = RetryPolicy(self.options.retries)
         attempt = 1
         faults = 0
@@ -149,7 +149,7 @@ class Fetcher:
 
     def _check_consent(self, answer: Answer) -> None:
         """Refuse an image that a header of any answer on the way to it reserves; its body is never read."""
-        if self.options.directives and (lines := answer.headers("X-Robots-Tag")):
+        if (lines := answer.headers("X-Robots-Tag")) and self.options.directives:
             rule = optout.disallowing_directive(lines, self.options.directives, self.options.user_agent_token)
             if rule is not None:
                 message = "Use of image disallowed by X-Robots-Tag directive"

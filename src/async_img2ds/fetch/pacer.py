@@ -18,6 +18,7 @@ from async_img2ds.policy.hosts import HostSchedule
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
+    from async_img2ds.policy.urls import Target
     from async_img2ds.records import Row
 
 __all__ = ["Pacer", "PacerStatistics", "Turn"]
@@ -68,7 +69,7 @@ class Pacer:
         tickets: list[_Ticket] = []
         try:
             for row in rows:
-                ticket = _Ticket(Turn(self, row, _host_of(row)), granted)
+                ticket = _Ticket(Turn(self, row, _target_of(row)), granted)
                 tickets.append(ticket)
                 self._schedule.add(ticket.turn.host, ticket)
                 if len(tickets) % PARSE_BATCH == 0:
@@ -189,13 +190,15 @@ class Turn:
     *at_host* and *in_window* say which it has; the pacer sets them.
     """
 
-    __slots__ = ("_pacer", "at_host", "host", "in_window", "row")
+    __slots__ = ("_pacer", "at_host", "host", "in_window", "row", "target")
 
-    def __init__(self, pacer: Pacer, row: Row, host: str) -> None:
+    def __init__(self, pacer: Pacer, row: Row, target: Target | None) -> None:
         """Made by the pacer only."""
         self._pacer = pacer
         self.row = row
-        self.host = host
+        self.target = target
+        # What it is paced under; rows that nobody can be asked for share the empty name.
+        self.host = target.host.removesuffix(".") if target else ""
         self.at_host = False
         self.in_window = False
 
@@ -246,9 +249,9 @@ class _Ticket:
     withdrawn: bool = False
 
 
-def _host_of(row: Row) -> str:
-    """Return what a row is paced under; rows that nobody can be asked for share the empty name."""
+def _target_of(row: Row) -> Target | None:
+    """Return what a row's URL asks for, None if nobody can be asked for it."""
     try:
-        return urls.parse(row.url).host.removesuffix(".")
+        return urls.parse(row.url)
     except FetchFailure:
-        return ""
+        return None

@@ -24,10 +24,9 @@ __all__ = ["Transformer", "exif_json"]
 
 logging.getLogger("exifread").setLevel(logging.CRITICAL)  # it warns about every odd tag of the web
 
-# JPEG APP1, PNG eXIf, WebP EXIF and ISO-BMFF all carry one of these words; without one there is nothing to parse.
-_EXIF_MARKS: Final = (b"Exif\x00", b"eXIf", b"EXIF")
 # One image's tags as JSON; cameras write under 8 kB, the rest is somebody's data.
 EXIF_CHARACTERS_MAX: Final = 65_536
+_EXIF_MARK: Final = b"Exif\0\0"
 # The block of a JPEG is one segment of at most 64 KiB (JEITA CP-3451, 4.5.4); others have room for more and no use.
 EXIF_BYTES_MAX: Final = 2**16
 # A camera's tags come to a few hundred values; exifread takes half a second for so many.
@@ -129,11 +128,10 @@ def exif_json(content: bytes) -> str | None:
     Tag names are exifread's, such as ``Image Orientation`` and
     ``EXIF DateTimeOriginal``, without maker notes and thumbnail.
     """
-    # A TIFF, which is kept only where nothing is decoded, is made of such tags.
-    if not content.startswith((b"II*\0", b"MM\0*")) and not any(mark in content for mark in _EXIF_MARKS):
-        return "{}"
     try:
         block = _exif_in(content)
+        if not block:
+            return "{}"
         if any(_values_in(block[found.start() :]) > EXIF_VALUES_MAX for found in _TIFF.finditer(block)):
             return None
         tags = exifread.process_file(io.BytesIO(block), details=False, extract_thumbnail=False)
@@ -144,33 +142,53 @@ def exif_json(content: bytes) -> str | None:
 
 
 def _exif_in(content: bytes) -> bytes:
-    """Return what exifread is to look into: the block of EXIF, which is a TIFF, or the whole of what is kept otherwise.
+    """Return what exifread is to look into: the block of EXIF, which is a TIFF, empty if there is none.
 
     Of WebPs exifread finds no block without the mark that JPEGs have before it, which most programs do not write.
     """
     if content.startswith(b"\xff\xd8"):
-        start = content.find(b"Exif\0\0")
-        return content[start + 6 : start + 6 + EXIF_BYTES_MAX] if start >= 0 else b""
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return _webp_chunk(content, b"EXIF").removeprefix(b"Exif\0\0")[:EXIF_BYTES_MAX]
+        return _jpeg_exif(content)
     if content.startswith(b"\x89PNG"):
-        start = content.find(b"eXIf")
-        return content[start + 4 : start + 4 + EXIF_BYTES_MAX] if start >= 0 else b""
-    return content
+        return _chunk(content, b"eXIf", 8, "big")[:EXIF_BYTES_MAX]
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return _chunk(content, b"EXIF", 12, "little").removeprefix(_EXIF_MARK)[:EXIF_BYTES_MAX]
+    # A TIFF, which is kept only where nothing is decoded, is made of such tags, and an AVIF names its block.
+    return content if content.startswith((b"II*\0", b"MM\0*")) or b"Exif" in content else b""
 
 
-def _webp_chunk(content: bytes, name: bytes) -> bytes:
-    """Return the chunk *name*, empty if there is none.
+def _jpeg_exif(content: bytes) -> bytes:
+    """Return the EXIF of a JPEG, empty if there is none before the scan.
 
-    A chunk is its name, its length and as many bytes, and one more if that is odd (Google, WebP Container
-    Specification).
+    A segment is 0xFF, which may be repeated, a marker, a length that counts itself, and the rest (ITU-T T.81, B.1.1).
     """
-    at = 12
+    at = 2
+    while content[at : at + 1] == b"\xff":
+        marker = content[at + 1 : at + 2]
+        length = int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == b"\xff":
+            at += 1
+            continue
+        if marker == b"\xe1" and content.startswith(_EXIF_MARK, at + 4):
+            return content[at + 10 : at + 2 + length]
+        if marker == b"\xda" or length < 2:  # noqa: PLR2004  the length of the length
+            break
+        at += 2 + length
+    return b""
+
+
+def _chunk(content: bytes, name: bytes, at: int, order: Literal["little", "big"]) -> bytes:
+    """Return the chunk *name* of a PNG or a WebP whose chunks begin *at*, empty if there is none.
+
+    A PNG's is its length, its name, as many bytes, and a checksum of four (W3C, PNG 5.3); a WebP's its name, its length
+    and as many bytes, and one more if that is odd (Google, WebP Container Specification).
+    """
+    png = order == "big"
     while at + 8 <= len(content):
-        length = int.from_bytes(content[at + 4 : at + 8], "little")
-        if content[at : at + 4] == name:
+        first, second = content[at : at + 4], content[at + 4 : at + 8]
+        length = int.from_bytes(first if png else second, order)
+        if (second if png else first) == name:
             return content[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
+        at += 8 + length + (4 if png else length % 2)
     return b""
 
 

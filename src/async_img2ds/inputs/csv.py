@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from typing import TYPE_CHECKING, Final
@@ -154,7 +155,13 @@ def _counted(said: str, before: int) -> str:
 # In the order in which pyarrow itself tries them, but for hashes of 64 bits, which it would round to fractions; and
 # what it takes for a missing value in them.
 _TYPES: Final = (pa.int64(), pa.uint64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("s"))
-_NULLS: Final = pa.array(pa.csv.ConvertOptions().null_values)
+
+
+@functools.cache
+def _nulls() -> pa.Array:
+    return pa.array(pa.csv.ConvertOptions().null_values)
+
+
 # A fraction holds whole numbers exactly up to 2**53, which has sixteen digits.
 _LONG: Final = 16
 _LONG_WHOLE: Final = rf"^[+-]?\d{{{_LONG},}}$"
@@ -169,7 +176,7 @@ class _Seen:
         self._long = False
 
     def add(self, texts: pa.Array) -> None:
-        values = texts.filter(pc.invert(pc.is_in(texts, value_set=_NULLS)))
+        values = texts.filter(pc.invert(pc.is_in(texts, value_set=_nulls())))
         if not len(values):
             return
         self._empty = False
@@ -203,7 +210,7 @@ def _of_type(texts: pa.Array, kind: pa.DataType) -> pa.Array:
         return texts
     if pa.types.is_null(kind):
         return pa.nulls(len(texts))
-    return pc.if_else(pc.is_in(texts, value_set=_NULLS), pa.scalar(None, pa.string()), texts).cast(kind)
+    return pc.if_else(pc.is_in(texts, value_set=_nulls()), pa.scalar(None, pa.string()), texts).cast(kind)
 
 
 CSV: Final = Csv(",")

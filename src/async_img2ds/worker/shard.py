@@ -111,7 +111,7 @@ class ShardRunner:
         row, body, encoded = turn.row, None, None
         failure: SampleFailure | None = None
         try:
-            body = await self.fetcher.fetch(row.url, turn)
+            body = await self.fetcher.fetch(turn.target or row.url, turn)
             turn.leave_host()
             encoded = await self.transform(body.content, row)
         except SampleFailure as expected:
