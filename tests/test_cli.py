@@ -45,6 +45,10 @@ def test_summary_says_what_came_of_it_and_why_not(origin: Origin, tmp_path: Path
         (["urls.txt", "--image_size", "big"], ["image_size", "whole number", "big"]),
         (["urls.txt", "--encode_format", "png"], ["encode_quality", "png", "0 to 9", "95"]),
         (["urls.txt", "--allow_net", "everything"], ["allow_net", "127.0.0.0/8", "everything"]),
+        # A protection is not switched off by a value that was forgotten, as that of a variable that nobody set.
+        (["urls.txt", "--disallowed_header_directives"], ["disallowed_header_directives", "a list", "[]"]),
+        (["urls.txt", "--disallowed_header_directives="], ["disallowed_header_directives", "a list", "[]"]),
+        (["urls.csv", "--input_format=csv", "--verify_hash", "[]"], ["verify_hash", "a column and a kind of hash"]),
         (["urls.txt", "--nonsense", "1"], ["--nonsense"]),
         (["urls.txt", "--image_sise", "1"], ["--image_sise", "image_size"]),
         (["no-such.txt"], ["url_list", "no-such.txt", "does not exist"]),

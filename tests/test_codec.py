@@ -446,6 +446,22 @@ def test_stored_image_carries_no_metadata(kind: str, name: str, quality: int) ->
     assert not Image.open(io.BytesIO(stored)).info.keys() & carried.keys()
 
 
+@pytest.mark.parametrize(
+    ("brands", "name"),
+    [
+        ((b"avif", b"mif1"), "avif"),
+        ((b"mif1", b"miaf", b"avif"), "avif"),  # as some encoders order them
+        ((b"avis",), "avif"),
+        ((b"heic", b"mif1"), None),
+        ((b"mif1", *[b"heic"] * 40, b"avif"), None),
+    ],
+)
+def test_avif_is_known_by_any_of_its_brands(brands: tuple[bytes, ...], name: str | None) -> None:
+    """Those of the first box; other images come in the same kind of file."""
+    box = b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:])
+    assert codec.sniff((len(box) + 4).to_bytes(4, "big") + box + b"avif" + bytes(64)) == name
+
+
 @pytest.mark.parametrize(("name", "least", "most"), [("jpg", 0, 100), ("webp", 0, 100), ("png", 9, 0)])
 def test_quality_has_its_meaning_from_end_to_end(photographs: Path, name: str, least: int, most: int) -> None:
     """The lowest value gives the smallest file and the highest the largest, each of the whole image."""

@@ -332,6 +332,9 @@ def test_rows_expected_can_be_asked_for_at_any_moment(tmp_path: Path, input_form
         (["", "", ""], pa.string()),
         (["true", "false", ""], pa.bool_()),
         (["2026-01-31", "", "1999-12-31"], pa.date32()),
+        (["2026-01-31 12:30:00", "2026-01-31"], pa.timestamp("s")),
+        (["2026-01-31 12:30:00", "2026-01-31 12:30:00.5"], pa.timestamp("ns")),
+        (["2026-01-31T12:30:00Z", ""], pa.timestamp("ns", "UTC")),
     ],
     ids=str,
 )

@@ -51,8 +51,8 @@ def impossible(flag: Flag) -> list[Any]:
     if flag.paths:
         return [*values, 1, [1], [None], [""], "", [], "[]", ["a", ""], {"a"}]
     if flag.kind is tuple:
-        return [*values, 1, [1], [None], [""], '["a", 1]', "a,,b", {"a"}]
-    return [*values, "", *(["x", 1, 0, 2] if flag.kind is bool else [1, ["x"]])]
+        return [*values, 1, [1], [None], [""], "", '["a", 1]', "a,,b", {"a"}]
+    return [*values, "", *(["x", 2, 1.5] if flag.kind is bool else [1, ["x"]])]
 
 
 @every_flag
@@ -68,7 +68,7 @@ REFUSALS = {
     ("processes_count", 0): "processes_count takes a whole number of at least 1, or None; got 0",
     ("encode_format", "gif"): "encode_format takes jpg, png or webp; got 'gif'",
     ("compute_hash", "crc"): "compute_hash takes md5, sha256 or sha512, or None; got 'crc'",
-    ("save_additional_columns", 5): 'save_additional_columns takes a list such as ["a","b"]; got 5',
+    ("save_additional_columns", 5): 'save_additional_columns takes a list such as ["a","b"], or []; got 5',
 }
 
 
@@ -150,8 +150,23 @@ def test_words_and_values_mean_the_same(flag: Flag) -> None:
 @pytest.mark.parametrize(
     ("words", "read"),
     [
-        *(("None", ()), ("null", ()), ("[]", ()), ("", ()), ('["a","b"]', ("a", "b")), ("['a', 'b']", ("a", "b"))),
-        *(("[a, b]", ("a", "b")), ("a,b", ("a", "b")), ("a", ("a",)), (' ["a"] ', ("a",)), (["a"], ("a",))),
+        *(
+            ("None", ()),
+            ("null", ()),
+            ("[]", ()),
+            ("[ ]", ()),
+            ("()", ()),
+            ('["a","b"]', ("a", "b")),
+            ("['a', 'b']", ("a", "b")),
+        ),
+        *(
+            ("[a, b]", ("a", "b")),
+            ("a,b", ("a", "b")),
+            ("a", ("a",)),
+            (' ["a"] ', ("a",)),
+            (["a"], ("a",)),
+            ("('a', 'b')", ("a", "b")),
+        ),
         *((("a", "b"), ("a", "b")), (None, ()), ("['a,b']", ("a,b",))),
     ],
 )

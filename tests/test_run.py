@@ -590,6 +590,42 @@ def test_column_types_that_python_lacks_reach_every_format(origin: Origin, tmp_p
     assert pq.read_schema(tmp_path / "out" / "00000.parquet").field("at").type == pa.timestamp("ns")
 
 
+@pytest.mark.parametrize("other", [{"rows": 12}, {"rows": 9}, {"number_sample_per_shard": 5}])
+def test_finished_shards_of_another_list_are_refused(origin: Origin, tmp_path: Path, other: dict[str, int]) -> None:
+    """Shards are known by their numbers, so rows of a list that has grown, or is cut otherwise, would be left out."""
+    out = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 4}
+    write_list(tmp_path / "urls.txt", origin, 10)
+    assert download(**out).count == 10
+    write_list(tmp_path / "urls.txt", origin, other.pop("rows", 10))
+
+    with pytest.raises(InputError, match=r"made of \d+ rows, and of this list it would have \d+: go on with the list"):
+        download(**out | other)
+
+
+def test_proxies_of_the_environment_are_said_not_to_be_used(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever can reach the web through a proxy only would wonder why all rows fail."""
+    write_list(tmp_path / "urls.txt", origin, 1)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    report = download(**QUIET, url_list=tmp_path / "urls.txt", output_folder=tmp_path / "out")
+
+    assert report.successes == 1
+    assert "http_proxy is set and not used" in caplog.text
+
+
+def test_nothing_new_is_not_called_an_empty_list(
+    origin: Origin, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rows are all there; they are counted as known."""
+    write_list(tmp_path / "urls.txt", origin, 3)
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    download(**options)
+
+    assert download(**options, incremental_mode="extend_new").rows_known == 3
+    assert "no rows" not in caplog.text
+
+
 def test_second_run_into_a_folder_in_use_is_refused(origin: Origin, tmp_path: Path) -> None:
     """It says so and leaves the first alone, whose dataset is whole."""
     write_list(tmp_path / "urls.txt", origin, 600)

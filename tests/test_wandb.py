@@ -121,4 +121,5 @@ def test_service_that_breaks_does_not_break_the_run(
 
     assert report.complete
     assert report.shards_done == 3
-    assert [record.message for record in caplog.records] == ["wandb: gone; the run goes on without"]
+    said = [record.message for record in caplog.records if "avif" not in record.message]
+    assert said == ["wandb: gone; the run goes on without"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, cast
 
@@ -38,14 +39,39 @@ class Start:
 
     Attributes:
         finished: the shards of the list that need not be done.
+        rows: how many rows some of these have.
         first_shard: the number of the list's first shard.
         known: URLs whose rows are left out.
 
     """
 
     finished: Container[int] = ()
+    rows: Mapping[int, int] = field(default_factory=dict)
     first_shard: int = 0
     known: Container[str | None] = ()
+
+
+def _after(store: Store, finished: set[int]) -> Start:
+    """Return the start behind *finished* shards, with the rows of the first and the last of them.
+
+    These two tell another number of rows in a shard, and a list that has grown or shrunk.
+    """
+    markers = {
+        shard_id: name
+        for name, _ in store.names()
+        if (shard_id := Naming.finished_shard(name)) in finished and shard_id in (min(finished), max(finished))
+    }
+    rows = {shard_id: count for shard_id, name in markers.items() if (count := _rows_told(store, name)) is not None}
+    return Start(finished, rows)
+
+
+def _rows_told(store: Store, name: str) -> int | None:
+    try:
+        with store.open(name) as file:
+            count = json.loads(file.read())["count"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return count if isinstance(count, int) else None
 
 
 def _next_shard(store: Store) -> int:
@@ -58,7 +84,7 @@ def _next_shard(store: Store) -> int:
 
 # Where a run begins in each incremental_mode. What overwrite deletes is deleted when nothing can be refused any more.
 STARTS: Final[Mapping[str, Callable[[Store], Start]]] = {
-    "incremental": lambda store: Start(finished=finished_shards(store)),
+    "incremental": lambda store: _after(store, finished_shards(store)),
     "overwrite": lambda _store: Start(),
     "extend": lambda store: Start(first_shard=_next_shard(store)),
     "extend_new": lambda store: Start(first_shard=_next_shard(store), known=known_urls(store)),

@@ -126,7 +126,7 @@ class Flag:
                 int: "a whole number",
                 float: "a number",
                 bool: "True or False",
-                tuple: 'a list such as ["a","b"]',
+                tuple: 'a list such as ["a","b"], or []',
             }[self.kind]
             if math.isfinite(self.least):
                 said += f" of at least {self.least:g}" if self.least != JUST_ABOVE_ZERO else " above 0"
@@ -210,8 +210,8 @@ def _read_paths(value: object) -> tuple[str, ...] | None:
 
 
 def _read_list_words(text: str) -> list[object] | None:
-    """Read ``["a","b"]``, ``[a, b]``, ``a,b`` or ``a``."""
-    if text.startswith("[") and text.endswith("]"):
+    """Read ``["a","b"]``, ``("a","b")``, ``[a, b]``, ``a,b`` or ``a``; no text at all is no list."""
+    if text[:1] + text[-1:] in ("[]", "()"):
         try:
             read = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -219,8 +219,10 @@ def _read_list_words(text: str) -> list[object] | None:
             if "[" not in inner and "]" not in inner:  # else they are the brackets of addresses, such as [::1],[::2]
                 text = inner
         else:
-            return read if isinstance(read, list) else None
-    return [word.strip().strip("'\"") for word in text.split(",")] if text else []
+            return list(read) if isinstance(read, list | tuple) else None
+        if not text.strip():
+            return []
+    return [word.strip().strip("'\"") for word in text.split(",")] if text else None
 
 
 _READERS: Final[Mapping[type, Any]] = {

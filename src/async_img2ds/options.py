@@ -352,7 +352,7 @@ def _check_input(options: InputOptions) -> None:
             )
     if len(set(columns)) != len(columns):
         raise OptionsError(f"save_additional_columns names a column twice: {list(columns)}")
-    if options.verify_hash and len(options.verify_hash) != 2:  # noqa: PLR2004  named in the text
+    if options.verify_hash is not None and len(options.verify_hash) != 2:  # noqa: PLR2004  named in the text
         raise OptionsError(f"verify_hash takes a column and a kind of hash; got {list(options.verify_hash)}")
     if options.input_format.startswith("txt") and (
         options.carried_columns or options.caption_col or options.verify_hash

@@ -64,13 +64,15 @@ async def planned(options: Options, stop: Stop) -> Plan | None:
     threading.Thread(target=target, name="plan", daemon=True).start()
     plan: asyncio.Future[Plan] = asyncio.wrap_future(planning)
     stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.drain.wait())
+    taken = False
     try:
         futures: tuple[asyncio.Future[Any], ...] = (plan, stopped)
         await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        return await plan if plan.done() else None
+        taken = plan.done()
+        return plan.result() if taken else None
     finally:
         stopped.cancel()
-        if not plan.done():
+        if not taken:
             plan.cancel()
             planning.add_done_callback(_give_back)
 
@@ -91,7 +93,7 @@ def _plan(options: Options, stop: Stop) -> Plan:
     try:
         store.prepare()
         start = STARTS[options.output.incremental_mode](store)
-        shards = url_list.shards(start.finished, first_shard=start.first_shard, known=start.known)
+        shards = url_list.shards(start.finished, start.rows, first_shard=start.first_shard, known=start.known)
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
         if options.output.incremental_mode == "overwrite" and first:
             url_list.check_all()
@@ -105,7 +107,7 @@ def _plan(options: Options, stop: Stop) -> Plan:
     except BaseException:
         store.close()
         raise
-    if not url_list.rows_read:
+    if not url_list.rows_read and not url_list.rows_known:
         logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
 
     def work_for(processes: int, threads: int) -> Work:

@@ -29,6 +29,10 @@ EXTRAS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
     ("run.distributor", "ray"): ("ray", "ray"),
 }
 
+# What other programs heed, and a machine may have set without anybody's knowing. A proxy hides where a request goes,
+# and with it whether that may be asked.
+_PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
+
 
 def check_installed(options: Options) -> None:
     """Refuse *options* that need what is not installed here.
@@ -39,6 +43,8 @@ def check_installed(options: Options) -> None:
 
     """
     _check_image_library(options)
+    if proxies := [name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.upper())]:
+        logger.warning("%s is set and not used: every host is asked directly", " and ".join(proxies))
     for (option, choice), (module, extra) in EXTRAS.items():
         if attrgetter(option)(options) == choice and importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)

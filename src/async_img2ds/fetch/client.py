@@ -303,7 +303,8 @@ def _connect_failure(error: OSError) -> FetchFailure | LocalFault:
     for number, kind in _ERRNOS.items():
         if number in numbers:
             return FetchFailure(kind, f"<urlopen error [Errno {number}] {os.strerror(number)}>")
-    return FetchFailure(ErrorClass.CONNECT_RESET, f"<urlopen error {clean(str(error))}>")
+    said = clean(str(error)) or f"[Errno {errno.ECONNRESET}] {os.strerror(errno.ECONNRESET)}"  # asyncio's have no words
+    return FetchFailure(ErrorClass.CONNECT_RESET, f"<urlopen error {said}>")
 
 
 def _body_failure(error: aiohttp.ClientPayloadError, received: int, announced: int | None) -> FetchFailure:

@@ -92,8 +92,8 @@ def converts_profiles() -> bool:
 
 
 def missing_formats() -> list[str]:
-    """Return the formats that this build of the library lacks, of those every build should have."""
-    return [name for name in ("jpg", "png", "webp") if name not in _decodable()]
+    """Return the formats that this build of the library lacks, of those that the web has."""
+    return [name for name in ("jpg", "png", "webp", "avif") if name not in _decodable()]
 
 
 @functools.cache
@@ -114,6 +114,10 @@ def _has(feature: str) -> bool:
         return False
 
 
+# A dozen brands are many.
+FTYP_BYTES_MAX: Final = 128
+
+
 def sniff(content: bytes) -> str | None:
     """Return the format that the first bytes of *content* show, None if it is no image that is decoded here."""
     for name, starts in (
@@ -127,9 +131,15 @@ def sniff(content: bytes) -> str | None:
             return name
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "webp"
-    if content[4:12] in (b"ftypavif", b"ftypavis"):
-        return "avif"
-    return None
+    return "avif" if _is_avif(content) else None
+
+
+def _is_avif(content: bytes) -> bool:
+    """Whether the first box of an ISO-BMFF file names AVIF: brand, its version, further brands (ISO 14496-12, 4.3)."""
+    if content[4:8] != b"ftyp":
+        return False
+    brands = content[8 : min(int.from_bytes(content[:4], "big"), FTYP_BYTES_MAX)]
+    return any(brands[at : at + 4] in (b"avif", b"avis") for at in (0, *range(8, len(brands), 4)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,13 +152,17 @@ def _counted(said: str, before: int) -> str:
     )
 
 
-# In the order in which pyarrow itself tries them, but for hashes of 64 bits, which it would round to fractions; and
-# what it takes for a missing value in them.
-_TYPES: Final = (pa.int64(), pa.uint64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("s"))
+# Those that pyarrow itself tries, but for times of the day, which it does not cast from texts; and hashes of 64 bits,
+# which it would round to fractions.
+_TYPES: Final = (
+    *(pa.int64(), pa.uint64(), pa.float64(), pa.bool_(), pa.date32(), pa.timestamp("s")),
+    *(pa.timestamp("ns"), pa.timestamp("ns", "UTC")),
+)
 
 
 @functools.cache
 def _nulls() -> pa.Array:
+    """Return what pyarrow takes for a missing value."""
     return pa.array(pa.csv.ConvertOptions().null_values)
 
 

@@ -20,7 +20,7 @@ from async_img2ds.policy.shards import cut
 from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterator, Mapping
 
     from async_img2ds.inputs.columns import Column
     from async_img2ds.inputs.formats import Format
@@ -74,24 +74,33 @@ class UrlList:
         return found
 
     def shards(
-        self, finished: Container[int] = (), *, first_shard: int = 0, known: Container[str | None] = ()
+        self,
+        finished: Container[int] = (),
+        rows: Mapping[int, int] | None = None,
+        *,
+        first_shard: int = 0,
+        known: Container[str | None] = (),
     ) -> Iterator[Shard]:
         """Yield the shards of the list that are not in *finished*, numbered through from *first_shard*.
+
+        *rows* says how many rows some of the finished ones were made of.
 
         They are cut file by file, or from all files as from one, of the rows whose URL is not among *known*.
 
         Raises:
-            InputError: a file cannot be read; shards yielded before are good.
+            InputError: a file cannot be read, or a finished shard was made of another list; shards yielded before are
+                good.
 
         """
         for shard_id, table in enumerate(self._tables(known), first_shard):
             self.rows_read += table.num_rows
             if shard_id in finished:
+                _check_rows(shard_id, (rows or {}).get(shard_id, table.num_rows), table.num_rows)
                 self.shards_skipped += 1
                 self.rows_skipped += table.num_rows
             else:
-                rows = table if self._format.says_types else _with_types(table)
-                yield Shard(shard_id, _to_ipc(rows), table.num_rows)
+                typed = table if self._format.says_types else _with_types(table)
+                yield Shard(shard_id, _to_ipc(typed), table.num_rows)
         self._ended = True
 
     def rows_expected(self) -> int | None:
@@ -167,6 +176,15 @@ class UrlList:
 
     def _unreadable(self, file: ListFile, error: Exception) -> InputError:
         return InputError(f"url_list: {file.name} cannot be read as {self.options.input_format}: {_words(error)}")
+
+
+def _check_rows(shard_id: int, there: int, listed: int) -> None:
+    if there != listed:
+        raise InputError(
+            f"url_list: shard {shard_id} in the output folder was made of {there} rows, and of this list it would have "
+            f"{listed}: go on with the list and the number_sample_per_shard that it was begun with, take "
+            "--incremental_mode extend_new for new rows only, or choose another folder"
+        )
 
 
 _APART = "make the files agree, or leave out shard_across_files"

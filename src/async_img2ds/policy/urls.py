@@ -118,10 +118,13 @@ def parse(url: str | None) -> Target:
         raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{url}'")
     _check_length(url)
     if bad := _CONTROL.search(url):
-        raise FetchFailure(ErrorClass.URL_INVALID, f"URL can't contain control characters (found {bad[0]!r})")
+        # As Python's http.client says it, of the path with its query.
+        path = _shown(re.sub(r"^[a-zA-Z]+://[^/]*", "", url))
+        said = f"URL can't contain control characters. {path!r} (found at least {bad[0]!r})"
+        raise FetchFailure(ErrorClass.URL_INVALID, said)
     scheme = url.partition(":")[0].lower()
     if scheme not in _DEFAULT_PORTS:
-        if not re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:", url):
+        if not re.match(r"[^/:]+:", url):  # what Python's urllib takes for a scheme
             raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{_shown(url)}'")
         if scheme in _FETCHED_ELSEWHERE:
             raise FetchFailure(ErrorClass.URL_SCHEME, f"only http and https URLs are fetched, not {scheme}:")
@@ -129,8 +132,9 @@ def parse(url: str | None) -> Target:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError:  # its words may quote credentials
-        raise FetchFailure(ErrorClass.URL_INVALID, "malformed host or port in URL") from None
+    except ValueError as error:  # whose words may quote credentials
+        said = "Invalid IPv6 URL" if "IPv6" in str(error) else "malformed host or port in URL"
+        raise FetchFailure(ErrorClass.URL_INVALID, said) from None
     if not host:
         raise FetchFailure(ErrorClass.URL_INVALID, "<urlopen error no host given>")
     if port == 0 or not _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
