@@ -15,6 +15,7 @@ from async_img2ds.existing import STARTS, clear
 from async_img2ds.inputs import UrlList
 from async_img2ds.preflight import check_apart, check_shared
 from async_img2ds.storage import open_store
+from async_img2ds.worker.work import Machine, ShardWork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,8 +85,6 @@ def _give_back(planning: Future[Plan]) -> None:
 
 def _plan(options: Options, stop: Stop) -> Plan:
     """Open both ends and see what there is to do; whatever can be refused is refused before anything is deleted."""
-    from async_img2ds.worker.process import Machine, ShardWork  # imports the image library, which may be missing
-
     check_shared(options)
     url_list = UrlList.open(options.input)
     check_apart(url_list.files, options)

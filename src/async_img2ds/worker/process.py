@@ -29,11 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from concurrent.futures import Future
 
-    from async_img2ds.options import Options
     from async_img2ds.records import Encoded, Report, Row, Shard
-    from async_img2ds.storage import Store
+    from async_img2ds.worker.work import ShardWork
 
-__all__ = ["Machine", "ShardWork", "loop_factory"]
+__all__ = ["loop_factory", "work"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,57 +49,35 @@ PROGRESS_S: Final = 0.5
 DESCRIPTORS_RESERVED: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a worker may take of its machine: it is one of *processes* alike, and decodes in *threads* threads."""
+def work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Do *shards* until they end, as :meth:`ShardWork.__call__` says it."""
+    codec.prepare()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_work(task, shards, emit, stop))
 
-    processes: int
-    threads: int
 
-
-@dataclass(frozen=True, slots=True)
-class ShardWork:
-    """What a distributor runs in each of its workers: all of *options*, into *store*, on *machine*."""
-
-    options: Options
-    store: Store
-    machine: Machine
-
-    def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
-        """Do *shards* until they end, reporting each.
-
-        Args:
-            shards: asked for one at a time, from a thread, when there is room for another.
-            emit: called from the loop for each report.
-            stop: when it is resolved, open shards are dropped at once and this returns.
-
-        """
-        codec.prepare()
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(self._run(shards, emit, stop))
-
-    async def _run(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
-        fetch = self.options.fetch
-        addresses = AddressPolicy(map(parse_net, fetch.allow_net))
-        pacer = Pacer(
-            in_flight_max=_connections(fetch.thread_count),
-            held_bytes_max=fetch.in_flight_bytes_max,
-            per_host_max=max(1, fetch.max_per_host // self.machine.processes),
-        )
-        agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
-        with ThreadPoolExecutor(self.machine.threads, "transform") as pool:
-            async with HttpClient.open(fetch, addresses, agent) as client:
-                runner = ShardRunner(
-                    pacer=pacer,
-                    fetcher=Fetcher(client, fetch, addresses, random.random),
-                    transform=_in_pool(pool, Transformer(self.options.image, bool(self.options.input.verify_hash))),
-                    store=self.store,
-                    input=self.options.input,
-                    image=self.options.image,
-                    output=self.options.output,
-                    naming=Naming(self.options.input.number_sample_per_shard, self.options.output.oom_shard_count),
-                )
-                await _Worker(runner, pacer, emit).run(shards, stop)
+async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    options, fetch = task.options, task.options.fetch
+    addresses = AddressPolicy(map(parse_net, fetch.allow_net))
+    pacer = Pacer(
+        in_flight_max=_connections(fetch.thread_count),
+        held_bytes_max=fetch.in_flight_bytes_max,
+        per_host_max=max(1, fetch.max_per_host // task.machine.processes),
+    )
+    agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
+    with ThreadPoolExecutor(task.machine.threads, "transform") as pool:
+        async with HttpClient.open(fetch, addresses, agent) as client:
+            runner = ShardRunner(
+                pacer=pacer,
+                fetcher=Fetcher(client, fetch, addresses, random.random),
+                transform=_in_pool(pool, Transformer(options.image, bool(options.input.verify_hash))),
+                store=task.store,
+                input=options.input,
+                image=options.image,
+                output=options.output,
+                naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
+            )
+            await _Worker(runner, pacer, emit).run(shards, stop)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,46 @@
+"""What is sent to a worker. Little is imported for it: whoever sends it needs neither client nor image library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from async_img2ds.options import Options
+    from async_img2ds.records import Report, Shard
+    from async_img2ds.storage import Store
+
+__all__ = ["Machine", "ShardWork"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a worker may take of its machine: it is one of *processes* alike, and decodes in *threads* threads."""
+
+    processes: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardWork:
+    """What a distributor runs in each of its workers: all of *options*, into *store*, on *machine*."""
+
+    options: Options
+    store: Store
+    machine: Machine
+
+    def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+        """Do *shards* until they end, reporting each.
+
+        Args:
+            shards: asked for one at a time, from a thread, when there is room for another.
+            emit: called from the loop for each report.
+            stop: when it is resolved, open shards are dropped at once and this returns.
+
+        """
+        from async_img2ds.worker.process import work
+
+        work(self, shards, emit, stop)
