@@ -16,6 +16,7 @@ from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.shards import Naming
 from async_img2ds.records import Body, Encoded, Shard, Tally
 from async_img2ds.storage import LocalStore
+from async_img2ds.worker.gauge import Stages
 from async_img2ds.worker.shard import ShardRunner
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def shard(rows: int = 20) -> Shard:
     return Shard(0, bytes(sink.getvalue()), rows)
 
 
-class Stages:
+class Gated:
     """A shard runner whose stages are gates."""
 
     def __init__(self, folder: Path, output_format: str) -> None:
@@ -88,6 +89,7 @@ class Stages:
             pacer=self.pacer,
             fetcher=FakeFetcher(self.fetch),  # type: ignore[arg-type]
             transform=self._transform,
+            stages=Stages(),
             store=GatedStore(folder, self.commit),
             input=options.input,
             image=options.image,
@@ -100,7 +102,7 @@ class Stages:
         return IMAGE
 
 
-STAGES: dict[str, Callable[[Stages], Gate]] = {
+STAGES: dict[str, Callable[[Gated], Gate]] = {
     "fetch": lambda stages: stages.fetch,
     "transform": lambda stages: stages.transform,
     "commit": lambda stages: stages.commit,
@@ -113,7 +115,7 @@ def test_cancelled_shard_leaves_nothing(tmp_path: Path, stage: str, output_forma
     """Wherever it is cancelled, the folder is empty, no slot is held, and no byte is counted as held."""
 
     async def run() -> None:
-        stages = Stages(tmp_path, output_format)
+        stages = Gated(tmp_path, output_format)
         gate = STAGES[stage](stages)
         gate.closed = True
         running = asyncio.create_task(stages.runner.run(shard(), Tally()))
@@ -135,7 +137,7 @@ def test_uncancelled_shard_is_committed(tmp_path: Path, output_format: str) -> N
     """The same stages, left alone, commit a shard: the tests above could fail."""
 
     async def run() -> None:
-        await Stages(tmp_path, output_format).runner.run(shard(), Tally())
+        await Gated(tmp_path, output_format).runner.run(shard(), Tally())
 
     asyncio.run(run())
 
@@ -148,7 +150,7 @@ def test_fault_of_this_machine_drops_the_shard_instead_of_failing_rows(tmp_path:
     tally = Tally()
 
     async def run() -> None:
-        stages = Stages(tmp_path, "webdataset")
+        stages = Gated(tmp_path, "webdataset")
         stages.fetch.error = error
         with pytest.raises(ExceptionGroup) as caught:
             await stages.runner.run(shard(), tally)
@@ -166,7 +168,7 @@ def test_defect_of_ours_costs_one_row_and_is_told(tmp_path: Path, caplog: pytest
     tally = Tally()
 
     async def run() -> None:
-        stages = Stages(tmp_path, "webdataset")
+        stages = Gated(tmp_path, "webdataset")
         stages.transform.error = ZeroDivisionError("a bug")
         await stages.runner.run(shard(3), tally)
 
@@ -181,8 +183,8 @@ def test_shard_that_another_attempt_has_finished_is_not_done_again(tmp_path: Pat
     """Its rows are not asked for a second time, and its counts are those that were committed."""
 
     async def run() -> tuple[tuple[Tally, float], tuple[Tally, float]]:
-        first = await Stages(tmp_path, "webdataset").runner.run(shard(), Tally())
-        stages = Stages(tmp_path, "webdataset")
+        first = await Gated(tmp_path, "webdataset").runner.run(shard(), Tally())
+        stages = Gated(tmp_path, "webdataset")
         stages.fetch.error = AssertionError("asked for again")
         return first, await stages.runner.run(shard(), Tally())
 
@@ -195,7 +197,7 @@ def test_shard_that_another_attempt_has_finished_is_not_done_again(tmp_path: Pat
 class Overtaking(Gate):
     """A stage at which another attempt at the same shard is made, from its beginning to its end."""
 
-    def __init__(self, other: Stages) -> None:
+    def __init__(self, other: Gated) -> None:
         super().__init__()
         self._other = other
 
@@ -207,7 +209,7 @@ def test_attempt_that_is_overtaken_tells_the_counts_of_the_other(tmp_path: Path)
     """What is reported is what lies in the store: the other found no image where this one would have written some."""
 
     async def run() -> tuple[Tally, float]:
-        stages, other = Stages(tmp_path, "webdataset"), Stages(tmp_path, "webdataset")
+        stages, other = Gated(tmp_path, "webdataset"), Gated(tmp_path, "webdataset")
         other.transform.error = ZeroDivisionError("a bug")
         stages.transform = Overtaking(other)
         return await stages.runner.run(shard(1), Tally())

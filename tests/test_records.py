@@ -128,6 +128,7 @@ def report(**changes: Any) -> RunReport:
         rows_known=0,
         shards_skipped=0,
         shards_lost={},
+        limits={},
         seconds=4.0,
         interrupted=False,
     )

@@ -191,8 +191,24 @@ def _summary(report: RunReport, options: Options) -> str:
             f"  {name:<{width}}  {count:>9,}  {HINTS[ErrorClass(name)]}" for name, count in report.error_classes.items()
         ]
     lines += [f"  shard {shard_id}: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
+    lines += _limits_in_words(report, explain=options.run.explain)
     lines.append(f"dataset: {options.output.output_folder}")
     return "\n".join(lines)
+
+
+# A limit of less than a tenth of the time is no news, unless it is asked for.
+TOLD_SHARE: Final = 0.1
+
+
+def _limits_in_words(report: RunReport, *, explain: bool) -> list[str]:
+    """Return what the run waited for, and if that is to be explained, what would make it faster."""
+    from async_img2ds.hints import FASTER
+
+    if explain:
+        lines = [f"  {limit:<17}  {share:>4.0%}  {FASTER[limit]}" for limit, share in report.limits.items()]
+        return ["limited by, and faster with:", *lines] if lines else []
+    told = [f"{limit} {share:.0%}" for limit, share in report.limits.items() if share >= TOLD_SHARE]
+    return [f"limited by: {', '.join(told)} of the time"] if told else []
 
 
 class _Spelled(TyperCommand):

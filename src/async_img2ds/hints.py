@@ -9,7 +9,17 @@ from async_img2ds.errors import ErrorClass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HINTS"]
+__all__ = ["FASTER", "HINTS"]
+
+# What limited a run → what would make it faster.
+FASTER: Final[Mapping[str, str]] = {
+    "CPU": "more cores; or less work an image: smaller --image_size, jpg instead of png or webp, --skip_reencode",
+    "network": "more bandwidth, or nearer servers; if latency is the matter, a higher --thread_count",
+    "hosts' politeness": "a list of more hosts, well shuffled; or a higher --max_per_host where the hosts are yours",
+    "DNS": "a resolver nearby that caches, such as unbound, named by --dns_servers",
+    "disk": "a faster disk or store for --output_folder, or more --processes_count for an object store",
+    "the list's end": "nothing, if rows were few; else a smaller --number_sample_per_shard, which shares out better",
+}
 
 HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.URL_INVALID: "not a URL: empty, malformed, or not text",

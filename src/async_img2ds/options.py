@@ -125,7 +125,11 @@ class FetchOptions(Checked):
     retries: int = option(
         2, least=0, help="Further attempts after a failure that can heal (time-outs, resets, 429, 5xx)."
     )
-    thread_count: int = option(256, least=1, help="URLs under way at a time in each process.")
+    thread_count: int | None = option(
+        None,
+        least=1,
+        help="URLs under way at a time in each process. Default: as many as keep its core busy, 64 to 1024.",
+    )
     max_per_host: int = option(
         64,
         least=1,
@@ -265,6 +269,7 @@ class RunOptions(Checked):
     )
     enable_wandb: bool = option(default=False, help="Report figures and statuses to Weights & Biases (extra: wandb).")
     wandb_project: str = option("img2dataset", help="The wandb project to report to.")
+    explain: bool = option(default=False, help="Say at the end what the run waited for, and what would make it faster.")
     progress: str = option(
         "auto",
         choices=("auto", "rich", "plain", "none"),

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Protocol
 
 from async_img2ds.records import Done, Lost, Progress, Tally
@@ -37,12 +38,14 @@ class Totals:
         committed: counts of the shards that are done.
         shards_done: how many these are.
         lost: the shards that were given up, with the reason.
+        limits: what limited the workers, in seconds.
 
     """
 
     committed: Tally = field(default_factory=Tally)
     shards_done: int = 0
     lost: dict[int, str] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
     _open: dict[int, Progress] = field(default_factory=dict)
 
     def add(self, report: Report) -> None:
@@ -53,6 +56,8 @@ class Totals:
             case Done():
                 self.committed.merge(report.tally)
                 self.shards_done += 1
+                for limit, seconds in report.limits.items():
+                    self.limits[limit] = self.limits.get(limit, 0.0) + seconds
                 self._open.pop(report.worker, None)  # its next one comes at once and no longer counts this shard
             case Lost():
                 self.lost[report.shard_id] = report.reason
@@ -64,6 +69,12 @@ class Totals:
         for progress in self._open.values():
             total.merge(progress.tally)
         return total
+
+    def limited_by(self) -> dict[str, float]:
+        """Return what limited the workers as shares of their time, the largest first."""
+        whole = sum(self.limits.values())
+        largest_first = sorted(self.limits.items(), key=itemgetter(1), reverse=True)
+        return {limit: seconds / whole for limit, seconds in largest_first if whole}
 
     def in_flight(self) -> int:
         """Return how many rows are under way."""

@@ -176,12 +176,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A shard that is committed. *tally* holds its counts, *seconds* how long it was open."""
+    """A shard that is committed.
+
+    *tally* holds its counts, *seconds* how long it was open, and *limits* what limited its worker since the one before,
+    in seconds.
+    """
 
     worker: int
     shard_id: int
     tally: Tally
     seconds: float
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +218,8 @@ class RunReport:
         shards_skipped: shards that an earlier run had committed.
         rows_known: rows left out because the dataset has their URLs (incremental_mode extend_new).
         shards_lost: shards that could not be committed, by number, with the reason. A second run tries them again.
+        limits: what the run waited for, as shares of its time, the largest first: CPU, network, hosts' politeness, DNS,
+            disk, or the list's end.
         seconds: wall time of the run.
         interrupted: whether the run was asked to stop before the end of the list.
 
@@ -229,6 +236,7 @@ class RunReport:
     shards_skipped: int
     rows_known: int
     shards_lost: Mapping[int, str]
+    limits: Mapping[str, float]
     seconds: float
     interrupted: bool
 

@@ -114,6 +114,7 @@ def _report(totals: Totals, url_list: UrlList | None, seconds: float, *, interru
         shards_skipped=url_list.shards_skipped if url_list else 0,
         rows_known=url_list.rows_known if url_list else 0,
         shards_lost=dict(totals.lost),
+        limits=totals.limited_by(),
         seconds=seconds,
         interrupted=interrupted,
     )

@@ -144,6 +144,10 @@ class HttpClient:
                 response.connection.transport.abort()
             response.close()
 
+    def looking_up(self) -> int:
+        """Return how many names are being looked up."""
+        return self._resolver.looking_up
+
     async def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
         """Return what kept an attempt on *target* from even being made: its look-up, if that still goes on."""
         error = await self._resolver.overdue(target.host)

@@ -34,9 +34,11 @@ PARSE_BATCH: Final = 256
 class PacerStatistics:
     """How a pacer is doing.
 
-    Rows under way, rows waiting for a host or a slot, rows between two attempts, bytes of bodies held.
+    Rows that may be under way, rows that are, rows waiting for a host or a slot, rows between two attempts, bytes of
+    bodies held.
     """
 
+    window: int
     in_flight: int
     waiting: int
     late: int
@@ -96,7 +98,15 @@ class Pacer:
 
     def statistics(self) -> PacerStatistics:
         """Return how things stand."""
-        return PacerStatistics(self._in_flight, self._schedule.waiting, self._late, self._held_bytes)
+        return PacerStatistics(
+            self._in_flight_max, self._in_flight, self._schedule.waiting, self._late, self._held_bytes
+        )
+
+    def resize(self, in_flight_max: int) -> None:
+        """Have *in_flight_max* rows under way at most from now on; those beyond it go on to their end."""
+        if in_flight_max != self._in_flight_max:
+            self._in_flight_max = in_flight_max
+            self._pump()
 
     # What turns ask of their pacer.
 

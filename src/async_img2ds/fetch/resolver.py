@@ -65,6 +65,11 @@ class Resolver:
         """Cancel what is under way and free the channel."""
         await self._dns.close()
 
+    @property
+    def looking_up(self) -> int:
+        """How many names are being looked up."""
+        return len(self._pending)
+
     async def look_up(self, name: str) -> list[tuple[int, str]]:
         """Return the addresses of *name* as (family, literal), in the order of preference.
 

@@ -124,11 +124,7 @@ def parse(url: str | None) -> Target:
         raise FetchFailure(ErrorClass.URL_INVALID, said)
     scheme = url.partition(":")[0].lower()
     if scheme not in _DEFAULT_PORTS:
-        if not re.match(r"[^/:]+:", url):  # what Python's urllib takes for a scheme
-            raise FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{_shown(url)}'")
-        if scheme in _FETCHED_ELSEWHERE:
-            raise FetchFailure(ErrorClass.URL_SCHEME, f"only http and https URLs are fetched, not {scheme}:")
-        raise FetchFailure(ErrorClass.URL_SCHEME, f"<urlopen error unknown url type: {_shown(scheme)}>")
+        raise _not_fetched(url, scheme)
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -149,6 +145,16 @@ def parse(url: str | None) -> Target:
     sent = f"{scheme}://{netloc}{path}{query}"
     _check_length(sent)
     return Target(sent, scheme, host, port, is_literal)
+
+
+def _not_fetched(url: str, scheme: str) -> FetchFailure:
+    """Say why a URL that is neither of http nor of https is not fetched, in the words of Python's urllib."""
+    if scheme in _FETCHED_ELSEWHERE:
+        return FetchFailure(ErrorClass.URL_SCHEME, f"only http and https URLs are fetched, not {scheme}:")
+    if not re.match(r"[^/:]+:", url):  # what urllib takes for a scheme
+        return FetchFailure(ErrorClass.URL_INVALID, f"unknown url type: '{_shown(url)}'")
+    kind = ErrorClass.URL_SCHEME if re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else ErrorClass.URL_INVALID
+    return FetchFailure(kind, f"<urlopen error unknown url type: {_shown(scheme)}>")
 
 
 def redirect(source: Target, location: str) -> Target:

@@ -20,9 +20,11 @@ from async_img2ds.fetch.pacer import Pacer
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
+from async_img2ds.policy.limits import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, next_in_flight
 from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.records import Done, Lost, Progress, Tally
+from async_img2ds.worker.gauge import Gauge, Stages
 from async_img2ds.worker.shard import ShardRunner
 
 if TYPE_CHECKING:
@@ -59,33 +61,43 @@ def work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report], None
 async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
     options, fetch = task.options, task.options.fetch
     addresses = AddressPolicy(map(parse_net, fetch.allow_net))
+    most = _connections(fetch.thread_count or IN_FLIGHT_MOST)
     pacer = Pacer(
-        in_flight_max=_connections(fetch.thread_count),
+        in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
         held_bytes_max=fetch.in_flight_bytes_max,
         per_host_max=max(1, fetch.max_per_host // task.machine.processes),
     )
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     with ThreadPoolExecutor(task.machine.threads, "transform") as pool:
         async with HttpClient.open(fetch, addresses, agent) as client:
+            stages = Stages()
             runner = ShardRunner(
                 pacer=pacer,
                 fetcher=Fetcher(client, fetch, addresses, random.random),
                 transform=_in_pool(pool, Transformer(options.image, bool(options.input.verify_hash))),
+                stages=stages,
                 store=task.store,
                 input=options.input,
                 image=options.image,
                 output=options.output,
                 naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
             )
-            await _Worker(runner, pacer, emit).run(shards, stop)
+            # Each of its threads is one of the cores that it has a share of.
+            gauge = Gauge(stages, task.machine.threads, client.looking_up)
+            await _Worker(runner, pacer, gauge, None if fetch.thread_count else most, emit).run(shards, stop)
 
 
 @dataclass(slots=True)
 class _Worker:
-    """The open shards of a process, and what is said of them."""
+    """The open shards of a process, and what is said of them.
+
+    *in_flight_most* is how far the number of rows under way may grow by itself, None where it was given.
+    """
 
     runner: ShardRunner
     pacer: Pacer
+    gauge: Gauge
+    in_flight_most: int | None
     emit: Callable[[Report], None]
     _open: dict[int, tuple[Shard, Tally]] = field(default_factory=dict)
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -139,7 +151,8 @@ class _Worker:
             self.emit(_lost(shard, error))
         else:
             del self._open[shard.id]
-            self.emit(Done(os.getpid(), shard.id, counts.condensed(), seconds))
+            self.gauge.look(self.pacer.statistics())
+            self.emit(Done(os.getpid(), shard.id, counts.condensed(), seconds, self.gauge.take()))
         finally:
             self._closed.set()
             self._emit_progress()
@@ -147,6 +160,9 @@ class _Worker:
     async def _report_progress(self) -> None:
         while True:
             await asyncio.sleep(PROGRESS_S)
+            sight = self.gauge.look(self.pacer.statistics())
+            if self.in_flight_most is not None:
+                self.pacer.resize(next_in_flight(sight, self.in_flight_most))
             self._emit_progress()
 
     def _emit_progress(self) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from async_img2ds.policy.shards import Naming
     from async_img2ds.records import Encoded, Shard
     from async_img2ds.storage import Store
+    from async_img2ds.worker.gauge import Stages
 
 __all__ = ["ShardRunner"]
 
@@ -42,12 +43,13 @@ logger = logging.getLogger(__name__)
 class ShardRunner:
     """What a process lends to each of its shards.
 
-    *transform* turns the body of a row into an image in the thread pool.
+    *transform* turns the body of a row into an image in the thread pool; *stages* counts where rows are.
     """
 
     pacer: Pacer
     fetcher: Fetcher
     transform: Callable[[bytes, Row], Awaitable[Encoded]]
+    stages: Stages
     store: Store
     input: InputOptions
     image: ImageOptions
@@ -104,16 +106,19 @@ class ShardRunner:
     async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
         """The life of one row."""
         sample = await self._make_sample(turn)
-        await writer.write(sample)
+        with self.stages.writing:
+            await writer.write(sample)
         tally.add(sample)
 
     async def _make_sample(self, turn: Turn) -> Sample:
         row, body, encoded = turn.row, None, None
         failure: SampleFailure | None = None
         try:
-            body = await self.fetcher.fetch(turn.target or row.url, turn)
+            with self.stages.fetching:
+                body = await self.fetcher.fetch(turn.target or row.url, turn)
             turn.leave_host()
-            encoded = await self.transform(body.content, row)
+            with self.stages.transforming:
+                encoded = await self.transform(body.content, row)
         except SampleFailure as expected:
             failure = expected
         except AsyncImg2dsError:

@@ -1,0 +1,81 @@
+"""What keeps a worker from being faster at a moment, and how many rows it should have under way because of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["IN_FLIGHT_LEAST", "IN_FLIGHT_MOST", "Limit", "Sight", "limit_of", "next_in_flight"]
+
+# Where the number of rows under way begins, and how far it goes by itself. A core makes about 250 images a second, so
+# 64 keep it busy while servers answer within a quarter of a second, and 1,024 within four.
+IN_FLIGHT_LEAST: Final = 64
+IN_FLIGHT_MOST: Final = 1024
+GROWTH: Final = 1.5
+# Bodies that wait for each thread: enough that none runs out of work within the moment between two looks, which is
+# half a second, would be a hundred; but each holds its bytes, and a body comes in while others are decoded.
+BACKLOG_LEAST: Final = 2
+BACKLOG_MOST: Final = 32
+# Of its cores' time; the rest is lost between waking up and going to sleep.
+BUSY_SHARE: Final = 0.85
+
+
+class Limit(StrEnum):
+    """What a worker waits for."""
+
+    CPU = "CPU"
+    NETWORK = "network"
+    HOSTS = "hosts' politeness"
+    DNS = "DNS"
+    DISK = "disk"
+    LIST = "the list's end"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A worker at a moment.
+
+    Attributes:
+        cpu_share: CPU time since the last look, as a share of what its cores had.
+        threads: that make images.
+        window: rows that may be under way.
+        in_flight: rows that are.
+        waiting: rows that have not begun.
+        looking_up: names whose addresses are being looked up.
+        fetching: rows being fetched, look-ups included.
+        transforming: rows whose bodies wait for a thread or are in one.
+        writing: rows that wait for their sample to be taken for writing.
+
+    """
+
+    cpu_share: float
+    threads: int
+    window: int
+    in_flight: int
+    waiting: int
+    looking_up: int
+    fetching: int
+    transforming: int
+    writing: int
+
+
+def limit_of(sight: Sight) -> Limit:
+    """Return what limits the worker: the scarcest thing that would make it faster if there were more of it."""
+    if sight.writing > max(sight.threads, sight.in_flight // 2):
+        return Limit.DISK
+    if sight.cpu_share >= BUSY_SHARE or sight.transforming > BACKLOG_LEAST * sight.threads:
+        return Limit.CPU
+    if sight.in_flight < sight.window:
+        return Limit.HOSTS if sight.waiting else Limit.LIST
+    return Limit.DNS if sight.looking_up > sight.fetching // 2 else Limit.NETWORK
+
+
+def next_in_flight(sight: Sight, most: int = IN_FLIGHT_MOST) -> int:
+    """Return how many rows should be under way from now on: more while threads run dry, fewer while bodies pile up."""
+    if sight.transforming > BACKLOG_MOST * sight.threads:
+        return max(min(IN_FLIGHT_LEAST, most), round(sight.window / GROWTH))
+    hungry = sight.in_flight >= sight.window and sight.transforming <= BACKLOG_LEAST * sight.threads
+    if hungry and sight.cpu_share < BUSY_SHARE:
+        return min(most, round(sight.window * GROWTH))
+    return sight.window

@@ -1,0 +1,81 @@
+"""How a worker is doing: how many of its rows are in each stage, looked at twice a second."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from async_img2ds.policy.limits import Limit, Sight, limit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from async_img2ds.fetch.pacer import PacerStatistics
+
+__all__ = ["Gauge", "Stage", "Stages"]
+
+
+class Stage:
+    """A stage of a row's life: a row is in it during the block of a ``with``."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self) -> None:
+        """Begin with no row in it."""
+        self.rows = 0
+
+    def __enter__(self) -> None:
+        self.rows += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.rows -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages of a row's life after its turn has come."""
+
+    fetching: Stage = field(default_factory=Stage)
+    transforming: Stage = field(default_factory=Stage)
+    writing: Stage = field(default_factory=Stage)
+
+
+@dataclass(slots=True)
+class Gauge:
+    """Adds up what limited a worker, in seconds, between one report and the next.
+
+    *threads* make its images, each on a core that it has a share of, and *looking_up* counts names under way.
+    """
+
+    stages: Stages
+    threads: int
+    looking_up: Callable[[], int]
+    _limits: dict[Limit, float] = field(default_factory=dict)
+    _wall_s: float = field(default_factory=time.monotonic)
+    _cpu_s: float = field(default_factory=time.process_time)
+
+    def look(self, pacer: PacerStatistics) -> Sight:
+        """Look, count the time since the last look for what limits the worker now, and return what was seen."""
+        wall_s, cpu_s = time.monotonic(), time.process_time()
+        passed_s = wall_s - self._wall_s
+        sight = Sight(
+            cpu_share=(cpu_s - self._cpu_s) / max(1e-9, passed_s * self.threads),
+            threads=self.threads,
+            window=pacer.window,
+            in_flight=pacer.in_flight,
+            waiting=pacer.waiting,
+            looking_up=self.looking_up(),
+            fetching=self.stages.fetching.rows,
+            transforming=self.stages.transforming.rows,
+            writing=self.stages.writing.rows,
+        )
+        self._wall_s, self._cpu_s = wall_s, cpu_s
+        limit = limit_of(sight)
+        self._limits[limit] = self._limits.get(limit, 0.0) + passed_s
+        return sight
+
+    def take(self) -> dict[str, float]:
+        """Return the seconds by limit since the last call."""
+        taken, self._limits = self._limits, {}
+        return {str(limit): seconds for limit, seconds in taken.items()}

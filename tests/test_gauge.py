@@ -1,0 +1,32 @@
+"""What limited a worker is told with its shards, and by the command at the end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from async_img2ds.fetch.pacer import PacerStatistics
+from async_img2ds.worker.gauge import Gauge, Stages
+
+FULL = PacerStatistics(window=4, in_flight=4, waiting=10, late=0, held_bytes=0)
+
+
+def test_time_is_counted_for_what_limited_it_and_told_once() -> None:
+    """Idle before a full window of rows is time that the network took; working is the CPU's."""
+    stages = Stages()
+    gauge = Gauge(stages, 1, lambda: 0)
+    with stages.fetching:
+        time.sleep(0.1)
+        assert gauge.look(FULL).fetching == 1
+    assert gauge.look(FULL).fetching == 0
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    stages.transforming.rows = 9
+    gauge.look(FULL)
+    told = gauge.take()
+
+    assert told["network"] == pytest.approx(0.1, abs=0.09)
+    assert told["CPU"] >= 0.09
+    assert gauge.take() == {}
