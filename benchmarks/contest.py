@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import measure
 from peers import PROGRAMS, Task
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from measure import Run
     from scenarios import Entry, Round, Scenario
     from web import Web
 
 __all__ = ["Contest", "hold"]
+
+ROOT: Final = Path(__file__).parent.parent
+# Of what a failed run said last.
+LINES_SHOWN: Final = 20
+# So small a share of the rows may fail that are served: one in a thousand, as time-outs of a busy machine.
+SHORTFALL: Final = 0.001
 
 
 @dataclass
@@ -26,12 +33,12 @@ class Contest:
     Attributes:
         rounds: the figures of each round, in order.
         commands: what was typed for each entry, the first time.
-        failures: the last words of entries that failed, with the round they failed in.
+        failures: what went wrong, with the round and the entry.
 
     """
 
     rounds: list[Round] = field(default_factory=list)
-    commands: dict[str, list[str]] = field(default_factory=dict)
+    commands: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
 
@@ -40,20 +47,34 @@ def hold(scenario: Scenario, folder: Path, rows: int, pairs: int) -> Contest:
     contest = Contest()
     with scenario.serve(folder, rows) as web:
         entries = {label: entry for label, entry in scenario.entries.items() if entry.urls in web.lists}
-        for number in range(pairs):
+        for number in range(1, pairs + 1):
             figures: Round = {}
             for label, entry in entries.items():
-                print(f"round {number + 1} of {pairs}: {label}", flush=True)
+                print(f"round {number} of {pairs}: {label}", flush=True)
                 run, seen = _run(entry, web, folder / "out")
-                contest.commands.setdefault(label, run.command)
-                if seen is None:
-                    contest.failures.append(f"round {number + 1}: {label}: " + "\n".join(run.summary[-20:]))
-                    print(contest.failures[-1], flush=True)
-                else:
+                contest.commands.setdefault(label, _typed(run.command, folder))
+                if seen is not None:
                     figures[label] = seen
+                if fault := _fault(run, seen, web):
+                    contest.failures.append(f"round {number}: {label}: {fault}")
+                    print(contest.failures[-1], flush=True)
             _take_off_start(figures, scenario)
             contest.rounds.append(figures)
     return contest
+
+
+def _fault(run: Run, seen: dict[str, float] | None, web: Web) -> str:
+    """Say what is wrong with a run, if anything: how fast it failed is of no interest."""
+    if seen is None:
+        return f"exit status {run.exit_status}: " + "\n".join(run.summary[-LINES_SHOWN:])
+    share = seen.get("success_share", web.live)
+    return "" if share >= web.live - SHORTFALL else f"only {share:.1%} of the rows came to an image"
+
+
+def _typed(command: list[str], folder: Path) -> str:
+    """Return a command as one would type it in this repository, with OUT for the folder of what lies between."""
+    text = shlex.join(command).replace(f"{folder}/", "OUT/")
+    return text.replace(f"{Path(sys.executable).parent}/", "").replace(f"{ROOT}/", "")
 
 
 def figures_of(run: Run, made: dict[str, float]) -> dict[str, float]:
@@ -90,11 +111,14 @@ def _run(entry: Entry, web: Web, out: Path) -> tuple[Run, dict[str, float] | Non
 
 
 def _take_off_start(figures: Round, scenario: Scenario) -> None:
-    """Add what each row took once the program ran, where a scenario has an entry that shows what starting takes."""
-    if scenario.start not in figures:
-        return
-    start_s = figures[scenario.start]["cpu_s"]
+    """Add what each row took once the program ran, where a scenario shows what starting it takes."""
+    starts = {
+        entry.program: figures[label]["cpu_s"]
+        for label, entry in scenario.entries.items()
+        if entry.urls == "start" and label in figures
+    }
     for label, seen in figures.items():
-        if label != scenario.start:
-            taken = seen["cpu_s"] - (start_s if PROGRAMS[scenario.entries[label].program].starts else 0)
-            seen["cpu_ms_per_row_running"] = round(1000 * taken / seen["rows"], 4)
+        entry = scenario.entries[label]
+        start_s = starts.get(entry.program) if PROGRAMS[entry.program].starts else 0.0
+        if starts and entry.urls != "start" and start_s is not None:
+            seen["cpu_ms_per_row_running"] = round(1000 * (seen["cpu_s"] - start_s) / seen["rows"], 4)

@@ -30,7 +30,6 @@ GUARDS: Final = {
             "bare pixels": Entry("bare pixels"),
         },
         targets=(Target("cpu_ms_per_row_running", "ours", 1.9, "bare pixels"),),
-        start="start",
     ),
     "network": Scenario(
         about="CPU of a request beside that of one in a plain aiohttp loop.",
@@ -42,7 +41,6 @@ GUARDS: Final = {
             "bare requests": Entry("bare requests", {"in_flight": 64}),
         },
         targets=(Target("cpu_ms_per_row_running", "ours", 3.0, "bare requests"),),
-        start="start",
     ),
 }
 

@@ -21,6 +21,7 @@ __all__ = ["Run", "run"]
 
 # Looking at every process of the machine takes milliseconds; at this pace it is a hundredth of a core.
 SAMPLE_S: Final = 0.4
+SOON_S: Final = 0.05
 # Of what a program says, these many last lines are kept.
 LINES_KEPT: Final = 60
 
@@ -100,8 +101,9 @@ class _Watch(threading.Thread):
         """Look until told to end."""
         began = time.monotonic()
         while True:
-            self._look(time.monotonic() - began)
-            if self._ended.wait(SAMPLE_S):
+            second = time.monotonic() - began
+            self._look(second)
+            if self._ended.wait(min(SAMPLE_S, SOON_S + second / 4)):  # what is short is looked at more often
                 return
 
     def end(self) -> None:

@@ -172,7 +172,7 @@ def _circumstances(told: dict[str, Any]) -> list[str]:
 
 
 def _commands(contest: Contest) -> list[str]:
-    typed = [f"# {label}\n{' '.join(command)}" for label, command in contest.commands.items()]
+    typed = [f"# {label}\n{command}" for label, command in contest.commands.items()]
     return [f"`{' '.join(['nox -s bench --', *sys.argv[1:]])}` ran in turn:", "", "```sh", *typed, "```"]
 
 

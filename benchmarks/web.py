@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +70,7 @@ class Web:
         pictures: the files behind the URLs.
         environment: variables that programs need to get at it.
         server: where requests are logged, if they are.
+        live: the share of URLs that lead to an image.
 
     """
 
@@ -77,6 +78,7 @@ class Web:
     pictures: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     server: origin.Origin | None = None
+    live: float = 1.0
 
 
 @contextmanager
@@ -123,7 +125,7 @@ def rotten(folder: Path, rows: int) -> Iterator[Web]:
                 return f"http://{REFUSING[number // len(ROT) % len(REFUSING)]}:{closed}/{name}"
             return server.url(name, HOSTS[number % len(HOSTS)])
 
-        yield _corpus_web(folder, rows, url)
+        yield replace(_corpus_web(folder, rows, url), live=ROT.count("live") / len(ROT))
 
 
 @contextmanager
@@ -142,20 +144,19 @@ def delayed(folder: Path, rows: int) -> Iterator[Web]:
 @contextmanager
 def small_bodies(folder: Path, rows: int) -> Iterator[Web]:
     """Serve one JPEG of less than a kilobyte on 200 hosts."""
-    with many_lengths(folder, [START_ROWS, rows]) as web:
-        yield Web({"urls": web.lists[str(rows)], "start": web.lists[str(START_ROWS)]}, web.pictures)
+    with many_lengths(folder, [rows]) as web:
+        yield replace(web, lists={"urls": web.lists[str(rows)], "start": web.lists["start"]})
 
 
 @contextmanager
 def many_lengths(folder: Path, lengths: list[int]) -> Iterator[Web]:
-    """Serve one small JPEG on 200 hosts to lists of *lengths*, each called by its length."""
+    """Serve one small JPEG on 200 hosts to lists of *lengths*, each called by its length, beside ``start``."""
     pictures = _small_picture(folder)
     with origin.serve(pictures, addresses=HOSTS) as server:
         lists = {}
-        for rows in lengths:
+        for name, rows in {"start": START_ROWS, **{str(length): length for length in lengths}}.items():
             urls = [server.url(f"small.jpg?{number}", HOSTS[number % len(HOSTS)]) for number in range(rows)]
-            lists[str(rows)] = UrlList(folder / f"{rows}.parquet", rows)
-            pq.write_table(pa.table({"url": urls}), lists[str(rows)].path)
+            lists[name] = _written(folder / f"{name}.parquet", urls)
         yield Web(lists, pictures)
 
 
@@ -181,12 +182,15 @@ def _corpus_web(
     # The query makes each URL another; servers of files do not look at it.
     urls = [f"{url(number, names[number % len(names)])}?{number}" for number in range(rows)]
     lists = {
-        name: UrlList(folder / f"{name}.parquet", len(urls))
-        for name, urls in (("urls", urls), ("start", urls[:START_ROWS]))
+        "urls": _written(folder / "urls.parquet", urls),
+        "start": _written(folder / "start.parquet", urls[:START_ROWS]),
     }
-    pq.write_table(pa.table({"url": urls}), lists["urls"].path)
-    pq.write_table(pa.table({"url": urls[:START_ROWS]}), lists["start"].path)
     return Web(lists, pictures, environment or {})
+
+
+def _written(path: Path, urls: list[str]) -> UrlList:
+    pq.write_table(pa.table({"url": urls}), path)
+    return UrlList(path, len(urls))
 
 
 def _small_picture(folder: Path) -> Path:
