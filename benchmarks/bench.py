@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import contest
 import guard
@@ -62,9 +60,9 @@ def _asked() -> argparse.Namespace:
 def _compare(name: str, folder: Path, asked: argparse.Namespace) -> int:
     scenario = SCENARIOS[name]
     versions = report.versions_of(entry.program for entry in scenario.entries.values())
-    told: dict[str, Any] = {"started": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "machine": report.machine()}
+    told = {"machine": report.machine(), **report.moment()}
     came = contest.hold(scenario, folder, asked.rows or scenario.rows, asked.pairs)
-    report.keep_contest(name, scenario, came, {**told, "versions": versions, "load_after": os.getloadavg()[0]})
+    report.keep_contest(name, scenario, came, {**told, "versions": versions, "load_after": report.load()})
     return 1 if came.failures else 0
 
 

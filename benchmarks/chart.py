@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 mpl.use("svg")
+mpl.rcParams["svg.fonttype"] = "none"  # text that can be searched, and a smaller file
 mpl.rcParams["svg.hashsalt"] = "async-img2ds"  # the same figures give the same file
 
 import matplotlib.pyplot as plt  # noqa: E402  it chooses its way of drawing when it is imported

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import measure
+from environments import as_typed
 from peers import PROGRAMS, Task
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from measure import Run
     from scenarios import Entry, Round, Scenario
     from web import Web
 
 __all__ = ["Contest", "hold"]
 
-ROOT: Final = Path(__file__).parent.parent
 # Of what a failed run said last.
 LINES_SHOWN: Final = 20
 # So small a share of the rows may fail that are served: one in a thousand, as time-outs of a busy machine.
@@ -52,11 +52,11 @@ def hold(scenario: Scenario, folder: Path, rows: int, pairs: int) -> Contest:
             for label, entry in entries.items():
                 print(f"round {number} of {pairs}: {label}", flush=True)
                 run, seen = _run(entry, web, folder / "out")
-                contest.commands.setdefault(label, _typed(run.command, folder))
+                contest.commands.setdefault(label, as_typed(shlex.join(run.command), folder))
                 if seen is not None:
                     figures[label] = seen
                 if fault := _fault(run, seen, web):
-                    contest.failures.append(f"round {number}: {label}: {fault}")
+                    contest.failures.append(as_typed(f"round {number}: {label}: {fault}", folder))
                     print(contest.failures[-1], flush=True)
             _take_off_start(figures, scenario)
             contest.rounds.append(figures)
@@ -69,12 +69,6 @@ def _fault(run: Run, seen: dict[str, float] | None, web: Web) -> str:
         return f"exit status {run.exit_status}: " + "\n".join(run.summary[-LINES_SHOWN:])
     share = seen.get("success_share", web.live)
     return "" if share >= web.live - SHORTFALL else f"only {share:.1%} of the rows came to an image"
-
-
-def _typed(command: list[str], folder: Path) -> str:
-    """Return a command as one would type it in this repository, with OUT for the folder of what lies between."""
-    text = shlex.join(command).replace(f"{folder}/", "OUT/")
-    return text.replace(f"{Path(sys.executable).parent}/", "").replace(f"{ROOT}/", "")
 
 
 def figures_of(run: Run, made: dict[str, float]) -> dict[str, float]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["environment", "python_of", "versions_in"]
+__all__ = ["as_typed", "environment", "python_of", "versions_in"]
 
-NOX: Final = Path(__file__).parent.parent / ".nox"
+ROOT: Final = Path(__file__).parent.parent
+NOX: Final = ROOT / ".nox"
 
 
 def environment(name: str, requirements: Sequence[str], pythons: Sequence[str] = ()) -> Path:
@@ -50,6 +51,14 @@ def versions_in(programs: Path, packages: Sequence[str]) -> dict[str, str]:
         [str(programs / "python"), "-c", asked, *packages], check=True, capture_output=True, text=True
     )
     return {"python": python_of(programs), **dict(zip(packages, said.stdout.split(), strict=True))}
+
+
+def as_typed(text: str, folder: Path) -> str:
+    """Return *text* as one would type it in this repository: no paths of this machine, OUT for the temporary *folder*."""
+    places = {f"{folder}": "OUT", f"{Path(sys.executable).parent}/": "", f"{ROOT}/": ""}
+    for place, name in places.items():
+        text = text.replace(place, name)
+    return text
 
 
 def _python(wanted: Sequence[str]) -> str:

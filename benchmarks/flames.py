@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import web
+from environments import as_typed
 from peers import PROGRAMS, Task
 
 __all__ = ["record"]
@@ -24,7 +25,18 @@ def record(folder: Path, rows: int) -> Path | None:
     drawn = folder / "profile.svg"
     with web.http(folder, rows) as served:
         task = Task(urls=served.lists["urls"].path, rows=rows, out=folder / "out", pictures=served.pictures)
-        command = [spy, "record", "--subprocesses", "--rate", "200", "--format", "flamegraph", "--output", str(drawn)]
+        command = [
+            spy,
+            "record",
+            "--subprocesses",
+            "--function",
+            "--rate",
+            "200",
+            "--format",
+            "flamegraph",
+            "--output",
+            str(drawn),
+        ]
         ended = subprocess.run(
             [*command, "--", sys.executable, *PROGRAMS["ours"].command(task)],
             check=False,
@@ -35,4 +47,5 @@ def record(folder: Path, rows: int) -> Path | None:
     if ended.returncode or not drawn.exists():
         print(f"no profile: {ended.stderr.strip().splitlines()[-1:]}")
         return None
+    drawn.write_text(as_typed(drawn.read_text(), folder))
     return drawn

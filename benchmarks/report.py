@@ -26,7 +26,18 @@ if TYPE_CHECKING:
     from contest import Contest
     from scenarios import Round, Scenario, Target
 
-__all__ = ["RUNS", "keep", "keep_contest", "keep_json", "machine", "own_versions", "table", "versions_of"]
+__all__ = [
+    "RUNS",
+    "keep",
+    "keep_contest",
+    "keep_json",
+    "load",
+    "machine",
+    "moment",
+    "own_versions",
+    "table",
+    "versions_of",
+]
 
 RUNS: Final = Path(__file__).parent / "runs"
 
@@ -95,14 +106,23 @@ def keep_json(name: str, found: dict[str, Any]) -> Path:
 
 
 def machine() -> dict[str, object]:
-    """Return what this machine is and how busy it is: figures of a busy one are worth little."""
+    """Return what this machine is."""
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "system": platform.platform(),
-        "load_before": os.getloadavg()[0],
     }
+
+
+def moment() -> dict[str, Any]:
+    """Return the time, and how busy the machine is: figures of a busy one are worth little."""
+    return {"started": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "load_before": load()}
+
+
+def load() -> float:
+    """Return how many processes wanted to run at a time in the last minute."""
+    return round(os.getloadavg()[0], 2)
 
 
 def own_versions() -> dict[str, str]:
@@ -163,7 +183,7 @@ def _circumstances(told: dict[str, Any]) -> list[str]:
     where = told["machine"]
     lines = [
         f"{where['cpu']}, {where['cores']} cores, {where['memory_bytes'] / 2**30:.0f} GiB, {where['system']}; "
-        f"load {where['load_before']:.1f} before and {told['load_after']:.1f} after. Started {told['started']}.",
+        f"load {told['load_before']:.1f} before and {told['load_after']:.1f} after. Started {told['started']}.",
         "",
     ]
     for name, versions in told["versions"].items():

@@ -10,7 +10,6 @@ import asyncio
 import functools
 import hashlib
 import io
-import os
 import random
 import socket
 import tarfile
@@ -18,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,21 +67,26 @@ class Cost:
 def examine(folder: Path, rows: int | None) -> int:
     """Measure every stage, and profile a clean run of *rows* images; keep both."""
     codec.prepare()
-    about = {"machine": report.machine(), "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"}
+    about = {"machine": report.machine(), **report.moment()}
     costs = dict(_costs())
     flame = flames.record(folder, rows or PROFILED_ROWS)
     found = {
         "benchmark": "stages",
         **about,
-        "load_after": os.getloadavg()[0],
+        "load_after": report.load(),
         "versions": report.own_versions(),
         "stages": {
             name: {"cpu_us": cost.cpu_us, "least_us": cost.least_us, "each": cost.each} for name, cost in costs.items()
         },
     }
     rows_of_table = [[name, f"{cost.cpu_us:.2f}", f"{cost.least_us:.2f}", cost.each] for name, cost in costs.items()]
-    page = ["# stages", "", "CPU time of each stage by itself, in microseconds.", ""]
-    page += report.table(["stage", "median µs", "least µs", "each"], rows_of_table)
+    page = [
+        "# stages",
+        "",
+        "CPU time of each stage by itself, in microseconds. Pixels are decoded, placed and encoded again.",
+        "",
+    ]
+    page += report.table(["stage", "median µs", "least µs", "per"], rows_of_table)
     page += ["", ", ".join(f"{name} {number}" for name, number in report.own_versions().items())]
     kept = report.keep("stages", found, page)
     if flame is not None:
@@ -100,7 +103,7 @@ def _costs() -> Iterator[tuple[str, Cost]]:
     for name, (each, stage) in STAGES.items():
         with contextmanager(stage)() as (call, count):
             cost = _cost(call, count, each)
-        print(f"{name}: {cost.cpu_us:.2f} µs a {each}", flush=True)
+        print(f"{name}: {cost.cpu_us:.2f} µs per {each}", flush=True)
         yield name, cost
 
 
@@ -241,13 +244,13 @@ def _opt_out(lines: list[str]) -> Callable[[], Prepared]:
 
 # Name → what one of it is, and how it is prepared.
 STAGES: Final[dict[str, tuple[str, Callable[[], Prepared]]]] = {
-    "decode, place, encode: baseline JPEG": ("image", _images("baseline")),
-    "the same, exact": ("image", _images("baseline", exact=True)),
-    "decode, place, encode: progressive JPEG": ("image", _images("progressive")),
-    "the same, exact ": ("image", _images("progressive", exact=True)),
-    "decode, place, encode: PNG": ("image", _images("png")),
-    "decode, place, encode: WebP": ("image", _images("webp")),
-    "decode, place, encode: GIF": ("image", _images("gif")),
+    "pixels: baseline JPEG": ("image", _images("baseline")),
+    "pixels: baseline JPEG, exact": ("image", _images("baseline", exact=True)),
+    "pixels: progressive JPEG": ("image", _images("progressive")),
+    "pixels: progressive JPEG, exact": ("image", _images("progressive", exact=True)),
+    "pixels: PNG": ("image", _images("png")),
+    "pixels: WebP": ("image", _images("webp")),
+    "pixels: GIF": ("image", _images("gif")),
     "sha256 of a body": ("image", _hash),
     "EXIF of a body": ("image", _exif),
     "tar member": ("member", _tar_member),
