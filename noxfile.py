@@ -87,11 +87,11 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run a benchmark by name: nox -s bench -- long-list."""
+    """Run a benchmark by name, as benchmarks/README.md lists them: nox -s bench -- clean."""
     system_packages(session, [*COMPILER, "nginx-light"])
     # OpenCV in the versions that img2dataset takes, and only where pixels are compared with its.
     compared = ["opencv-python-headless>=4.5.5.62,<5", "numpy"] if "pixels" in session.posargs else []
-    session.install(".", "psutil>=6", *compared)
+    session.install(".", *nox.project.dependency_groups(PROJECT, "bench"), *compared)
     install_image_library(session, "simd")
     session.run("python", "benchmarks/bench.py", *session.posargs)
 

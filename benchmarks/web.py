@@ -1,0 +1,222 @@
+"""A web on loopback as a scenario wants it, and the lists that lead into it.
+
+Hosts are addresses: 200 that serve (127.0.1.x), 60 that accept and never answer (127.0.2.x), 200 where nobody listens
+(127.0.3.x). Each way of serving is a context manager that yields what programs are told.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+import authority
+import corpus
+import origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = [
+    "UrlList",
+    "Web",
+    "START_ROWS",
+    "delayed",
+    "http",
+    "https",
+    "long_list",
+    "many_lengths",
+    "one_host",
+    "rotten",
+    "small_bodies",
+]
+
+HOSTS: Final = tuple(f"127.0.1.{number}" for number in range(1, 201))
+SILENT: Final = tuple(f"127.0.2.{number}" for number in range(1, 61))
+REFUSING: Final = tuple(f"127.0.3.{number}" for number in range(1, 201))
+# Of ten URLs in turn: the web of a list that is a few years old, as published reports have it.
+ROT: Final = ("live",) * 7 + ("silent",) * 2 + ("refused",)
+DELAY_S: Final = 0.2
+# One row group, the default of Arrow's own writer; the list repeats it, as writing is not what is measured.
+GROUP_ROWS: Final = 2**20
+# Rows of the list ``start`` that most webs have: what a run of it takes is what starting and ending takes.
+START_ROWS: Final = 10
+# So many rows of the same list take part in a scenario with a long one.
+CLEAN_ROWS: Final = 6_000
+
+
+@dataclass(frozen=True, slots=True)
+class UrlList:
+    """A list of *rows* URLs, as a parquet file with a column ``url``."""
+
+    path: Path
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """What is served, by name of the list that leads to it.
+
+    Attributes:
+        lists: a scenario with one list calls it ``urls``.
+        pictures: the files behind the URLs.
+        environment: variables that programs need to get at it.
+        server: where requests are logged, if they are.
+        live: the share of URLs that lead to an image.
+
+    """
+
+    lists: Mapping[str, UrlList]
+    pictures: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    server: origin.Origin | None = None
+    live: float = 1.0
+
+
+@contextmanager
+def http(folder: Path, rows: int) -> Iterator[Web]:
+    """Serve the corpus on 200 hosts."""
+    with origin.serve(corpus.images(), addresses=HOSTS) as server:
+        yield _corpus_web(folder, rows, lambda number, name: server.url(name, HOSTS[number % len(HOSTS)]))
+
+
+@contextmanager
+def one_host(folder: Path, rows: int) -> Iterator[Web]:
+    """Serve the corpus on a single host."""
+    with origin.serve(corpus.images()) as server:
+        yield _corpus_web(folder, rows, lambda _, name: server.url(name))
+
+
+@contextmanager
+def https(folder: Path, rows: int) -> Iterator[Web]:
+    """Serve the corpus on 200 hosts over HTTPS, each with a certificate of a local authority."""
+    bundle, certificates = authority.certify(folder, HOSTS)
+    with origin.serve(corpus.images(), certificates=certificates) as server:
+        yield _corpus_web(
+            folder,
+            rows,
+            lambda number, name: server.secure_url(name, HOSTS[number % len(HOSTS)]),
+            {"SSL_CERT_FILE": str(bundle)},
+        )
+
+
+@contextmanager
+def rotten(folder: Path, rows: int) -> Iterator[Web]:
+    """Serve the corpus on 200 hosts to seven of ten URLs; two ask hosts that never answer, one a host that refuses."""
+    with ExitStack() as stack:
+        server = stack.enter_context(origin.serve(corpus.images(), addresses=HOSTS))
+        deaf = {address: stack.enter_context(_deaf(address)) for address in SILENT}
+        closed = origin.free_port()
+
+        def url(number: int, name: str) -> str:
+            kind = ROT[number % len(ROT)]
+            if kind == "silent":
+                address = SILENT[number // len(ROT) % len(SILENT)]
+                return f"http://{address}:{deaf[address]}/{name}"
+            if kind == "refused":
+                return f"http://{REFUSING[number // len(ROT) % len(REFUSING)]}:{closed}/{name}"
+            return server.url(name, HOSTS[number % len(HOSTS)])
+
+        yield replace(_corpus_web(folder, rows, url), live=ROT.count("live") / len(ROT))
+
+
+@contextmanager
+def delayed(folder: Path, rows: int) -> Iterator[Web]:
+    """Serve the corpus on 200 hosts that think for a fifth of a second before they answer."""
+    port = origin.free_port()
+    command = [sys.executable, str(Path(__file__).with_name("slow_origin.py")), str(port), str(DELAY_S)]
+    with subprocess.Popen([*command, str(corpus.images()), *HOSTS]) as server:
+        try:
+            origin.wait_for_port(port, address=HOSTS[-1])
+            yield _corpus_web(folder, rows, lambda number, name: f"http://{HOSTS[number % len(HOSTS)]}:{port}/{name}")
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def small_bodies(folder: Path, rows: int) -> Iterator[Web]:
+    """Serve one JPEG of less than a kilobyte on 200 hosts."""
+    with many_lengths(folder, [rows]) as web:
+        yield replace(web, lists={"urls": web.lists[str(rows)], "start": web.lists["start"]})
+
+
+@contextmanager
+def many_lengths(folder: Path, lengths: list[int]) -> Iterator[Web]:
+    """Serve one small JPEG on 200 hosts to lists of *lengths*, each called by its length, beside ``start``."""
+    pictures = _small_picture(folder)
+    with origin.serve(pictures, addresses=HOSTS) as server:
+        lists = {}
+        for name, rows in {"start": START_ROWS, **{str(length): length for length in lengths}}.items():
+            urls = [server.url(f"small.jpg?{number}", HOSTS[number % len(HOSTS)]) for number in range(rows)]
+            lists[name] = _written(folder / f"{name}.parquet", urls)
+        yield Web(lists, pictures)
+
+
+@contextmanager
+def long_list(folder: Path, rows: int) -> Iterator[Web]:
+    """Serve one small JPEG to a list of *rows* rows with captions, called ``long``, and the corpus to one of 6,000.
+
+    Requests for the small one are logged.
+    """
+    pictures = _small_picture(folder)
+    with origin.serve(pictures, addresses=HOSTS, logged=True) as server, http(folder, min(rows, CLEAN_ROWS)) as clean:
+        path = folder / "long.parquet"
+        _write_long_list(path, rows, server)
+        yield Web({"long": UrlList(path, rows), **clean.lists}, clean.pictures, server=server)
+
+
+def _corpus_web(
+    folder: Path, rows: int, url: Callable[[int, str], str], environment: Mapping[str, str] | None = None
+) -> Web:
+    """Return a web whose list has *rows* URLs of corpus images; *url* makes one of its number and the file's name."""
+    pictures = corpus.images()
+    names = sorted(path.name for path in pictures.iterdir())
+    # The query makes each URL another; servers of files do not look at it.
+    urls = [f"{url(number, names[number % len(names)])}?{number}" for number in range(rows)]
+    lists = {
+        "urls": _written(folder / "urls.parquet", urls),
+        "start": _written(folder / "start.parquet", urls[:START_ROWS]),
+    }
+    return Web(lists, pictures, environment or {})
+
+
+def _written(path: Path, urls: list[str]) -> UrlList:
+    pq.write_table(pa.table({"url": urls}), path)
+    return UrlList(path, len(urls))
+
+
+def _small_picture(folder: Path) -> Path:
+    pictures = folder / "small"
+    pictures.mkdir()
+    Image.linear_gradient("L").resize((32, 32)).save(pictures / "small.jpg", quality=75)
+    return pictures
+
+
+def _write_long_list(path: Path, rows: int, server: origin.Origin) -> None:
+    numbers = range(min(rows, GROUP_ROWS))
+    group = pa.table(
+        {
+            "url": [server.url(f"small.jpg?{number:09}", HOSTS[number % len(HOSTS)]) for number in numbers],
+            "caption": [f"the caption of number {number}, as long as captions of the web are" for number in numbers],
+        }
+    )
+    with pq.ParquetWriter(path, group.schema, use_dictionary=False) as writer:
+        for start in range(0, rows, GROUP_ROWS):
+            writer.write_table(group.slice(0, min(GROUP_ROWS, rows - start)))
+
+
+@contextmanager
+def _deaf(address: str) -> Iterator[int]:
+    """Yield a port of *address* where connections are accepted, by the system, and nobody reads."""
+    with socket.socket() as listening:
+        listening.bind((address, 0))
+        listening.listen(4096)
+        yield int(listening.getsockname()[1])

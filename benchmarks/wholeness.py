@@ -1,0 +1,184 @@
+"""Whole runs that check what came out, row by row: twenty thousand photographs, a crash, a list of millions.
+
+Each prepares what it needs, runs ``aimg2ds`` as a user would, and returns what was seen of the run and facts, of which
+``whole`` says whether the dataset is what it must be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import tarfile
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import measure
+import origin
+import photographs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from measure import Run
+
+__all__ = ["TRIALS"]
+
+BATCH_ROWS: Final = 250_000
+POLL_S: Final = 0.1
+
+
+def photographs_over_http(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
+    """20,000 photographs, a tenth of them missing, from nginx on loopback into webdataset shards of 1,000."""
+    rows = rows or 20_000
+    with _photograph_list(folder, rows) as urls:
+        run = measure.run([*_webdataset_command(urls, processes), "--output_folder", str(folder / "out")])
+    found = _contents(folder / "out")
+    succeeded = {key for key, row in found.items() if row[1] == "success"}
+    stored = list(_images(folder / "out"))
+    whole = len(found) == rows and len(stored) == len(succeeded) and {key for key, _ in stored} == succeeded
+    facts = {"rows": rows, "metadata_rows": len(found), "successes": len(succeeded), "tar_keys": len(stored)}
+    return run, {**facts, "whole": whole}
+
+
+def crash(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
+    """The same photographs: left alone, with a worker killed half way, with the parent killed and run again."""
+    rows = rows or 20_000
+    with _photograph_list(folder, rows) as urls:
+        command = _webdataset_command(urls, processes)
+        run = measure.run([*command, "--output_folder", str(folder / "whole")])
+        half = rows // 2000
+        killed = _watch_and_kill(
+            [*command, "--output_folder", str(folder / "worker")], folder / "worker", half, parent=False
+        )
+        _watch_and_kill([*command, "--output_folder", str(folder / "parent")], folder / "parent", half, parent=True)
+        before = _identities(folder / "parent")
+        again = measure.run([*command, "--output_folder", str(folder / "parent")])
+    whole = _contents(folder / "whole")
+    facts = {
+        "rows": rows,
+        "metadata_rows": len(whole),
+        "committed_when_parent_was_killed": len([name for name in before if name.endswith("_stats.json")]),
+        "worker_killed_same_dataset": killed == 0 and _contents(folder / "worker") == whole,
+        "parent_killed_same_dataset": again.exit_status == 0 and _contents(folder / "parent") == whole,
+        "committed_shards_untouched": before.items() <= _identities(folder / "parent").items(),
+    }
+    return run, {
+        **facts,
+        "whole": len(whole) == rows and all(value for value in facts.values() if isinstance(value, bool)),
+    }
+
+
+def long_list(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
+    """See whether memory grows with the list.
+
+    5,000,000 rows of parquet, one in fifty alive, the others refused, with dummy output.
+    """
+    rows = rows or 5_000_000
+    photographs.write_all(folder / "pictures")
+    with origin.serve(folder / "pictures") as server:
+        _write_long_list(folder / "urls.parquet", rows, server)
+        command = [
+            "aimg2ds",
+            "fetch",
+            str(folder / "urls.parquet"),
+            "--input_format",
+            "parquet",
+            "--caption_col",
+            "caption",
+        ]
+        command += ["--output_folder", str(folder / "out"), "--output_format", "dummy", "--retries", "0"]
+        command += ["--processes_count", str(processes), "--allow_net", "127.0.0.0/8"]
+        run = measure.run(command)
+    counted = sum(json.loads(file.read_bytes())["count"] for file in (folder / "out").glob("*_stats.json"))
+    return run, {"rows": rows, "rows_counted": counted, "whole": counted == rows}
+
+
+TRIALS: Final[dict[str, Callable[[Path, int | None, int], tuple[Run, dict[str, object]]]]] = {
+    "photographs": photographs_over_http,
+    "crash": crash,
+    "long-list": long_list,
+}
+
+
+def _write_long_list(path: Path, rows: int, server: origin.Origin) -> None:
+    schema = pa.schema([("url", pa.string()), ("caption", pa.string())])
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, BATCH_ROWS):
+            numbers = range(start, min(rows, start + BATCH_ROWS))
+            urls = [
+                server.url(f"microaneurysms.png?{number}")
+                if number % 50 == 0
+                else (
+                    f"http://127.{(number >> 16) % 200 + 2}.{(number >> 8) % 256}.{number % 254 + 1}:9"
+                    f"/images/{number:09d}/photo.jpg"
+                )
+                for number in numbers
+            ]
+            captions = [
+                f"a caption with the number {number} and a few more words, to be of the usual length"
+                for number in numbers
+            ]
+            writer.write_table(pa.table([urls, captions], schema=schema))
+
+
+@contextmanager
+def _photograph_list(folder: Path, rows: int) -> Iterator[Path]:
+    """Serve the photographs, and yield a list of *rows* of them, of which every tenth is not there."""
+    names = sorted(photographs.write_all(folder / "pictures"))
+    with origin.serve(folder / "pictures") as server:
+        paths = [f"gone-{number}.jpg" if number % 10 == 0 else names[number % len(names)] for number in range(rows)]
+        (folder / "urls.txt").write_text("".join(f"{server.url(path)}?{number}\n" for number, path in enumerate(paths)))
+        yield folder / "urls.txt"
+
+
+def _webdataset_command(urls: Path, processes: int) -> list[str]:
+    command = ["aimg2ds", "fetch", str(urls), "--output_format", "webdataset", "--number_sample_per_shard", "1000"]
+    return [*command, "--processes_count", str(processes), "--allow_net", "127.0.0.0/8"]
+
+
+def _watch_and_kill(command: list[str], out: Path, shards: int, *, parent: bool) -> int:
+    """Run *command*, kill its parent or one of its workers (-9) once *shards* are committed; return its exit status."""
+    print("$", " ".join(command), " # and kill", "the parent" if parent else "a worker", flush=True)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while len(list(out.glob("*_stats.json"))) < shards and process.poll() is None:
+            time.sleep(POLL_S)
+        driver = psutil.Process(process.pid)
+        workers = driver.children()
+        (driver if parent else workers[0]).kill()
+        status = process.wait()
+    psutil.wait_procs(workers, timeout=10)
+    return status
+
+
+def _identities(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return inode and time of each file of a committed shard."""
+    stems = [path.name.removesuffix("_stats.json") for path in folder.glob("*_stats.json")]
+    files = [path for stem in stems for path in folder.glob(f"{stem}[._]*")]
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def _contents(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return what matters of each row by key: URL, status, class, hash of the original, hash of the stored image."""
+    images = {key: hashlib.sha256(image).hexdigest() for key, image in _images(folder)}
+    table = pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob("*.parquet")))
+    columns = ["url", "status", "error_class", "sha256"]
+    rows = table.select(["key", *columns]).to_pylist()
+    assert len({row["key"] for row in rows}) == len(rows), "a key is there twice"
+    return {row["key"]: (*(row[name] for name in columns), images.get(row["key"], "")) for row in rows}
+
+
+def _images(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for file in sorted(folder.glob("*.tar")):
+        with tarfile.open(file) as tar:
+            for member in tar:
+                if member.name.endswith(".jpg"):
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    yield member.name.removesuffix(".jpg"), content.read()
