@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import ssl
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import aiohttp
@@ -21,7 +21,7 @@ from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.resolver import ResolveError, Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
     from async_img2ds.options import FetchOptions
@@ -119,30 +119,15 @@ class HttpClient:
             finally:
                 await resolver.close()
 
-    @asynccontextmanager
-    async def get(self, target: Target) -> AsyncIterator[Answer]:
+    def get(self, target: Target) -> _Request:
         """Ask for *target*, following no redirect.
 
-        Raises:
+        Entering the block raises:
             FetchFailure: no usable answer came.
             LocalFault: this machine could not ask.
 
         """
-        encrypted = target.scheme == "https"
-        with _translated(before_headers=True, encrypted=encrypted):
-            response = await self._session.get(URL(target.url, encoded=True), allow_redirects=False)
-        try:
-            yield _HttpAnswer(response, encrypted=encrypted)
-        finally:
-            if (
-                not response.content.at_eof()
-                and response.connection is not None
-                and response.connection.transport is not None
-            ):
-                # A closed TLS connection goes on receiving for up to 30 s under uvloop
-                # (uvloop issue 471); an aborted one does not.
-                response.connection.transport.abort()
-            response.close()
+        return _Request(self._session, target)
 
     def looking_up(self) -> int:
         """Return how many names are being looked up."""
@@ -152,6 +137,40 @@ class HttpClient:
         """Return what kept an attempt on *target* from even being made: its look-up, if that still goes on."""
         error = await self._resolver.overdue(target.host)
         return None if error is None else _connect_failure(error)
+
+
+class _Request:
+    """A request during whose block its answer is there. A class, as a generator costs several times as much."""
+
+    __slots__ = ("_response", "_session", "_target")
+
+    def __init__(self, session: aiohttp.ClientSession, target: Target) -> None:
+        self._session = session
+        self._target = target
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> Answer:
+        encrypted = self._target.scheme == "https"
+        try:
+            response = await self._session.get(URL(self._target.url, encoded=True), allow_redirects=False)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _failure(error, before_headers=True, encrypted=encrypted) from None
+        self._response = response
+        return _HttpAnswer(response, encrypted=encrypted)
+
+    async def __aexit__(self, *_: object) -> None:
+        response = self._response
+        if response is None:
+            return
+        if (
+            not response.content.at_eof()
+            and response.connection is not None
+            and response.connection.transport is not None
+        ):
+            # A closed TLS connection goes on receiving for up to 30 s under uvloop
+            # (uvloop issue 471); an aborted one does not.
+            response.connection.transport.abort()
+        response.close()
 
 
 class _HttpAnswer:
@@ -170,12 +189,13 @@ class _HttpAnswer:
         return self._response.headers.getall(name, [])
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        with _translated(before_headers=False, encrypted=self._encrypted):
-            try:
-                while chunk := await self._response.content.readany():
-                    yield chunk
-            except aiohttp.ClientPayloadError as error:
-                raise _body_failure(error, self._response.content.total_bytes, self.content_length) from None
+        try:
+            while chunk := await self._response.content.readany():
+                yield chunk
+        except aiohttp.ClientPayloadError as error:
+            raise _body_failure(error, self._response.content.total_bytes, self.content_length) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _failure(error, before_headers=False, encrypted=self._encrypted) from None
 
     async def drain(self) -> None:
         if self.content_length is not None and self.content_length <= DRAIN_BYTES_MAX:
@@ -270,22 +290,19 @@ _CERTIFICATE_CODES: Final = {
 }
 
 
-@contextmanager
-def _translated(*, before_headers: bool, encrypted: bool) -> Iterator[None]:
-    """Turn what aiohttp raises into FetchFailure, or LocalFault where this machine is to blame."""
-    try:
-        yield
-    except aiohttp.ConnectionTimeoutError:
-        raise FetchFailure(ErrorClass.CONNECT_TIMEOUT, "<urlopen error timed out>") from None
-    except aiohttp.ServerTimeoutError:
+def _failure(
+    error: aiohttp.ClientError | OSError, *, before_headers: bool, encrypted: bool
+) -> FetchFailure | LocalFault:
+    """Return what aiohttp raised as a FetchFailure, or LocalFault where this machine is to blame."""
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return FetchFailure(ErrorClass.CONNECT_TIMEOUT, "<urlopen error timed out>")
+    if isinstance(error, aiohttp.ServerTimeoutError):
         # Python's words differ between a socket and one under TLS, and img2dataset's users know both.
-        said = "The read operation timed out" if encrypted else "timed out"
-        raise FetchFailure(ErrorClass.READ_TIMEOUT, said) from None
-    except (aiohttp.ClientError, OSError) as error:
-        for theirs, ours in _FAILURES:
-            if isinstance(error, theirs):
-                raise ours(error) from None
-        raise _reset(error, before_headers=before_headers) from None
+        return FetchFailure(ErrorClass.READ_TIMEOUT, "The read operation timed out" if encrypted else "timed out")
+    for theirs, ours in _FAILURES:
+        if isinstance(error, theirs):
+            return ours(error)
+    return _reset(error, before_headers=before_headers)
 
 
 def _certificate_failure(error: aiohttp.ClientConnectorCertificateError) -> FetchFailure:

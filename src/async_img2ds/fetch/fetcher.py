@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -93,7 +93,8 @@ class Fetcher:
         faults = 0
         while True:
             try:
-                return replace(await self._attempt(target, hold), attempts=attempt)
+                content, status = await self._attempt(target, hold)
+                return Body(content, status, attempt)
             except FetchFailure as failure:
                 delay = next_delay(policy, attempt, failure, self.jitter())
                 if delay is None:
@@ -108,8 +109,8 @@ class Fetcher:
                 self.complaints.make(f"this machine cannot fetch at the moment ({fault}); trying again")
             await hold.again(delay)
 
-    async def _attempt(self, target: Target, hold: Hold) -> Body:
-        """Follow *target* to an image within the time for one attempt."""
+    async def _attempt(self, target: Target, hold: Hold) -> tuple[bytes, int]:
+        """Follow *target* to an image within the time for one attempt; return it with the status."""
         try:
             async with asyncio.timeout(self.options.attempt_deadline_s) as deadline:
                 for _ in range(self.options.redirects_max + 1):
@@ -118,7 +119,7 @@ class Fetcher:
                         if answer.status not in _REDIRECTS:
                             await self._check_status(answer)
                             self._check_consent(answer)
-                            return Body(await self._read(answer, hold, deadline), answer.status, attempts=1)
+                            return await self._read(answer, hold, deadline), answer.status
                         self._check_consent(answer)
                         locations = answer.headers("Location")
                         await _drain(answer)
@@ -165,11 +166,8 @@ class Fetcher:
 
     async def _read(self, answer: Answer, hold: Hold, deadline: asyncio.Timeout) -> bytes:
         most = self.options.body_bytes_max
-        too_large = FetchFailure(
-            ErrorClass.BODY_TOO_LARGE, f"body of more than {most} bytes", http_status=answer.status
-        )
         if (answer.content_length or 0) > most:
-            raise too_large
+            raise _too_large(most, answer)
         pieces: list[bytes] = []
         count = 0
         try:
@@ -178,7 +176,7 @@ class Fetcher:
                     pieces.append(piece)
                     count += len(piece)
                     if count > most:
-                        raise too_large
+                        raise _too_large(most, answer)
                     if not hold.hold(len(piece)):
                         await _wait_off_the_clock(hold, deadline)
         except FetchFailure as failure:
@@ -186,7 +184,11 @@ class Fetcher:
             raise
         if not count:
             raise FetchFailure(ErrorClass.BODY_EMPTY, "empty body", http_status=answer.status)
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _too_large(most: int, answer: Answer) -> FetchFailure:
+    return FetchFailure(ErrorClass.BODY_TOO_LARGE, f"body of more than {most} bytes", http_status=answer.status)
 
 
 async def _drain(answer: Answer) -> None:

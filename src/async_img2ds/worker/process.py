@@ -25,13 +25,14 @@ from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.records import Done, Lost, Progress, Tally
 from async_img2ds.worker.gauge import Gauge, Stages
+from async_img2ds.worker.pool import Pool
 from async_img2ds.worker.shard import ShardRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from async_img2ds.records import Encoded, Report, Row, Shard
+    from async_img2ds.records import Report, Shard
     from async_img2ds.worker.work import ShardWork
 
 __all__ = ["loop_factory", "work"]
@@ -68,13 +69,14 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
         per_host_max=max(1, fetch.max_per_host // task.machine.processes),
     )
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
-    with ThreadPoolExecutor(task.machine.threads, "transform") as pool:
+    transformer = Transformer(options.image, bool(options.input.verify_hash))
+    with Pool.open(transformer, task.machine.threads) as pool:
         async with HttpClient.open(fetch, addresses, agent) as client:
             stages = Stages()
             runner = ShardRunner(
                 pacer=pacer,
                 fetcher=Fetcher(client, fetch, addresses, random.random),
-                transform=_in_pool(pool, Transformer(options.image, bool(options.input.verify_hash))),
+                transform=lambda content, row: pool.submit(content, row.boxes, row.digest),
                 stages=stages,
                 store=task.store,
                 input=options.input,
@@ -170,15 +172,6 @@ class _Worker:
         for _, tally in self._open.values():
             total.merge(tally)
         self.emit(Progress(os.getpid(), total, self.pacer.statistics().in_flight))
-
-
-def _in_pool(
-    pool: ThreadPoolExecutor, transformer: Transformer
-) -> Callable[[bytes, Row], Coroutine[None, None, Encoded]]:
-    async def transform(content: bytes, row: Row) -> Encoded:
-        return await asyncio.get_running_loop().run_in_executor(pool, transformer, content, row.boxes, row.digest)
-
-    return transform
 
 
 def _lost(shard: Shard, error: Exception) -> Lost:
