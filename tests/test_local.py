@@ -42,7 +42,7 @@ def shards(count: int) -> Iterator[Shard]:
 
 def work_for(work: Work) -> WorkFor:
     """Make the same of whatever machine there is."""
-    return lambda processes, threads: work  # noqa: ARG005  both are of no use here
+    return lambda processes, cores: work  # noqa: ARG005  both are of no use here
 
 
 def distribute(
@@ -216,13 +216,13 @@ def test_each_worker_gets_a_shard_before_any_gets_two() -> None:
     assert len(workers) == 3
 
 
-def test_threads_make_up_for_processes_that_a_short_list_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One shard on eight cores is one process that decodes in eight threads; three shards are three with three each."""
+def test_cores_make_up_for_processes_that_a_short_list_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One shard on eight cores is one process that uses all eight; three shards are three with three each."""
     monkeypatch.setattr(local, "usable_cores", lambda: 8)
     machines = []
 
-    def work_for_machine(processes: int, threads: int) -> Work:
-        machines.append((processes, threads))
+    def work_for_machine(processes: int, cores: int) -> Work:
+        machines.append((processes, cores))
         return workloads.behave
 
     for count in (1, 3, 30):

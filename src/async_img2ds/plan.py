@@ -109,7 +109,7 @@ def _plan(options: Options, stop: Stop) -> Plan:
     if not url_list.rows_read and not url_list.rows_known:
         logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
 
-    def work_for(processes: int, threads: int) -> Work:
-        return ShardWork(options, store, Machine(processes, threads))
+    def work_for(processes: int, cores: int) -> Work:
+        return ShardWork(options, store, Machine(processes, cores))
 
     return Plan(url_list, store, itertools.chain(first, shards), work_for)

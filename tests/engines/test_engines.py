@@ -29,7 +29,7 @@ def shards(count: int) -> Iterator[Shard]:
 
 
 def work_for(work: Work) -> WorkFor:
-    return lambda processes, threads: work  # noqa: ARG005  both are of no use here
+    return lambda processes, cores: work  # noqa: ARG005  both are of no use here
 
 
 def distribute(
@@ -182,8 +182,8 @@ def test_work_knows_how_many_do_it_at_a_time(engine: str) -> None:
     """What is shared by all, such as a host's patience, is divided by the places that there are, or that are needed."""
     told = []
 
-    def work_for_places(processes: int, threads: int) -> Work:
-        told.append((processes, threads))
+    def work_for_places(processes: int, cores: int) -> Work:
+        told.append((processes, cores))
         return workloads.behave
 
     for count in (1, 20):

@@ -31,7 +31,7 @@ run_ray = pytest.importorskip("async_img2ds.distributors.ray").run_ray
 
 
 def work_for(work: Work) -> WorkFor:
-    return lambda processes, threads: work  # noqa: ARG005  both are of no use here
+    return lambda processes, cores: work  # noqa: ARG005  both are of no use here
 
 
 def distribute(work: Work, count: int, processes: int) -> list[Report]:

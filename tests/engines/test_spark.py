@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def work_for(work: Work) -> WorkFor:
-    return lambda processes, threads: work  # noqa: ARG005  both are of no use here
+    return lambda processes, cores: work  # noqa: ARG005  both are of no use here
 
 
 def run(

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from async_img2ds.hints import FASTER
 from async_img2ds.policy.limits import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, Limit, Sight, limit_of, next_in_flight
 
-# A worker of one thread whose window is full of rows that wait for servers.
+# A worker of one core whose window is full of rows that wait for servers.
 WAITING = Sight(
     cpu_share=0.2,
-    threads=1,
+    cores=1,
     window=64,
     in_flight=64,
     waiting=500,
@@ -75,7 +75,7 @@ whole = st.integers(0, 2000)
 sights = st.builds(
     Sight,
     cpu_share=st.floats(0, 4),
-    threads=st.integers(1, 64),
+    cores=st.integers(1, 64),
     window=st.integers(1, IN_FLIGHT_MOST),
     in_flight=whole,
     waiting=whole,

@@ -49,8 +49,8 @@ class Work(Protocol):
 class WorkFor(Protocol):
     """Makes the work; how many do it at a time, and on what, is known only where it is done."""
 
-    def __call__(self, processes: int, threads: int) -> Work:
-        """Return the work for each of *processes* places alike, which may decode in *threads* threads."""
+    def __call__(self, processes: int, cores: int) -> Work:
+        """Return the work for each of *processes* places alike, which may use *cores* cores."""
 
 
 class Distributor(Protocol):

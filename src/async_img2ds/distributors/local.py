@@ -63,9 +63,9 @@ async def run_local(
     cores = usable_cores()
     crew = Crew(_started, feed, emit)
     async with obeying(stop, feed, options.grace_s, crew.drop):
-        # A list of few shards needs few processes, and each gets more threads instead.
+        # A list of few shards needs few processes, and each gets more cores instead.
         processes = await feed.look_ahead(options.processes_count or cores)
-        await crew.run(work_for(processes=processes, threads=-(-cores // max(1, processes))), processes)
+        await crew.run(work_for(processes=processes, cores=-(-cores // max(1, processes))), processes)
 
 
 def usable_cores() -> int:

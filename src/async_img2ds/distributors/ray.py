@@ -74,7 +74,7 @@ async def _run(
     crew = Crew(partial(_started, count(1)), feed, emit)
     async with obeying(stop, feed, options.grace_s, crew.drop):
         places = await feed.look_ahead(options.processes_count or max(1, cpus // ACTOR_CPUS))
-        await crew.run(work_for(processes=places, threads=ACTOR_CPUS), places)
+        await crew.run(work_for(processes=places, cores=ACTOR_CPUS), places)
 
 
 def _connect(cpus: int) -> bool:

@@ -200,7 +200,7 @@ class _Jobs:
                 job.open.add(shard)
             # All places are at work, unless this is all that there is.
             places = count if self.feed.empty and not self._open else self.spark.places
-            work = self.work_for(processes=places, threads=self.spark.task_cores)
+            work = self.work_for(processes=places, cores=self.spark.task_cores)
             self._open.add(job)
             running = asyncio.get_running_loop().run_in_executor(threads, self._submit, job, work)
             try:

@@ -38,7 +38,7 @@ class Sight:
 
     Attributes:
         cpu_share: CPU time since the last look, as a share of what its cores had.
-        threads: that make images.
+        cores: that it may use.
         window: rows that may be under way.
         in_flight: rows that are.
         waiting: rows that have not begun.
@@ -50,7 +50,7 @@ class Sight:
     """
 
     cpu_share: float
-    threads: int
+    cores: int
     window: int
     in_flight: int
     waiting: int
@@ -62,9 +62,9 @@ class Sight:
 
 def limit_of(sight: Sight) -> Limit:
     """Return what limits the worker: the scarcest thing that would make it faster if there were more of it."""
-    if sight.writing > max(sight.threads, sight.in_flight // 2):
+    if sight.writing > max(sight.cores, sight.in_flight // 2):
         return Limit.DISK
-    if sight.cpu_share >= BUSY_SHARE or sight.transforming > BACKLOG_LEAST * sight.threads:
+    if sight.cpu_share >= BUSY_SHARE or sight.transforming > BACKLOG_LEAST * sight.cores:
         return Limit.CPU
     if sight.in_flight < sight.window:
         return Limit.HOSTS if sight.waiting else Limit.LIST
@@ -73,9 +73,9 @@ def limit_of(sight: Sight) -> Limit:
 
 def next_in_flight(sight: Sight, most: int = IN_FLIGHT_MOST) -> int:
     """Return how many rows should be under way from now on: more while threads run dry, fewer while bodies pile up."""
-    if sight.transforming > BACKLOG_MOST * sight.threads:
+    if sight.transforming > BACKLOG_MOST * sight.cores:
         return max(min(IN_FLIGHT_LEAST, most), round(sight.window / GROWTH))
-    hungry = sight.in_flight >= sight.window and sight.transforming <= BACKLOG_LEAST * sight.threads
+    hungry = sight.in_flight >= sight.window and sight.transforming <= BACKLOG_LEAST * sight.cores
     if hungry and sight.cpu_share < BUSY_SHARE:
         return min(most, round(sight.window * GROWTH))
     return sight.window

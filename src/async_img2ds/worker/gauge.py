@@ -45,11 +45,11 @@ class Stages:
 class Gauge:
     """Adds up what limited a worker, in seconds, between one report and the next.
 
-    *threads* make its images, each on a core that it has a share of, and *looking_up* counts names under way.
+    *cores* are those it may use, and *looking_up* counts names under way.
     """
 
     stages: Stages
-    threads: int
+    cores: int
     looking_up: Callable[[], int]
     _limits: dict[Limit, float] = field(default_factory=dict)
     _wall_s: float = field(default_factory=time.monotonic)
@@ -60,8 +60,8 @@ class Gauge:
         wall_s, cpu_s = time.monotonic(), time.process_time()
         passed_s = wall_s - self._wall_s
         sight = Sight(
-            cpu_share=(cpu_s - self._cpu_s) / max(1e-9, passed_s * self.threads),
-            threads=self.threads,
+            cpu_share=(cpu_s - self._cpu_s) / max(1e-9, passed_s * self.cores),
+            cores=self.cores,
             window=pacer.window,
             in_flight=pacer.in_flight,
             waiting=pacer.waiting,

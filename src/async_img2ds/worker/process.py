@@ -84,8 +84,7 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
                 output=options.output,
                 naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
             )
-            # Each of its threads is one of the cores that it has a share of.
-            gauge = Gauge(stages, task.machine.threads, client.looking_up)
+            gauge = Gauge(stages, task.machine.cores, client.looking_up)
             await _Worker(runner, pacer, gauge, None if fetch.thread_count else most, emit).run(shards, stop)
 
 

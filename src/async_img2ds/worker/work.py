@@ -18,10 +18,19 @@ __all__ = ["Machine", "ShardWork"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a worker may take of its machine: it is one of *processes* alike, and decodes in *threads* threads."""
+    """What a worker may take of its machine: it is one of *processes* alike, and may use *cores* cores."""
 
     processes: int
-    threads: int
+    cores: int
+
+    @property
+    def threads(self) -> int:
+        """The threads that make images.
+
+        One more than its cores where others work beside it: as workers take whole shards, one ends before another, and
+        its core is taken over. Over three shards in two processes that saved a fifth of the time, for the same CPU.
+        """
+        return self.cores + (self.processes > 1)
 
 
 @dataclass(frozen=True, slots=True)
