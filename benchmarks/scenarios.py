@@ -158,7 +158,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         serve=web.small_bodies,
         entries=_network_entries(),
         targets=(
-            *(Target("cpu_ms_per_row_running", f"ours, {n}", 0.60, f"img2dataset, {n}") for n in IN_FLIGHT),
+            *(Target("cpu_ms_per_row", f"ours, {n}", 0.60, f"img2dataset, {n}") for n in IN_FLIGHT),
             Target("cpu_ms_per_row_running", "ours, 1024", 1.2, "ours, 64"),
         ),
         charted=("cpu_ms_per_row_running", "rows_per_s"),
