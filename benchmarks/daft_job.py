@@ -5,6 +5,7 @@ It takes neither hash nor EXIF, and resizes without a border: it does less than 
 
 from __future__ import annotations
 
+import os
 import sys
 
 import daft
@@ -24,3 +25,6 @@ def main(urls: str, out: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # Its threads now and then abort an interpreter that ends; by now everything is written.
+    sys.stdout.flush()
+    os._exit(0)

@@ -54,7 +54,7 @@ def versions_in(programs: Path, packages: Sequence[str]) -> dict[str, str]:
 
 
 def as_typed(text: str, folder: Path) -> str:
-    """Return *text* as one would type it here: no paths of this machine, OUT for the temporary *folder*."""
+    """Return *text* as one would type it in this repository: no paths of this machine, OUT for the passing *folder*."""
     places = {f"{folder}": "OUT", f"{Path(sys.executable).parent}/": "", f"{ROOT}/": ""}
     for place, name in places.items():
         text = text.replace(place, name)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import web
 from environments import as_typed
 from peers import PROGRAMS, Task
 
 __all__ = ["record"]
+
+# On a busy machine py-spy and what it looks at have been seen to wait for each other for ever.
+WITHIN_S: Final = 60
+ROW_S: Final = 0.05
+# How it heads the tower of a process: with its command, paths and all.
+_COMMAND: Final = re.compile(r"(process \d+):&quot;[^<(]*")
 
 
 def record(folder: Path, rows: int) -> Path | None:
@@ -23,29 +33,25 @@ def record(folder: Path, rows: int) -> Path | None:
     if spy is None:
         return None
     drawn = folder / "profile.svg"
+    watching = [spy, "record", "--subprocesses", "--function", "--rate", "200", "--format", "flamegraph"]
     with web.http(folder, rows) as served:
         task = Task(urls=served.lists["urls"].path, rows=rows, out=folder / "out", pictures=served.pictures)
-        command = [
-            spy,
-            "record",
-            "--subprocesses",
-            "--function",
-            "--rate",
-            "200",
-            "--format",
-            "flamegraph",
-            "--output",
-            str(drawn),
-        ]
-        ended = subprocess.run(
-            [*command, "--", sys.executable, *PROGRAMS["ours"].command(task)],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-    shutil.rmtree(folder / "out", ignore_errors=True)
-    if ended.returncode or not drawn.exists():
-        print(f"no profile: {ended.stderr.strip().splitlines()[-1:]}")
+        watched = [sys.executable, *PROGRAMS["ours"].command(task)]
+        said = _end_in_time([*watching, "--output", str(drawn), "--", *watched], WITHIN_S + rows * ROW_S)
+    if not drawn.exists():
+        print(f"no profile: {said[-500:]}")
         return None
-    drawn.write_text(as_typed(drawn.read_text(), folder))
+    drawn.write_text(_COMMAND.sub(r"\1 ", as_typed(drawn.read_text(), folder)))
     return drawn
+
+
+def _end_in_time(command: list[str], seconds: float) -> str:
+    """Run *command*, and end it with all it has started if it takes longer than *seconds*; return what it said."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+    ) as process:
+        try:
+            return process.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return f"it did not end within {seconds:.0f} seconds"

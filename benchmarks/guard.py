@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import contest
 import web
-from scenarios import NETWORK, Entry, Scenario, Target, value_of
+from scenarios import NETWORK, Entry, Scenario, Target, start_of, value_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ GUARDS: Final = {
         rows=600,
         serve=web.http,
         entries={
-            "start": Entry("ours", urls="start"),
+            "start": start_of("ours"),
             "ours": Entry("ours"),
             "bare pixels": Entry("bare pixels"),
         },
@@ -36,7 +36,7 @@ GUARDS: Final = {
         rows=6_000,
         serve=web.small_bodies,
         entries={
-            "start": Entry("ours", NETWORK, urls="start"),
+            "start": start_of("ours", NETWORK),
             "ours": Entry("ours", {**NETWORK, "in_flight": 64}),
             "bare requests": Entry("bare requests", {"in_flight": 64}),
         },

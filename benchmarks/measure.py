@@ -75,7 +75,12 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, st
             if stop_after_s is not None:
                 stop.start()
             # Not by Popen, which forgets what its child used. The figure has every descendant that was waited for.
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                os.kill(process.pid, signal.SIGTERM)  # or leaving the block would wait for all of its list
+                stop.cancel()
+                raise
             seen.wall_s = time.monotonic() - began
             process.returncode = seen.exit_status = os.waitstatus_to_exitcode(status)
             stop.cancel()

@@ -41,6 +41,7 @@ class Task:
         processes: workers; None is the program's default.
         in_flight: URLs under way at a time in each worker; None is the program's default.
         retries: further attempts; None is the program's default.
+        shards: how many the list is cut into, or more: the default of both programs is 10,000 rows a shard.
         words: anything else to say to it.
 
     """
@@ -55,12 +56,13 @@ class Task:
     processes: int | None = 2
     in_flight: int | None = None
     retries: int | None = None
+    shards: int = 6
     words: tuple[str, ...] = ()
 
     @property
     def shard_rows(self) -> int:
-        """Rows of a shard: the default of both programs, but never so many that a worker would get no shard."""
-        return min(10_000, max(1, self.rows // 6))
+        """Rows of a shard."""
+        return min(10_000, max(1, -(-self.rows // self.shards)))
 
 
 @dataclass(frozen=True, slots=True)
