@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from async_img2ds import cli
+from async_img2ds.hints import FASTER
 from async_img2ds.options import flags
 
 if TYPE_CHECKING:
@@ -22,6 +24,18 @@ def aimg2ds(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
     return subprocess.run(
         [sys.executable, "-m", "async_img2ds", *arguments], check=False, capture_output=True, text=True, cwd=cwd
     )
+
+
+def test_what_the_run_waited_for_is_explained_on_request(origin: Origin, tmp_path: Path) -> None:
+    """Each limit with its share and what would help; shares make up the whole."""
+    (tmp_path / "urls.txt").write_text("".join(f"{origin.url('rocket.jpg')}?{number}\n" for number in range(40)))
+    words = ["fetch", "urls.txt", "--output_folder", "out", "--allow_net", "127.0.0.0/8", "--explain"]
+    said = aimg2ds(*words, cwd=tmp_path).stdout.splitlines()
+
+    begin = said.index("limited by, and faster with:")
+    told = [line for line in said[begin + 1 :] if line.startswith("  ")]
+    assert 99 <= sum(int(share) for line in told for share in re.findall(r"(\d+)%", line)) <= 101
+    assert all(any(line.endswith(advice) for advice in FASTER.values()) for line in told)
 
 
 def test_summary_says_what_came_of_it_and_why_not(origin: Origin, tmp_path: Path) -> None:

@@ -196,18 +196,23 @@ def _summary(report: RunReport, options: Options) -> str:
     return "\n".join(lines)
 
 
-# A limit of less than a tenth of the time is no news, unless it is asked for.
+# A limit of less than a tenth of the time is no news, nor is that a list has an end, unless it is asked for.
 TOLD_SHARE: Final = 0.1
 
 
 def _limits_in_words(report: RunReport, *, explain: bool) -> list[str]:
     """Return what the run waited for, and if that is to be explained, what would make it faster."""
     from async_img2ds.hints import FASTER
+    from async_img2ds.policy.limits import Limit
 
     if explain:
         lines = [f"  {limit:<17}  {share:>4.0%}  {FASTER[limit]}" for limit, share in report.limits.items()]
         return ["limited by, and faster with:", *lines] if lines else []
-    told = [f"{limit} {share:.0%}" for limit, share in report.limits.items() if share >= TOLD_SHARE]
+    told = [
+        f"{limit} {share:.0%}"
+        for limit, share in report.limits.items()
+        if share >= TOLD_SHARE and limit != str(Limit.LIST)
+    ]
     return [f"limited by: {', '.join(told)} of the time"] if told else []
 
 
