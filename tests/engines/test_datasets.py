@@ -146,9 +146,10 @@ def test_killed_worker_costs_nothing(origin: Origin, tmp_path: Path, engine: str
 @pytest.mark.parametrize("engine", ENGINES)
 def test_signal_drains_and_says_so(origin: Origin, tmp_path: Path, engine: str) -> None:
     """Open shards are finished or dropped whole, the exit status names the signal, and the same command goes on."""
-    write_list(tmp_path / "urls.txt", origin, 600)
+    write_list(tmp_path / "urls.txt", origin, 1200)
     out = tmp_path / "out"
-    for number, finished in ((signal.SIGINT, 2), (signal.SIGTERM, 30)):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        finished = (markers(out) if out.exists() else 0) + 2  # by this run, which heeds signals once it runs
         with subprocess.Popen(
             [*command(tmp_path, "out", engine), "--grace_s=0.2"],
             stdout=subprocess.PIPE,
@@ -161,8 +162,8 @@ def test_signal_drains_and_says_so(origin: Origin, tmp_path: Path, engine: str) 
         assert process.returncode == 128 + number, said
         assert "run the same command again" in said
         assert leftovers(out) == []
-    assert markers(out) < 60
+    assert markers(out) < 120
 
     subprocess.run(command(tmp_path, "out", engine), check=True, capture_output=True)
-    assert len(contents(out)) == 600
-    assert markers(out) == 60
+    assert len(contents(out)) == 1200
+    assert markers(out) == 120
