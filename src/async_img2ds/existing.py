@@ -28,9 +28,11 @@ __all__ = ["STARTS", "KnownUrls", "Start", "clear", "finished_shards", "known_ur
 READERS: Final = 16
 
 
-def finished_shards(store: Store) -> set[int]:
-    """Return the shards that are marked as finished; an empty marker is none."""
-    return {shard_id for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None}
+def finished_shards(store: Store) -> dict[int, str]:
+    """Return the shards that are marked as finished, each with its marker; an empty marker is none."""
+    return {
+        shard_id: name for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +53,14 @@ class Start:
     known: Container[str | None] = ()
 
 
-def _after(store: Store, finished: set[int]) -> Start:
-    """Return the start behind *finished* shards, with the rows of the first and the last of them.
+def _behind_finished(store: Store) -> Start:
+    """Return the start behind finished shards, with the rows of the first and the last of them.
 
     These two tell another number of rows in a shard, and a list that has grown or shrunk.
     """
-    markers = {
-        shard_id: name
-        for name, _ in store.names()
-        if (shard_id := Naming.finished_shard(name)) in finished and shard_id in (min(finished), max(finished))
-    }
-    rows = {shard_id: count for shard_id, name in markers.items() if (count := _rows_told(store, name)) is not None}
-    return Start(finished, rows)
+    finished = finished_shards(store)
+    told = {end: _rows_told(store, finished[end]) for end in {min(finished), max(finished)}} if finished else {}
+    return Start(finished, {shard_id: rows for shard_id, rows in told.items() if rows is not None})
 
 
 def _rows_told(store: Store, name: str) -> int | None:
@@ -84,7 +82,7 @@ def _next_shard(store: Store) -> int:
 
 # Where a run begins in each incremental_mode. What overwrite deletes is deleted when nothing can be refused any more.
 STARTS: Final[Mapping[str, Callable[[Store], Start]]] = {
-    "incremental": lambda store: _after(store, finished_shards(store)),
+    "incremental": _behind_finished,
     "overwrite": lambda _store: Start(),
     "extend": lambda store: Start(first_shard=_next_shard(store)),
     "extend_new": lambda store: Start(first_shard=_next_shard(store), known=known_urls(store)),

@@ -13,7 +13,7 @@ __all__ = ["IN_FLIGHT_LEAST", "IN_FLIGHT_MOST", "Limit", "Sight", "limit_of", "n
 IN_FLIGHT_LEAST: Final = 64
 IN_FLIGHT_MOST: Final = 1024
 GROWTH: Final = 1.5
-# Bodies that wait for each thread: enough that none runs out of work within the moment between two looks, which is
+# Bodies that wait for each core: enough that none runs out of work within the moment between two looks, which is
 # half a second, would be a hundred; but each holds its bytes, and a body comes in while others are decoded.
 BACKLOG_LEAST: Final = 2
 BACKLOG_MOST: Final = 32
