@@ -238,13 +238,10 @@ def test_one_name_may_be_looked_up_twice_at_a_time(dns: str) -> None:
     """For two ports, as http and https rows of one host do; each look-up ends on its own."""
 
     async def run() -> None:
-        resolver = Resolver((dns,))
-        try:
+        async with Resolver.open((dns,)) as resolver:
             both = await asyncio.gather(*(resolver.look_up("pictures.example.test") for _ in range(2)))
             assert both[0] == both[1] != []
             assert await resolver.overdue("pictures.example.test") is None
-        finally:
-            await resolver.close()
 
     asyncio.run(run())
 

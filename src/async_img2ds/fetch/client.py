@@ -1,44 +1,42 @@
 """Ask one URL, once.
 
-The only module that knows aiohttp: its exceptions become FetchFailure or LocalFault here and nowhere else.
+The only module that knows aiohttp, of which the part that speaks HTTP over a connection is used; a session of it
+would cost five times as much a request. Its exceptions become FetchFailure or LocalFault here and nowhere else.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import os
-import re
-import socket
 import ssl
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import aiohttp
-from aiohttp import abc, hdrs, http_exceptions
-from yarl import URL
+from aiohttp import hdrs, http_exceptions
+from aiohttp.client_proto import ResponseHandler
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
-from async_img2ds.fetch.resolver import ResolveError, Resolver
+from async_img2ds.fetch.connections import Connections, Origin, clean, connect_failure, is_local
+from async_img2ds.fetch.resolver import Resolver
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator
     from contextlib import AbstractAsyncContextManager
+
+    from aiohttp.http import RawResponseMessage
 
     from async_img2ds.options import FetchOptions
     from async_img2ds.policy.urls import AddressPolicy, Target
 
 __all__ = ["Answer", "Client", "HttpClient"]
 
-# Idle connections are kept this long; servers commonly keep theirs 5 s (Apache) to 75 s
-# (nginx), and reuse comes at once or not at all.
-KEEP_ALIVE_S: Final = 5.0
-# Names are asked for again after this long. Image hosts move rarely; a run of days should notice.
-DNS_CACHE_S: Final = 300
-DNS_CACHE_ENTRIES: Final = 100_000
 # Unread bodies up to this size are read to keep their connection; anything longer costs more than a new connection.
 DRAIN_BYTES_MAX: Final = 16_384
-# RFC 8305's "Connection Attempt Delay".
-HAPPY_EYEBALLS_S: Final = 0.25
+# Bytes that may wait unread are twice this. uvloop hands over up to 256,000 at a time; to pause and resume
+# reading after each of them would cost two calls of the system.
+READ_BUFFER_BYTES: Final = 131_072
 
 
 class Answer(Protocol):
@@ -85,39 +83,32 @@ class Client(Protocol):
 
 
 class HttpClient:
-    """An aiohttp session with one resolver and one TLS context: one for each process."""
+    """Speaks HTTP/1.1 with one resolver and one TLS context: one for each process. Use :meth:`open`."""
 
-    def __init__(self, session: aiohttp.ClientSession, resolver: Resolver) -> None:
-        """Use :meth:`open`."""
-        self._session = session
+    def __init__(
+        self, connections: Connections[ResponseHandler], resolver: Resolver, head: str, timeout: float
+    ) -> None:
+        """Send *head*, the lines of each request that are always the same, and be patient for *timeout* seconds."""
+        self._connections = connections
         self._resolver = resolver
+        self._head = head
+        self._timeout = timeout
 
     @classmethod
     @asynccontextmanager
     async def open(cls, options: FetchOptions, addresses: AddressPolicy, user_agent: str) -> AsyncIterator[Self]:
         """Yield a client that connects to nothing but what *addresses* allows."""
-        resolver = Resolver(options.dns_servers)
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            resolver=_CheckedResolver(resolver, addresses),
-            ssl=False if options.ignore_ssl_certificate else ssl.create_default_context(),
-            ttl_dns_cache=DNS_CACHE_S,
-            dns_cache_max_size=DNS_CACHE_ENTRIES,
-            keepalive_timeout=KEEP_ALIVE_S,
-            happy_eyeballs_delay=HAPPY_EYEBALLS_S,
-            socket_factory=_socket_factory(addresses),
-        )
-        async with aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={hdrs.USER_AGENT: user_agent, hdrs.ACCEPT: "image/*,*/*;q=0.8", hdrs.ACCEPT_ENCODING: "identity"},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.timeout, sock_read=options.timeout),
-            trust_env=False,
-        ) as session:
+        loop = asyncio.get_running_loop()
+        lines = {hdrs.USER_AGENT: user_agent, hdrs.ACCEPT: "image/*,*/*;q=0.8", hdrs.ACCEPT_ENCODING: "identity"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        async with Resolver.open(options.dns_servers) as resolver:
+            connections: Connections[ResponseHandler] = Connections(
+                lambda: ResponseHandler(loop), resolver, addresses, _tls(options), connect_s=options.timeout
+            )
             try:
-                yield cls(session, resolver)
+                yield cls(connections, resolver, head, options.timeout)
             finally:
-                await resolver.close()
+                connections.close()
 
     def get(self, target: Target) -> _Request:
         """Ask for *target*, following no redirect.
@@ -127,7 +118,7 @@ class HttpClient:
             LocalFault: this machine could not ask.
 
         """
-        return _Request(self._session, target)
+        return _Request(self._connections, target, self._head, self._timeout)
 
     def looking_up(self) -> int:
         """Return how many names are being looked up."""
@@ -136,65 +127,104 @@ class HttpClient:
     async def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
         """Return what kept an attempt on *target* from even being made: its look-up, if that still goes on."""
         error = await self._resolver.overdue(target.host)
-        return None if error is None else _connect_failure(error)
+        return None if error is None else connect_failure(error)
+
+
+def _tls(options: FetchOptions) -> ssl.SSLContext:
+    if options.ignore_ssl_certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    else:
+        context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 class _Request:
     """A request during whose block its answer is there. A class, as a generator costs several times as much."""
 
-    __slots__ = ("_response", "_session", "_target")
+    __slots__ = ("_connections", "_head", "_origin", "_talk", "_target", "_timeout")
 
-    def __init__(self, session: aiohttp.ClientSession, target: Target) -> None:
-        self._session = session
+    def __init__(self, connections: Connections[ResponseHandler], target: Target, head: str, timeout: float) -> None:
+        self._connections = connections
         self._target = target
-        self._response: aiohttp.ClientResponse | None = None
+        self._head = head
+        self._timeout = timeout
+        self._origin = Origin(target.scheme, target.host, target.port)
+        self._talk: ResponseHandler | None = None
 
     async def __aenter__(self) -> Answer:
         encrypted = self._target.scheme == "https"
-        try:
-            response = await self._session.get(URL(self._target.url, encoded=True), allow_redirects=False)
-        except (aiohttp.ClientError, OSError) as error:
-            raise _failure(error, before_headers=True, encrypted=encrypted) from None
-        self._response = response
-        return _HttpAnswer(response, encrypted=encrypted)
+        while True:
+            talk = self._connections.take_idle(self._origin)
+            is_new = talk is None
+            if talk is None:
+                talk = await self._connections.open(self._target)
+            self._talk = talk
+            try:
+                message, body = await self._ask(talk)
+            except BaseException as error:
+                talk.abort()
+                # A server may end an idle connection in the moment in which it is taken: that is no attempt.
+                if not is_new and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+                    continue
+                if isinstance(error, aiohttp.ClientError | http_exceptions.HttpProcessingError | OSError):
+                    raise _failure(error, before_headers=True, encrypted=encrypted) from None
+                raise
+            return _HttpAnswer(message, body, encrypted=encrypted)
+
+    async def _ask(self, talk: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+        """Send the request; return the head of the answer to it, and its body to come."""
+        if talk.transport is None:
+            raise aiohttp.ServerDisconnectedError
+        _, _, rest = self._target.url.partition("://")
+        authority, slash, path = rest.partition("/")
+        talk.set_response_params(
+            read_until_eof=True, read_timeout=self._timeout, read_bufsize=READ_BUFFER_BYTES, auto_decompress=True
+        )
+        talk.transport.write(f"GET {slash}{path} HTTP/1.1\r\nHost: {authority}\r\n{self._head}\r\n".encode())
+        talk.start_timeout()
+        message, body = await talk.read()
+        while 100 <= message.code < 200 and message.code != HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004  interim answers
+            message, body = await talk.read()
+        return message, body
 
     async def __aexit__(self, *_: object) -> None:
-        response = self._response
-        if response is None:
+        talk = self._talk
+        if talk is None:
             return
-        if (
-            not response.content.at_eof()
-            and response.connection is not None
-            and response.connection.transport is not None
-        ):
-            # A closed TLS connection goes on receiving for up to 30 s under uvloop
-            # (uvloop issue 471); an aborted one does not.
-            response.connection.transport.abort()
-        response.close()
+        if talk.should_close or not talk.is_connected():
+            # What is unread would come in for up to 30 s after a mere close under TLS (uvloop issue 471).
+            talk.abort()
+        else:
+            self._connections.give_back(self._origin, talk)
 
 
 class _HttpAnswer:
-    """An aiohttp response, as the rest of the program sees it."""
+    """An answer, as the rest of the program sees it."""
 
-    __slots__ = ("_encrypted", "_response", "content_length", "reason", "status")
+    __slots__ = ("_body", "_encrypted", "_headers", "content_length", "reason", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse, *, encrypted: bool) -> None:
-        self._response = response
+    def __init__(self, message: RawResponseMessage, body: aiohttp.StreamReader, *, encrypted: bool) -> None:
+        self._body = body
+        self._headers = message.headers
         self._encrypted = encrypted
-        self.status = response.status
-        self.reason = response.reason or ""
-        self.content_length = response.content_length
+        self.status = message.code
+        self.reason = message.reason
+        announced = message.headers.get(hdrs.CONTENT_LENGTH, "")
+        self.content_length = int(announced) if announced.isdecimal() else None
 
     def headers(self, name: str) -> list[str]:
-        return self._response.headers.getall(name, [])
+        return self._headers.getall(name, [])
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         try:
-            while chunk := await self._response.content.readany():
+            while chunk := await self._body.readany():
                 yield chunk
         except aiohttp.ClientPayloadError as error:
-            raise _body_failure(error, self._response.content.total_bytes, self.content_length) from None
-        except (aiohttp.ClientError, OSError) as error:
+            raise _body_failure(error, self._body.total_bytes, self.content_length) from None
+        except (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:
             raise _failure(error, before_headers=False, encrypted=self._encrypted) from None
 
     async def drain(self) -> None:
@@ -203,129 +233,27 @@ class _HttpAnswer:
                 pass
 
 
-class _CheckedResolver(abc.AbstractResolver):
-    """Our resolver in aiohttp's shape: names only, and of their addresses only those that may be connected to."""
-
-    def __init__(self, resolver: Resolver, addresses: AddressPolicy) -> None:
-        self._resolver = resolver
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[abc.ResolveResult]:
-        found = await self._resolver.look_up(host)
-        allowed = [(kind, address) for kind, address in found if self._addresses.allows(address, port)]
-        if not allowed:
-            raise ResolveError(
-                ErrorClass.ADDR_BLOCKED, f"{host} has no public address ({', '.join(a for _, a in found[:4])})"
-            )
-        return [
-            {
-                "hostname": host,
-                "host": address,
-                "port": port,
-                "family": kind,
-                "proto": 0,
-                "flags": socket.AI_NUMERICHOST,
-            }
-            for kind, address in allowed
-            if family in (socket.AF_UNSPEC, kind)
-        ]
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-def _socket_factory(addresses: AddressPolicy) -> aiohttp.SocketFactoryType:
-    """Return the last gate: every connection, whatever led to it, asks here with the address it is about to use."""
-
-    def make(info: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, proto, _, address = info
-        if family == socket.AF_INET6:
-            _check_route(address)
-        if not addresses.allows(str(address[0]), int(address[1])):
-            raise ResolveError(
-                ErrorClass.ADDR_BLOCKED, f"{address[0]} is not a public address; --allow_net opens networks"
-            )
-        return socket.socket(family, kind, proto)
-
-    return make
-
-
-def _check_route(address: tuple[Any, ...]) -> None:
-    """Raise OSError if this machine has no way to an IPv6 address: connecting would look like a shortage of ports.
-
-    Connecting a datagram socket sends nothing; it only asks the routing table.
-    """
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(address)
-        except OSError as error:
-            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)) from error
-
-
-# Errors of this machine, whichever URL they happen to.
-_LOCAL_ERRNOS: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN}
-)
-# The most telling first: of a host's two addresses one may be refused, and the other
-# unreachable because this machine has no IPv6.
-_ERRNOS: Final = {
-    errno.ECONNREFUSED: ErrorClass.CONNECT_REFUSED,
-    errno.ECONNRESET: ErrorClass.CONNECT_RESET,
-    errno.ETIMEDOUT: ErrorClass.CONNECT_TIMEOUT,
-    errno.EHOSTUNREACH: ErrorClass.CONNECT_UNREACHABLE,
-    errno.EHOSTDOWN: ErrorClass.CONNECT_UNREACHABLE,
-    errno.ENETUNREACH: ErrorClass.CONNECT_UNREACHABLE,
-    errno.EAFNOSUPPORT: ErrorClass.CONNECT_UNREACHABLE,
-    errno.EACCES: ErrorClass.CONNECT_UNREACHABLE,
-    errno.EPERM: ErrorClass.CONNECT_UNREACHABLE,
-}
-# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED and _HOSTNAME_MISMATCH (x509_vfy.h).
-_CERTIFICATE_CODES: Final = {
-    9: ErrorClass.TLS_EXPIRED,
-    10: ErrorClass.TLS_EXPIRED,
-    62: ErrorClass.TLS_HOSTNAME,
-    64: ErrorClass.TLS_HOSTNAME,
-}
-
-
-def _failure(
-    error: aiohttp.ClientError | OSError, *, before_headers: bool, encrypted: bool
-) -> FetchFailure | LocalFault:
+def _failure(error: Exception, *, before_headers: bool, encrypted: bool) -> FetchFailure | LocalFault:
     """Return what aiohttp raised as a FetchFailure, or LocalFault where this machine is to blame."""
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return FetchFailure(ErrorClass.CONNECT_TIMEOUT, "<urlopen error timed out>")
     if isinstance(error, aiohttp.ServerTimeoutError):
         # Python's words differ between a socket and one under TLS, and img2dataset's users know both.
         return FetchFailure(ErrorClass.READ_TIMEOUT, "The read operation timed out" if encrypted else "timed out")
-    for theirs, ours in _FAILURES:
-        if isinstance(error, theirs):
-            return ours(error)
-    return _reset(error, before_headers=before_headers)
-
-
-def _certificate_failure(error: aiohttp.ClientConnectorCertificateError) -> FetchFailure:
-    cause = error.certificate_error
-    code = getattr(cause, "verify_code", 0)
-    return FetchFailure(_CERTIFICATE_CODES.get(code, ErrorClass.TLS_UNTRUSTED), f"<urlopen error {clean(str(cause))}>")
-
-
-def _connect_failure(error: OSError) -> FetchFailure | LocalFault:
-    """Name what went wrong before there was a connection."""
-    if isinstance(error, ResolveError):
-        return (
-            LocalFault(error.message) if error.error_class is None else FetchFailure(error.error_class, error.message)
-        )
-    # Where several addresses failed in different ways, aiohappyeyeballs gives their errnos in words only.
-    numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
-    if numbers and _LOCAL_ERRNOS.issuperset(numbers):
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return FetchFailure(ErrorClass.CONNECT_RESET, "Remote end closed connection without response")
+    if isinstance(error, http_exceptions.HttpProcessingError):
+        return _malformed(error.message)
+    if is_local(error):
         return LocalFault(clean(str(error)))
-    for number, kind in _ERRNOS.items():
-        if number in numbers:
-            return FetchFailure(kind, f"<urlopen error [Errno {number}] {os.strerror(number)}>")
-    said = clean(str(error)) or f"[Errno {errno.ECONNRESET}] {os.strerror(errno.ECONNRESET)}"  # asyncio's have no words
-    return FetchFailure(ErrorClass.CONNECT_RESET, f"<urlopen error {said}>")
+    # The end of a connection that nothing above explains.
+    was_reset = isinstance(error, OSError) and error.errno == errno.ECONNRESET
+    kind = ErrorClass.CONNECT_RESET if before_headers else ErrorClass.BODY_RESET
+    return FetchFailure(kind, "[Errno 104] Connection reset by peer" if was_reset else clean(str(error)))
+
+
+def _malformed(words: str) -> FetchFailure:
+    limited = "Got more than" in words or "too long" in words.lower()
+    kind = ErrorClass.HTTP_HEADER_LIMIT if limited else ErrorClass.HTTP_MALFORMED
+    return FetchFailure(kind, clean(words) or "malformed answer")
 
 
 def _body_failure(error: aiohttp.ClientPayloadError, received: int, announced: int | None) -> FetchFailure:
@@ -345,46 +273,3 @@ def _body_failure(error: aiohttp.ClientPayloadError, received: int, announced: i
         return FetchFailure(ErrorClass.BODY_RESET, "[Errno 104] Connection reset by peer")
     missing = "" if announced is None else f", {announced - received} more expected"
     return FetchFailure(ErrorClass.BODY_TRUNCATED, f"IncompleteRead({received} bytes read{missing})")
-
-
-def _malformed(error: aiohttp.ClientResponseError) -> FetchFailure:
-    limited = "Got more than" in error.message or "too long" in error.message.lower()
-    kind = ErrorClass.HTTP_HEADER_LIMIT if limited else ErrorClass.HTTP_MALFORMED
-    return FetchFailure(kind, clean(error.message) or "malformed answer")
-
-
-def _reset(error: aiohttp.ClientError | OSError, *, before_headers: bool) -> FetchFailure | LocalFault:
-    """Name the end of a connection that nothing above explains."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number in _LOCAL_ERRNOS:
-        return LocalFault(clean(str(error)))
-    kind = ErrorClass.CONNECT_RESET if before_headers else ErrorClass.BODY_RESET
-    return FetchFailure(
-        kind, "[Errno 104] Connection reset by peer" if number == errno.ECONNRESET else clean(str(error))
-    )
-
-
-# Their exception → ours, the first that fits.
-_FAILURES: Final[tuple[tuple[type[Exception], Callable[[Any], FetchFailure | LocalFault]], ...]] = (
-    (aiohttp.ClientConnectorCertificateError, _certificate_failure),
-    (
-        aiohttp.ClientConnectorSSLError,
-        lambda error: FetchFailure(ErrorClass.TLS_PROTOCOL, f"<urlopen error {clean(str(error.os_error))}>"),
-    ),
-    (aiohttp.ClientConnectorError, lambda error: _connect_failure(error.os_error)),
-    (
-        aiohttp.ServerDisconnectedError,
-        lambda _: FetchFailure(ErrorClass.CONNECT_RESET, "Remote end closed connection without response"),
-    ),
-    (aiohttp.ClientResponseError, _malformed),
-    (aiohttp.InvalidURL, lambda error: FetchFailure(ErrorClass.URL_INVALID, clean(str(error)))),
-)
-
-
-def clean(text: str) -> str:
-    """Make text that others wrote fit for a column.
-
-    One line, no control characters or lone surrogates, 200 characters at the most.
-    """
-    line = " ".join(re.sub("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+", " ", text).split())
-    return line if len(line) <= 200 else line[:199] + "…"  # noqa: PLR2004  the length named above

@@ -1,11 +1,16 @@
-"""Host names → addresses, with one aiodns resolver; tells a name that has none from a resolver that does not answer."""
+"""Host names → addresses, with one aiodns resolver and one memory of its answers.
+
+Tells a name that has no address from a resolver that does not answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
-from typing import TYPE_CHECKING, Final
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
 
 import aiodns
 import pycares
@@ -14,13 +19,21 @@ from aiodns import error as codes
 from async_img2ds.errors import ErrorClass
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 __all__ = ["ResolveError", "Resolver"]
 
 # Smokescreen allows 5 s a look-up; c-ares doubles its first wait on the second try, so 2 s and 2 tries make 6 s.
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 2
+# An answer is kept as long as its TTL says, but through a burst of requests even where that is nothing (browsers keep
+# answers for a minute whatever their TTL), and not for so long that a run of days misses a move.
+KEPT_LEAST_S: Final = 60.0
+KEPT_MOST_S: Final = 600.0
+# That a name does not exist is kept for as long as BUbiNG keeps it (Boldi et al., 2014).
+KEPT_MISSING_S: Final = 60.0
+# Names kept, of about 300 bytes each.
+KEPT_NAMES_MAX: Final = 100_000
 
 
 class ResolveError(OSError):
@@ -44,26 +57,53 @@ _FAILURES: Final = {
     codes.ARES_ENODATA: (ErrorClass.DNS_NODATA, _NO_ADDRESS),
     codes.ARES_ETIMEOUT: (ErrorClass.DNS_TIMEOUT, _TEMPORARY),
 }
+_MISSING: Final = frozenset({ErrorClass.DNS_NXDOMAIN, ErrorClass.DNS_NODATA, ErrorClass.URL_INVALID})
 _NOBODY_THERE: Final = frozenset({codes.ARES_ECONNREFUSED, codes.ARES_ENOMEM, codes.ARES_EFILE})
 
 
-class Resolver:
-    """Looks names up at *servers*, or at the system's if there are none. Close it when done."""
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is known of a name, until *until* on the clock: its addresses as (family, literal), or why it has none."""
 
-    def __init__(self, servers: Sequence[str] = ()) -> None:
-        """Open one channel; must be called in a running loop."""
-        self._dns = aiodns.DNSResolver(
+    until: float
+    addresses: list[tuple[int, str]]
+    error: ResolveError | None = None
+
+
+class Resolver:
+    """Looks names up at the servers given, or at the system's; each at most once at a time, and once while it is kept.
+
+    Use :meth:`open`.
+    """
+
+    def __init__(self, dns: aiodns.DNSResolver, clock: Callable[[], float]) -> None:
+        """Ask *dns*, and tell the time by *clock*, in seconds."""
+        self._dns = dns
+        self._clock = clock
+        self._answers = 0
+        self._kept: dict[str, _Kept] = {}
+        self._pending: dict[str, asyncio.Task[_Kept]] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, servers: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+    ) -> AsyncIterator[Self]:
+        """Yield a resolver; look-ups end with the block."""
+        dns = aiodns.DNSResolver(
             nameservers=list(servers) or None,
             timeout=TIMEOUT_S,
             tries=TRIES,
             flags=pycares.ARES_FLAG_NOSEARCH,  # names in URLs are absolute: no search domains of this machine
         )
-        self._answers = 0
-        self._pending: Counter[str] = Counter()
-
-    async def close(self) -> None:
-        """Cancel what is under way and free the channel."""
-        await self._dns.close()
+        resolver = cls(dns, clock)
+        try:
+            yield resolver
+        finally:
+            for task in resolver._pending.values():
+                task.cancel()
+            await asyncio.gather(*resolver._pending.values(), return_exceptions=True)
+            await dns.close()
 
     @property
     def looking_up(self) -> int:
@@ -79,13 +119,14 @@ class Resolver:
         """
         if name.rstrip(".").endswith(".invalid"):  # never exists, and nobody is to be asked (RFC 6761 6.4)
             raise ResolveError(ErrorClass.DNS_NXDOMAIN, _UNKNOWN)
-        self._pending[name] += 1  # one name may be looked up twice at a time, for two ports
-        try:
-            return await self._ask(name, self._answers)
-        finally:
-            self._pending[name] -= 1
-            if not self._pending[name]:
-                del self._pending[name]
+        kept = self._kept.get(name)
+        if kept is None or kept.until <= self._clock():
+            if name not in self._pending:
+                self._pending[name] = asyncio.create_task(self._find(name))
+            kept = await asyncio.shield(self._pending[name])  # others may wait for it, too
+        if kept.error is not None:
+            raise ResolveError(kept.error.error_class, kept.error.message)
+        return kept.addresses
 
     async def overdue(self, name: str) -> ResolveError | None:
         """Return what to think of a look-up of *name* that somebody cannot wait for; None if none is under way."""
@@ -95,7 +136,25 @@ class Resolver:
             return ResolveError(*_FAILURES[codes.ARES_ETIMEOUT])
         return ResolveError(None, "no name server answers")
 
-    async def _ask(self, name: str, answers_before: int) -> list[tuple[int, str]]:
+    async def _find(self, name: str) -> _Kept:
+        """Return what there is to know of *name*, and keep it if it is worth keeping."""
+        try:
+            try:
+                addresses, kept_s = await self._ask(name, self._answers)
+                found = _Kept(self._clock() + kept_s, addresses)
+            except ResolveError as error:
+                found = _Kept(self._clock() + KEPT_MISSING_S, [], error.with_traceback(None))
+            if found.error is None or found.error.error_class in _MISSING:
+                self._kept.pop(name, None)
+                self._kept[name] = found
+                if len(self._kept) > KEPT_NAMES_MAX:
+                    del self._kept[next(iter(self._kept))]
+            return found
+        finally:
+            del self._pending[name]
+
+    async def _ask(self, name: str, answers_before: int) -> tuple[list[tuple[int, str]], float]:
+        """Return the addresses of *name*, and for how many seconds to keep them."""
         try:
             found = await self._dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
@@ -108,7 +167,9 @@ class Resolver:
                 self._answers += 1
             raise ResolveError(*_FAILURES.get(code, (ErrorClass.DNS_SERVFAIL, _TEMPORARY))) from None
         self._answers += 1
-        return [(node.family, _literal(node.addr[0])) for node in found.nodes]
+        ttl_s = min((node.ttl for node in found.nodes), default=0)
+        addresses = [(node.family, _literal(node.addr[0])) for node in found.nodes]
+        return addresses, min(max(ttl_s, KEPT_LEAST_S), KEPT_MOST_S)
 
     async def _is_alive(self) -> bool:
         """Ask for the root's name servers, which any resolver has at hand: even an error is an answer."""

@@ -1,0 +1,280 @@
+"""Connections: which one serves a request next, and how a new one is opened.
+
+Knows sockets and TLS, and nothing of what is said over them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import socket
+import ssl
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+import aiohappyeyeballs
+
+from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
+from async_img2ds.fetch.resolver import ResolveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from async_img2ds.fetch.resolver import Resolver
+    from async_img2ds.policy.urls import AddressPolicy, Target
+
+__all__ = ["Connections", "Origin", "clean", "connect_failure", "is_local"]
+
+# Idle connections are kept this long; servers commonly keep theirs 5 s (Apache) to 75 s
+# (nginx), and reuse comes at once or not at all.
+IDLE_S: Final = 5.0
+# Idle connections kept at a time; each holds a descriptor and about 4 kB, under TLS 30 kB.
+IDLE_MAX: Final = 512
+# RFC 8305's "Connection Attempt Delay".
+HAPPY_EYEBALLS_S: Final = 0.25
+
+
+class Origin(NamedTuple):
+    """Where a connection leads: what a name stands for may change, and TLS is agreed upon for one name."""
+
+    scheme: str
+    host: str
+    port: int
+
+
+class Talk(Protocol):
+    """What is spoken over a connection, as far as it matters here."""
+
+    def is_connected(self) -> bool:
+        """Whether the connection still stands."""
+
+    def abort(self) -> None:
+        """Drop it at once."""
+
+
+T = TypeVar("T", bound=Talk)
+
+
+class Connections(Generic[T]):
+    """Opens connections to what *addresses* allows, in *connect_s* seconds each, and keeps those that are idle.
+
+    At most *idle_max* of them, for *idle_s* seconds.
+    *make* makes what is spoken over a new one.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],  # a T that is an asyncio.Protocol, for which there is no type
+        resolver: Resolver,
+        addresses: AddressPolicy,
+        context: ssl.SSLContext,
+        connect_s: float,
+        *,
+        idle_s: float = IDLE_S,
+        idle_max: int = IDLE_MAX,
+    ) -> None:
+        """Begin with none."""
+        self._make = make
+        self._resolver = resolver
+        self._addresses = addresses
+        self._context = context
+        self._connect_s = connect_s
+        self._idle_s = idle_s
+        self._idle_max = idle_max
+        self._loop = asyncio.get_running_loop()
+        self._idle: dict[T, tuple[Origin, float]] = {}
+        self._idle_by_origin: dict[Origin, list[T]] = {}
+        self._sweep: asyncio.TimerHandle | None = None
+        self._opened = 0
+
+    def take_idle(self, origin: Origin) -> T | None:
+        """Return the connection to *origin* that fell idle last, None if there is none that still stands."""
+        while stack := self._idle_by_origin.get(origin):
+            talk = stack[-1]
+            self._forget(talk)
+            if talk.is_connected():
+                return talk
+        return None
+
+    def give_back(self, origin: Origin, talk: T) -> None:
+        """Keep a connection that nobody speaks over at the moment."""
+        self._idle[talk] = (origin, self._loop.time() + self._idle_s)
+        self._idle_by_origin.setdefault(origin, []).append(talk)
+        if len(self._idle) > self._idle_max:
+            self._drop(next(iter(self._idle)))
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._idle_s, self._drop_expired)
+
+    async def open(self, target: Target) -> T:
+        """Return a new connection to where *target* is.
+
+        Raises:
+            FetchFailure: there is no way there.
+            LocalFault: this machine could not try.
+
+        """
+        try:
+            infos = await self._infos(target)
+            async with asyncio.timeout(self._connect_s):
+                return await self._connect(target, infos)
+        except ssl.SSLCertVerificationError as error:
+            raise _certificate_failure(error) from None
+        except ssl.SSLError as error:
+            raise FetchFailure(ErrorClass.TLS_PROTOCOL, f"<urlopen error {clean(str(error))}>") from None
+        except OSError as error:
+            raise connect_failure(error) from None
+
+    def close(self) -> None:
+        """Drop those that are idle."""
+        for talk in list(self._idle):
+            self._drop(talk)
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    async def _infos(self, target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
+        """Return the addresses to try, each time beginning with another, so that all of a host's servers are asked."""
+        if target.is_literal:
+            family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
+            return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (target.host, target.port))]
+        found = await self._resolver.look_up(target.host)
+        allowed = [(kind, address) for kind, address in found if self._addresses.allows(address, target.port)]
+        if not allowed:
+            raise ResolveError(
+                ErrorClass.ADDR_BLOCKED, f"{target.host} has no public address ({', '.join(a for _, a in found[:4])})"
+            )
+        self._opened += 1
+        first = self._opened % len(allowed)
+        return [
+            (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, target.port))
+            for family, address in allowed[first:] + allowed[:first]
+        ]
+
+    async def _connect(self, target: Target, infos: list[aiohappyeyeballs.AddrInfoType]) -> T:
+        context = self._context if target.scheme == "https" else None
+        name = target.host.rstrip(".") if context else None
+        talk: T
+        family, *_, (address, port, *_) = infos[0]
+        if len(infos) == 1 and family == socket.AF_INET:  # nothing to choose: the loop connects in half the time
+            self._check(address, port)
+            _, talk = await self._loop.create_connection(
+                self._make, str(address), int(port), ssl=context, server_hostname=name
+            )
+        else:
+            connected = await aiohappyeyeballs.start_connection(
+                infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
+            )
+            _, talk = await self._loop.create_connection(self._make, sock=connected, ssl=context, server_hostname=name)
+        return talk
+
+    def _socket(self, info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
+        """Return a socket for an address that may be connected to."""
+        family, kind, proto, _, address = info
+        if family == socket.AF_INET6:
+            _check_route(address)
+        self._check(address[0], address[1])
+        return socket.socket(family, kind, proto)
+
+    def _check(self, address: object, port: object) -> None:
+        """Be the last gate: every connection, whatever led to it, passes here with the address it is about to use."""
+        if not self._addresses.allows(str(address), int(str(port))):
+            raise ResolveError(
+                ErrorClass.ADDR_BLOCKED, f"{address} is not a public address; --allow_net opens networks"
+            )
+
+    def _forget(self, talk: T) -> None:
+        origin, _ = self._idle.pop(talk)
+        stack = self._idle_by_origin[origin]
+        stack.remove(talk)
+        if not stack:
+            del self._idle_by_origin[origin]
+
+    def _drop(self, talk: T) -> None:
+        self._forget(talk)
+        talk.abort()
+
+    def _drop_expired(self) -> None:
+        """Drop those that nobody has asked for, and come again when the next one has waited for its time."""
+        self._sweep = None
+        now = self._loop.time()
+        for talk, (_, until) in list(self._idle.items()):  # the longest idle first
+            if until > now:
+                self._sweep = self._loop.call_at(until, self._drop_expired)
+                return
+            self._drop(talk)
+
+
+def _check_route(address: tuple[Any, ...]) -> None:
+    """Raise OSError if this machine has no way to an IPv6 address: connecting would look like a shortage of ports.
+
+    Connecting a datagram socket sends nothing; it only asks the routing table.
+    """
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+        except OSError as error:
+            raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH)) from error
+
+
+# Errors of this machine, whichever URL they happen to.
+_LOCAL_ERRNOS: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.ENETDOWN}
+)
+# The most telling first: of a host's two addresses one may be refused, and the other
+# unreachable because this machine has no IPv6.
+_ERRNOS: Final = {
+    errno.ECONNREFUSED: ErrorClass.CONNECT_REFUSED,
+    errno.ECONNRESET: ErrorClass.CONNECT_RESET,
+    errno.ETIMEDOUT: ErrorClass.CONNECT_TIMEOUT,
+    errno.EHOSTUNREACH: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EHOSTDOWN: ErrorClass.CONNECT_UNREACHABLE,
+    errno.ENETUNREACH: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EAFNOSUPPORT: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EACCES: ErrorClass.CONNECT_UNREACHABLE,
+    errno.EPERM: ErrorClass.CONNECT_UNREACHABLE,
+}
+# OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED and _HOSTNAME_MISMATCH (x509_vfy.h).
+_CERTIFICATE_CODES: Final = {
+    9: ErrorClass.TLS_EXPIRED,
+    10: ErrorClass.TLS_EXPIRED,
+    62: ErrorClass.TLS_HOSTNAME,
+    64: ErrorClass.TLS_HOSTNAME,
+}
+
+
+def connect_failure(error: OSError) -> FetchFailure | LocalFault:
+    """Name what went wrong before there was a connection."""
+    if isinstance(error, ResolveError):
+        return (
+            LocalFault(error.message) if error.error_class is None else FetchFailure(error.error_class, error.message)
+        )
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return FetchFailure(ErrorClass.CONNECT_TIMEOUT, "<urlopen error timed out>")
+    # Where several addresses failed in different ways, aiohappyeyeballs gives their errnos in words only.
+    numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
+    if numbers and _LOCAL_ERRNOS.issuperset(numbers):
+        return LocalFault(clean(str(error)))
+    for number, kind in _ERRNOS.items():
+        if number in numbers:
+            return FetchFailure(kind, f"<urlopen error [Errno {number}] {os.strerror(number)}>")
+    said = clean(str(error)) or f"[Errno {errno.ECONNRESET}] {os.strerror(errno.ECONNRESET)}"  # asyncio's have no words
+    return FetchFailure(ErrorClass.CONNECT_RESET, f"<urlopen error {said}>")
+
+
+def is_local(error: BaseException) -> bool:
+    """Whether an error is a shortage of this machine's own."""
+    return isinstance(error, OSError) and error.errno in _LOCAL_ERRNOS
+
+
+def _certificate_failure(error: ssl.SSLCertVerificationError) -> FetchFailure:
+    kind = _CERTIFICATE_CODES.get(error.verify_code, ErrorClass.TLS_UNTRUSTED)
+    return FetchFailure(kind, f"<urlopen error {clean(str(error))}>")
+
+
+def clean(text: str) -> str:
+    """Make text that others wrote fit for a column.
+
+    One line, no control characters or lone surrogates, 200 characters at the most.
+    """
+    line = " ".join(re.sub("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+", " ", text).split())
+    return line if len(line) <= 200 else line[:199] + "…"  # noqa: PLR2004  the length named above

@@ -1,0 +1,116 @@
+"""What is remembered of names, with a name server of our own making whose answers have any TTL."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import aiodns
+import pytest
+from aiodns import error as codes
+
+from async_img2ds.errors import ErrorClass
+from async_img2ds.fetch.resolver import KEPT_LEAST_S, KEPT_MISSING_S, KEPT_MOST_S, ResolveError, Resolver
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+class NameServer:
+    """Stands where aiodns does: answers with one address and *ttl_s*, or with *error*; counts what it is asked."""
+
+    def __init__(self, ttl_s: int = 300, error: int | None = None) -> None:
+        self.ttl_s = ttl_s
+        self.error = error
+        self.asked: list[str] = []
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    async def getaddrinfo(self, name: str, **_: Any) -> Any:
+        self.asked.append(name)
+        await self.answering.wait()
+        if self.error is not None:
+            raise aiodns.error.DNSError(self.error, "as told")
+        return SimpleNamespace(
+            nodes=[SimpleNamespace(family=socket.AF_INET, ttl=self.ttl_s, addr=(b"192.0.2.1", 0))], cnames=[]
+        )
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def check(test: Callable[[NameServer, Resolver, Clock], Awaitable[None]], **of_server: Any) -> None:
+    async def run() -> None:
+        server, clock = NameServer(**of_server), Clock()
+        await test(server, Resolver(cast("aiodns.DNSResolver", server), clock), clock)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("ttl_s", "kept_s"), [(0, KEPT_LEAST_S), (120, 120.0), (86_400, KEPT_MOST_S)])
+def test_answer_is_kept_for_its_ttl_within_bounds(ttl_s: int, kept_s: float) -> None:
+    """A name is asked for again when its answer has had its time, and not before."""
+
+    async def test(server: NameServer, resolver: Resolver, clock: Clock) -> None:
+        for clock.now in (0.0, kept_s - 0.1, kept_s, kept_s + 1):
+            assert await resolver.look_up("a.test") == [(socket.AF_INET, "192.0.2.1")]
+        assert server.asked == ["a.test"] * 2
+
+    check(test, ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize(
+    ("code", "error_class"),
+    [(codes.ARES_ENOTFOUND, ErrorClass.DNS_NXDOMAIN), (codes.ARES_ENODATA, ErrorClass.DNS_NODATA)],
+)
+def test_name_that_does_not_exist_is_remembered(code: int, error_class: ErrorClass) -> None:
+    """A thousand rows of a dead name cost one query a minute."""
+
+    async def test(server: NameServer, resolver: Resolver, clock: Clock) -> None:
+        for clock.now in (0.0, KEPT_MISSING_S - 1, KEPT_MISSING_S):
+            with pytest.raises(ResolveError) as caught:
+                await resolver.look_up("a.test")
+            assert caught.value.error_class is error_class
+        assert server.asked == ["a.test"] * 2
+
+    check(test, error=code)
+
+
+@pytest.mark.parametrize("code", [codes.ARES_ESERVFAIL, codes.ARES_EREFUSED])
+def test_failure_of_a_name_server_is_not_remembered(code: int) -> None:
+    """It may heal by the next attempt."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        with pytest.raises(ResolveError):
+            await resolver.look_up("a.test")
+        server.error = None
+
+        assert await resolver.look_up("a.test") == [(socket.AF_INET, "192.0.2.1")]
+
+    check(test, error=code)
+
+
+def test_one_query_serves_all_who_wait() -> None:
+    """Rows of one host that begin together ask once, and one that gives up does not take the answer from the others."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        server.answering.clear()
+        waiting = [asyncio.create_task(resolver.look_up("a.test")) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert resolver.looking_up == 1
+        waiting[0].cancel()
+        await asyncio.sleep(0)
+        server.answering.set()
+
+        assert await waiting[1] == await waiting[2] == [(socket.AF_INET, "192.0.2.1")]
+        assert server.asked == ["a.test"]
+        assert resolver.looking_up == 0
+
+    check(test)
