@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from async_img2ds.inputs import UrlList, rows_of
+from async_img2ds.inputs import UrlList
 from async_img2ds.options import INPUT_FORMATS, InputOptions
+from async_img2ds.policy.shards import rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path

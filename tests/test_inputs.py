@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_img2ds.errors import InputError
-from async_img2ds.inputs import csv, parquet, rows_of
+from async_img2ds.inputs import csv, parquet
 from async_img2ds.inputs import lines as text_lines
+from async_img2ds.policy.shards import rows_of
 from lists import as_arrow, as_parquet, as_stream, open_list, packed, read, written
 
 if TYPE_CHECKING:

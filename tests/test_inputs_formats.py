@@ -21,11 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_img2ds.errors import InputError, OptionsError
-from async_img2ds.inputs import arrow, csv, rows_of
+from async_img2ds.inputs import arrow, csv
 from async_img2ds.inputs import json as json_lists
 from async_img2ds.inputs import lines as text_lines
 from async_img2ds.inputs.streams import ADVICE, signature
 from async_img2ds.options import INPUT_FORMATS
+from async_img2ds.policy.shards import rows_of
 from lists import (
     FORMATS_WITH_COLUMNS,
     as_arrow,

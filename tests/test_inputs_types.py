@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from async_img2ds.errors import InputError
 from async_img2ds.inputs import lines as text_lines
-from async_img2ds.inputs import rows_of, shapes
+from async_img2ds.inputs import shapes
 from async_img2ds.inputs.shapes import Shape, array_of
 from async_img2ds.outputs.base import Output, open_writer
 from async_img2ds.outputs.json_values import json_values
 from async_img2ds.policy.schema import Columns
+from async_img2ds.policy.shards import rows_of
 from async_img2ds.records import Encoded, Row, Sample, Status
 from async_img2ds.storage import Attempt, LocalStore
 from lists import as_arrow, as_stream, open_list, read, written

@@ -16,7 +16,7 @@ from async_img2ds.inputs.arrays import mapped
 from async_img2ds.inputs.columns import arranged, check_names, columns_of, missing
 from async_img2ds.inputs.files import files_of, split_format
 from async_img2ds.inputs.formats import FORMATS
-from async_img2ds.policy.shards import cut
+from async_img2ds.policy.shards import cut, packed
 from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from async_img2ds.inputs.streams import ListFile
     from async_img2ds.options import InputOptions
 
-__all__ = ["UrlList", "rows_of"]
+__all__ = ["UrlList"]
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class UrlList:
                 self.rows_skipped += table.num_rows
             else:
                 typed = table if self._format.says_types else _with_types(table)
-                yield Shard(shard_id, _to_ipc(typed), table.num_rows)
+                yield Shard(shard_id, packed(typed), table.num_rows)
         self._ended = True
 
     def rows_expected(self) -> int | None:
@@ -226,11 +226,6 @@ class _JoinedTypes:
         return both
 
 
-def rows_of(shard: Shard) -> pa.Table:
-    """Return the rows of *shard*: the list's columns under their final names, ``url`` last."""
-    return pa.ipc.open_stream(shard.rows).read_all()
-
-
 def _with_types(table: pa.Table) -> pa.Table:
     """Return *table* with columns of text where no value has said what they are of."""
     kinds = [mapped(inner.type, lambda kind: pa.string() if pa.types.is_null(kind) else kind) for inner in table.schema]
@@ -241,10 +236,3 @@ def _words(error: Exception) -> str:
     """Return what *error* says; of Arrow's, whose other lines are for its developers, the first line."""
     said = str(error)
     return (said.splitlines()[0] if isinstance(error, pa.ArrowException) and said else said) or type(error).__name__
-
-
-def _to_ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())

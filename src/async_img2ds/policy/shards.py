@@ -16,7 +16,9 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["DATA_ENDINGS", "SAMPLE_ENDINGS", "Naming", "cut"]
+    from async_img2ds.records import Shard
+
+__all__ = ["DATA_ENDINGS", "SAMPLE_ENDINGS", "Naming", "cut", "packed", "rows_of"]
 
 
 def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.Table]:
@@ -49,6 +51,19 @@ def _together(batches: list[pa.RecordBatch]) -> pa.Table:
     if all(batch.schema == batches[0].schema for batch in batches):
         return pa.Table.from_batches(batches)
     return pa.concat_tables([pa.Table.from_batches([batch]) for batch in batches], promote_options="permissive")
+
+
+def packed(table: pa.Table) -> bytes:
+    """Return *table* as a shard carries it: an Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def rows_of(shard: Shard) -> pa.Table:
+    """Return the rows of *shard*: the list's columns under their final names, ``url`` last."""
+    return pa.ipc.open_stream(shard.rows).read_all()
 
 
 # The endings of a shard's files beside its marker, and of the files of a sample where these lie in a folder.

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import orjson
 
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure
-from async_img2ds.inputs import rows_of
 from async_img2ds.outputs.base import Output, open_writer
 from async_img2ds.policy.schema import Columns
+from async_img2ds.policy.shards import rows_of
 from async_img2ds.records import Row, Sample, Status, Tally
 from async_img2ds.storage import Attempt
 
