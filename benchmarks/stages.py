@@ -18,23 +18,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import aiohttp
 import pyarrow as pa
-from aiohttp import abc
 from PIL import Image
 
 import corpus
 import flames
 import report
 from async_img2ds.fetch.pacer import Pacer
+from async_img2ds.fetch.resolver import Resolver
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer, exif_json
 from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, ImageOptions
 from async_img2ds.outputs.base import Output
 from async_img2ds.outputs.tar import member
 from async_img2ds.policy import urls
+from async_img2ds.policy.host import Manners
 from async_img2ds.policy.optout import disallowing_directive
 from async_img2ds.policy.schema import Columns, SampleTable
 from async_img2ds.records import Encoded, Row, Sample, Status
@@ -196,7 +197,7 @@ def _pacer() -> Prepared:
     rows = [Row(index, f"{index:09}", _url(index)) for index in range(SHARD_ROWS)]
 
     async def pace() -> None:
-        pacer = Pacer(in_flight_max=256, held_bytes_max=2**27, per_host_max=32)
+        pacer = Pacer(in_flight_max=256, held_bytes_max=2**27, manners=Manners(32))
         async for turn in pacer.turns(rows):
             turn.end()
 
@@ -210,28 +211,20 @@ def _url_parse() -> Prepared:
 
 
 def _dns_cache() -> Prepared:
-    async def open_connector() -> aiohttp.TCPConnector:
-        return aiohttp.TCPConnector(resolver=_Known(), ttl_dns_cache=300)
-
-    async def look_up(connector: aiohttp.TCPConnector) -> None:
+    async def look_up(resolver: Resolver) -> None:
         for index in range(1000):
-            await connector._resolve_host(f"images-{index % 200}.example.org", 80)  # noqa: SLF001  the cache has no other door
+            await resolver.look_up(f"images-{index % 200}.example.org")
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        connector = runner.run(open_connector())
-        yield lambda: runner.run(look_up(connector)), 1000
+        resolver = Resolver(cast("Any", _Known()), time.monotonic)
+        yield lambda: runner.run(look_up(resolver)), 1000
 
 
-class _Known(abc.AbstractResolver):
-    """Knows every name at once, so that what is measured is the cache before it."""
+class _Known:
+    """Knows every name at once, so that what is measured is the memory before it."""
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[abc.ResolveResult]:
-        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": family, "proto": 0, "flags": 0}]
-
-    async def close(self) -> None:
-        pass
+    async def getaddrinfo(self, _name: str, **_: object) -> object:
+        return SimpleNamespace(nodes=[SimpleNamespace(family=socket.AF_INET, ttl=300, addr=(b"127.0.0.1", 0))])
 
 
 def _opt_out(lines: list[str]) -> Callable[[], Prepared]:

@@ -13,6 +13,7 @@ from async_img2ds.errors import LocalFault, StorageError
 from async_img2ds.fetch.pacer import Pacer
 from async_img2ds.options import Options
 from async_img2ds.outputs.base import WRITERS
+from async_img2ds.policy.host import Manners
 from async_img2ds.policy.shards import Naming
 from async_img2ds.records import Body, Encoded, Shard, Tally
 from async_img2ds.storage import LocalStore
@@ -84,7 +85,7 @@ class Gated:
     def __init__(self, folder: Path, output_format: str) -> None:
         options = Options.of(url_list="x", output_format=output_format)
         self.fetch, self.transform, self.commit = Gate(), Gate(), Gate()
-        self.pacer = Pacer(in_flight_max=5, held_bytes_max=10_000, per_host_max=5)
+        self.pacer = Pacer(in_flight_max=5, held_bytes_max=10_000, manners=Manners(5))
         self.runner = ShardRunner(
             pacer=self.pacer,
             fetcher=FakeFetcher(self.fetch),  # type: ignore[arg-type]

@@ -25,6 +25,8 @@ from async_img2ds.worker.process import loop_factory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from async_img2ds.policy.host import Outcome
+    from async_img2ds.policy.urls import Target
     from async_img2ds.records import Body
     from faulty import FaultyServer
     from origin import Origin
@@ -39,11 +41,30 @@ def bad() -> Iterator[FaultyServer]:
 class Alone:
     """Paces a single fetch: no waiting, and a record of the delays asked for."""
 
+    is_refused = False
+
     def __init__(self) -> None:
         self.delays: list[float] = []
+        self.outcomes: list[Outcome] = []
+        self.moves: list[str] = []
 
-    async def again(self, delay_s: float) -> None:
+    def pause(self, seconds: float) -> None:
+        assert seconds >= 0
+
+    def is_host_aside(self) -> bool:
+        return False
+
+    def leave_host(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    async def again(self, target: Target, delay_s: float) -> bool:
+        assert target.host
         self.delays.append(delay_s)
+        return True
+
+    async def move(self, target: Target) -> bool:
+        self.moves.append(target.host)
+        return True
 
     def hold(self, count: int) -> bool:
         return count >= 0
@@ -224,8 +245,9 @@ def test_reservation_on_an_error_is_no_opt_out(bad: FaultyServer) -> None:
     assert failure_of(bad.url("reserved-503")).error_class is ErrorClass.HTTP_STATUS_5XX
 
 
-def test_name_server_that_never_answers_is_no_fault_of_the_url() -> None:
+def test_name_server_that_never_answers_is_no_fault_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     """However short the time for an attempt, the silence of our own resolver does not become a row's time-out."""
+    monkeypatch.setattr("async_img2ds.fetch.fetcher.LOCAL_FAULT_WAITS_S", (0.0,))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind(("127.0.0.1", 0))
         server = f"127.0.0.1:{mute.getsockname()[1]}"

@@ -12,12 +12,14 @@ import pytest
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.fetcher import LOCAL_FAULT_WAITS_S, Complaints, Fetcher
 from async_img2ds.options import FetchOptions
+from async_img2ds.policy.host import Sign
 from async_img2ds.policy.urls import AddressPolicy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
     from async_img2ds.fetch.client import Answer
+    from async_img2ds.policy.host import Outcome
     from async_img2ds.policy.urls import Target
 
 URL = "http://8.8.8.8/x.jpg"
@@ -65,15 +67,38 @@ class FakeClient:
 
 @dataclass
 class FakeHold:
-    """Lets a fetch go on, *full* times only after a wait."""
+    """Lets a fetch go on, *full* times only after a wait.
+
+    Hosts in *given_up* get no more requests, and those in *aside* are set aside.
+    """
 
     full: int = 0
     delays: list[float] = field(default_factory=list)
     waits: int = 0
     wait_s: float = 0.0
+    is_refused: bool = False
+    given_up: tuple[str, ...] = ()
+    aside: bool = False
+    outcomes: list[Outcome] = field(default_factory=list)
+    moves: list[str] = field(default_factory=list)
 
-    async def again(self, delay_s: float) -> None:
+    def pause(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def is_host_aside(self) -> bool:
+        return self.aside
+
+    def leave_host(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    async def again(self, target: Target, delay_s: float) -> bool:
         self.delays.append(delay_s)
+        return target.host not in self.given_up
+
+    async def move(self, target: Target) -> bool:
+        self.moves.append(target.host)
+        await asyncio.sleep(self.wait_s)
+        return target.host not in self.given_up
 
     def hold(self, _count: int) -> bool:
         return self.waits >= self.full
@@ -141,6 +166,120 @@ def test_each_hop_is_checked_like_a_first_url() -> None:
         asyncio.run(fetch.fetch(URL, FakeHold()))
     assert caught.value.error_class is ErrorClass.REDIRECT_BLOCKED
     assert client.asked == [URL]
+
+
+def test_host_of_a_redirect_is_waited_for_like_a_first_one() -> None:
+    """The old host gets its slot back with an answer, and the wait is not charged to the new one's time."""
+    fetch, client = fetcher(
+        FakeAnswer(302, lines={"Location": ["http://8.8.4.4/y.jpg"]}), FakeAnswer(), attempt_timeout_s=0.1
+    )
+    hold = FakeHold(wait_s=0.3)
+
+    assert asyncio.run(fetch.fetch(URL, hold)).content == b"image"
+    assert hold.moves == ["8.8.4.4"]
+    assert [outcome.sign for outcome in hold.outcomes] == [Sign.ANSWERED] * 2
+    assert client.asked == [URL, "http://8.8.4.4/y.jpg"]
+
+
+def test_redirect_on_one_host_keeps_its_slot() -> None:
+    """It is one visit."""
+    fetch, _ = fetcher(FakeAnswer(302, lines={"Location": ["/y.jpg"]}), FakeAnswer())
+    hold = FakeHold()
+
+    assert asyncio.run(fetch.fetch(URL, hold)).content == b"image"
+    assert hold.moves == []
+    assert len(hold.outcomes) == 1
+
+
+def test_row_of_a_host_that_was_given_up_is_not_asked_for() -> None:
+    """It fails at once, with no attempt, and says why."""
+    fetch, client = fetcher(FakeAnswer())
+
+    with pytest.raises(FetchFailure) as caught:
+        asyncio.run(fetch.fetch(URL, FakeHold(is_refused=True)))
+    assert caught.value.error_class is ErrorClass.HOST_CIRCUIT_OPEN
+    assert caught.value.attempts == 0
+    assert client.asked == []
+
+
+def test_row_that_saw_its_host_fail_keeps_what_it_saw() -> None:
+    """When the host is given up while it waits to try again, its own failure is what is recorded."""
+    fetch, _ = fetcher(FetchFailure(ErrorClass.CONNECT_TIMEOUT, "timed out"))
+
+    with pytest.raises(FetchFailure) as caught:
+        asyncio.run(fetch.fetch(URL, FakeHold(given_up=("8.8.8.8",))))
+    assert (caught.value.error_class, caught.value.attempts) == (ErrorClass.CONNECT_TIMEOUT, 1)
+
+
+def test_row_that_saw_its_host_fail_twice_leaves_further_looks_to_others() -> None:
+    """A host that is set aside costs nobody a third time-out."""
+    fetch, client = fetcher(FetchFailure(ErrorClass.CONNECT_TIMEOUT, "timed out"))
+
+    with pytest.raises(FetchFailure):
+        asyncio.run(fetch.fetch(URL, FakeHold(aside=True)))
+    assert len(client.asked) == 2
+
+
+def test_redirect_to_a_host_that_was_given_up_fails() -> None:
+    """It would have to wait for a host that does not answer."""
+    fetch, _ = fetcher(FakeAnswer(302, lines={"Location": ["http://8.8.4.4/y.jpg"]}), retries=0)
+
+    with pytest.raises(FetchFailure) as caught:
+        asyncio.run(fetch.fetch(URL, FakeHold(given_up=("8.8.4.4",))))
+    assert caught.value.error_class is ErrorClass.HOST_CIRCUIT_OPEN
+
+
+@pytest.mark.parametrize(("answer", "sign"), [(429, Sign.BUSY), (503, Sign.STRAINED), (404, Sign.ANSWERED)])
+def test_host_is_told_how_it_did(answer: int, sign: Sign) -> None:
+    """What its answers say decides how it is asked next, Retry-After included."""
+    fetch, _ = fetcher(FakeAnswer(answer, lines={"Retry-After": ["7"]}), retries=0)
+    hold = FakeHold()
+
+    with pytest.raises(FetchFailure):
+        asyncio.run(fetch.fetch(URL, hold))
+    [outcome] = hold.outcomes
+    assert (outcome.sign, outcome.pause_s) == (sign, 7)
+
+
+def test_body_that_drips_is_given_up() -> None:
+    """A byte every nine seconds beats every time-out for silence; the rate is what shows it."""
+    now = 0.0
+
+    @dataclass
+    class Dripping(FakeAnswer):
+        async def chunks(self) -> AsyncGenerator[bytes]:
+            nonlocal now
+            while True:
+                now += 9
+                yield b"x"
+
+    client = FakeClient([Dripping()])
+    dripping = Fetcher(client, FetchOptions(retries=0), AddressPolicy(), lambda: 0.5, clock=lambda: now)
+
+    with pytest.raises(FetchFailure) as caught:
+        asyncio.run(dripping.fetch(URL, FakeHold()))
+    assert caught.value.error_class is ErrorClass.TOO_SLOW
+    assert now < 30
+
+
+def test_all_attempts_together_have_their_time() -> None:
+    """The worst case of one row can be computed."""
+    now = 0.0
+
+    class Slow(FakeClient):
+        @asynccontextmanager
+        async def get(self, target: Target) -> AsyncIterator[Answer]:
+            nonlocal now
+            now += 10
+            async with super().get(target) as answer:
+                yield answer
+
+    client = Slow([FetchFailure(ErrorClass.CONNECT_TIMEOUT, "timed out")])
+    slow = Fetcher(client, FetchOptions(retries=9, row_timeout_s=25), AddressPolicy(), lambda: 0.5, clock=lambda: now)
+
+    with pytest.raises(FetchFailure) as caught:
+        asyncio.run(slow.fetch(URL, FakeHold()))
+    assert caught.value.attempts == 3
 
 
 @pytest.mark.parametrize("url", [None, "", "  ", "ftp://x/y", "http://", "nonsense", "http://a b/"])

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from async_img2ds.fetch.pacer import Pacer
+from async_img2ds.policy.host import Manners, Outcome, Sign
 from async_img2ds.records import Row
 
 if TYPE_CHECKING:
@@ -20,7 +21,13 @@ def rows(*urls: str | None) -> list[Row]:
 
 
 def pacer(in_flight: int = 10, held_bytes: int = 1000, per_host: int = 10) -> Pacer:
-    return Pacer(in_flight_max=in_flight, held_bytes_max=held_bytes, per_host_max=per_host)
+    return Pacer(in_flight_max=in_flight, held_bytes_max=held_bytes, manners=Manners(per_host))
+
+
+async def again_of(turn: Turn, delay_s: float) -> bool:
+    """Have *turn* try again, for the same URL."""
+    assert turn.target is not None
+    return await turn.again(turn.target, delay_s)
 
 
 async def settle() -> None:
@@ -89,7 +96,7 @@ def test_row_between_attempts_leaves_the_window_and_comes_back_first() -> None:
         shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(3))))
         await settle()
         [first] = shard.turns
-        again = asyncio.create_task(first.again(0))
+        again = asyncio.create_task(again_of(first, 0))
         await settle()
         assert [turn.row.index for turn in shard.turns] == [0, 1]
         assert not again.done()
@@ -104,48 +111,113 @@ def test_row_between_attempts_leaves_the_window_and_comes_back_first() -> None:
     asyncio.run(run())
 
 
-def test_row_between_attempts_keeps_its_place_at_its_host() -> None:
-    """Its host is asked for less meanwhile, and rows of other hosts start as if nothing were."""
+def test_row_between_attempts_leaves_its_host_to_others() -> None:
+    """While it waits the next row of the same host starts, and then it takes its turn before those after it."""
 
     async def run() -> None:
         paced = pacer(per_host=1)
-        shard = Shard(paced, rows("http://tired.test/", "http://tired.test/", "http://fresh.test/"))
+        shard = Shard(paced, rows(*["http://one.test/"] * 3))
         await settle()
-        again = asyncio.create_task(shard.turns[0].again(60))
+        again = asyncio.create_task(again_of(shard.turns[0], 0))
         await settle()
-        assert [turn.host for turn in shard.turns] == ["tired.test", "fresh.test"]
+        assert [turn.row.index for turn in shard.turns] == [0, 1]
+        assert not again.done()
         assert paced.statistics().late == 1
 
-        again.cancel()
+        shard.turns[1].end()
         await settle()
-        shard.turns[0].end()
-        await settle()
-        assert [turn.host for turn in shard.turns] == ["tired.test", "fresh.test", "tired.test"]
+        assert again.done()
+        assert len(shard.turns) == 2
         assert paced.statistics().late == 0
 
+        shard.turns[0].end()
         await shard.task
 
     asyncio.run(run())
 
 
-def test_too_many_rows_between_attempts_hold_back_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is bounded: at the limit no row starts until one has come back."""
+def test_too_many_rows_between_attempts_are_no_hunger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is bounded: at the limit no more shards are opened."""
     monkeypatch.setattr("async_img2ds.fetch.pacer.LATE_MAX", 2)
 
     async def run() -> None:
         paced = pacer(in_flight=2)
-        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(6))))
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(2))))
         await settle()
-        waiting = [asyncio.create_task(turn.again(60)) for turn in shard.turns[:2]]
+        assert paced.is_hungry()
+        waiting = [asyncio.create_task(again_of(turn, 60)) for turn in shard.turns]
         await settle()
-        assert len(shard.turns) == 3  # one started before the second was late
+        assert not paced.is_hungry()
 
         waiting[0].cancel()
         await settle()
-        assert len(shard.turns) == 4
+        assert paced.is_hungry()
 
-        shard.task.cancel()
         waiting[1].cancel()
+
+    asyncio.run(run())
+
+
+def test_redirect_to_another_host_waits_for_room_there() -> None:
+    """The old host's slot is free meanwhile."""
+
+    async def run() -> None:
+        paced = pacer(per_host=1)
+        shard = Shard(paced, rows("http://old.test/", "http://new.test/", "http://old.test/"))
+        await settle()
+        old, new = shard.turns
+        assert new.target is not None
+        moved = asyncio.create_task(old.move(new.target))
+        await settle()
+        assert [turn.row.index for turn in shard.turns] == [0, 1, 2]
+        assert not moved.done()
+
+        new.end()
+        assert await moved
+        assert (old.host, old.at_host, old.in_window) == ("new.test", True, True)
+        await shard.task
+
+    asyncio.run(run())
+
+
+def test_rows_of_a_dead_host_get_their_turn_refused() -> None:
+    """Two find out, one looks again, the rest are told at once; one that waits to try again is told, too."""
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        paced = Pacer(in_flight_max=9, held_bytes_max=1000, manners=Manners(9), clock=lambda: now)
+        shard = Shard(paced, rows(*["http://dead.test/"] * 6))
+        await settle()
+        assert len(shard.turns) == 2
+        absent = Outcome(Sign.ABSENT, took_s=1.0)
+        for turn in shard.turns:
+            turn.leave_host(absent)
+        again = asyncio.create_task(again_of(shard.turns[0], 0))
+        await settle()
+        now = 2.0
+        shard.turns[1].end()  # the look is the row's that tries again
+        assert await again
+        again = asyncio.create_task(again_of(shard.turns[1], 0))
+        await settle()
+        shard.turns[0].leave_host(absent)
+
+        assert not await again
+        await shard.task
+        assert [turn.is_refused for turn in shard.turns] == [False, False, True, True, True, True]
+        assert paced.statistics().waiting == 0
+
+    asyncio.run(run())
+
+
+def test_pause_of_a_host_ends_by_itself() -> None:
+    """Nothing else has to happen for its next row to start."""
+
+    async def run() -> None:
+        paced = Pacer(in_flight_max=9, held_bytes_max=1000, manners=Manners(9, gap_s=0.05))
+        shard = Shard(paced, rows(*["http://one.test/"] * 2))
+
+        await asyncio.wait_for(shard.task, 5)
 
     asyncio.run(run())
 
@@ -228,7 +300,7 @@ def test_closing_a_shard_gives_back_all_it_had() -> None:
         paced = pacer(in_flight=2, per_host=1)
         dropped = Shard(paced, rows(*(["http://one.test/"] * 5), "http://two.test/"))
         await settle()
-        again = asyncio.create_task(dropped.turns[0].again(0))
+        again = asyncio.create_task(again_of(dropped.turns[0], 0))
         await settle()
         again.cancel()
         dropped.task.cancel()

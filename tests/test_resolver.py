@@ -12,7 +12,7 @@ import pytest
 from aiodns import error as codes
 
 from async_img2ds.errors import ErrorClass
-from async_img2ds.fetch.resolver import KEPT_LEAST_S, KEPT_MISSING_S, KEPT_MOST_S, ResolveError, Resolver
+from async_img2ds.fetch.resolver import KEPT_LEAST_S, KEPT_MISSING_S, KEPT_MOST_S, QUERIES_FIRST, ResolveError, Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,9 +24,16 @@ class NameServer:
     def __init__(self, ttl_s: int = 300, error: int | None = None) -> None:
         self.ttl_s = ttl_s
         self.error = error
+        self.error_of_others: int | None = None
+        self.queried: list[tuple[str, str]] = []
         self.asked: list[str] = []
         self.answering = asyncio.Event()
         self.answering.set()
+
+    async def query_dns(self, name: str, kind: str) -> None:
+        self.queried.append((name, kind))
+        if self.error_of_others is not None:
+            raise aiodns.error.DNSError(self.error_of_others, "as told")
 
     async def getaddrinfo(self, name: str, **_: Any) -> Any:
         self.asked.append(name)
@@ -112,5 +119,96 @@ def test_one_query_serves_all_who_wait() -> None:
         assert await waiting[1] == await waiting[2] == [(socket.AF_INET, "192.0.2.1")]
         assert server.asked == ["a.test"]
         assert resolver.looking_up == 0
+
+    check(test)
+
+
+@pytest.mark.parametrize("code", [codes.ARES_ESERVFAIL, codes.ARES_EREFUSED, codes.ARES_ETIMEOUT])
+def test_failure_of_every_name_is_the_name_servers_own(code: int) -> None:
+    """When a name below one that was good a moment ago gets no answer either, nothing can be said about this one."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        await resolver.look_up("good.test")
+        server.error = server.error_of_others = code
+        with pytest.raises(ResolveError) as caught:
+            await resolver.look_up("a.test")
+
+        assert caught.value.error_class is None
+        [(name, kind)] = server.queried
+        assert name.endswith(".good.test")  # a new name: what is remembered on the way would say nothing
+        assert kind == "A"
+
+    check(test)
+
+
+def test_failure_of_one_name_is_its_own() -> None:
+    """Others are found, or found not to exist, at the same time."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        await resolver.look_up("good.test")
+        server.error = codes.ARES_ESERVFAIL
+        server.error_of_others = codes.ARES_ENOTFOUND
+        with pytest.raises(ResolveError) as caught:
+            await resolver.look_up("a.test")
+
+        assert caught.value.error_class is ErrorClass.DNS_SERVFAIL
+
+    check(test)
+
+
+def test_many_failures_at_once_cost_one_query_more() -> None:
+    """Whether the name servers are there is found out once for all who wonder."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        await resolver.look_up("good.test")
+        server.error = server.error_of_others = codes.ARES_ESERVFAIL
+        failed = await asyncio.gather(*(resolver.look_up(f"{n}.test") for n in range(40)), return_exceptions=True)
+
+        assert {getattr(error, "error_class", "?") for error in failed} == {None}
+        assert len(server.queried) == 1
+
+    check(test)
+
+
+def test_queries_under_way_are_bounded_and_fewer_after_time_outs() -> None:
+    """A router at home drops packets long before a name server does."""
+
+    async def test(server: NameServer, resolver: Resolver, clock: Clock) -> None:
+        server.answering.clear()
+        first = [asyncio.create_task(resolver.look_up(f"a{n}.test")) for n in range(1000)]
+        await asyncio.sleep(0.01)
+        assert len(server.asked) == QUERIES_FIRST
+
+        server.error = codes.ARES_ETIMEOUT
+        clock.now = 10
+        server.answering.set()
+        await asyncio.wait(first)
+        server.asked.clear()
+        server.answering.clear()
+        second = [asyncio.create_task(resolver.look_up(f"b{n}.test")) for n in range(1000)]
+        await asyncio.sleep(0.01)
+        assert len(server.asked) == QUERIES_FIRST / 2
+
+        server.error = None
+        server.answering.set()
+        await asyncio.wait(second)
+        assert not [task for task in second if task.exception()]
+
+    check(test)
+
+
+def test_one_who_gives_up_in_the_queue_takes_nobodys_place() -> None:
+    """Places are handed on."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        server.answering.clear()
+        waiting = [asyncio.create_task(resolver.look_up(f"a{n}.test")) for n in range(200)]
+        await asyncio.sleep(0.01)
+        for task in waiting[::2]:
+            task.cancel()
+        server.answering.set()
+
+        assert all(await asyncio.gather(*waiting[1::2]))
+        assert resolver.looking_up == 0 or await asyncio.sleep(0.1, result=resolver.looking_up == 0)
 
     check(test)

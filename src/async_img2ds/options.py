@@ -122,6 +122,13 @@ class FetchOptions(Checked):
         help="Seconds one attempt may take in all: name look-up, connection, redirects and body. "
         "Default: six times --timeout.",
     )
+    row_timeout_s: float | None = option(
+        None,
+        least=JUST_ABOVE_ZERO,
+        most=A_DAY_S,
+        help="Seconds that all attempts on one URL may take together; waiting in between does not count. "
+        "Default: three times what one may take.",
+    )
     retries: int = option(
         2, least=0, help="Further attempts after a failure that can heal (time-outs, resets, 429, 5xx)."
     )
@@ -134,6 +141,18 @@ class FetchOptions(Checked):
         64,
         least=1,
         help="URLs under way at a time on one host of the list, over all processes; at least one in each.",
+    )
+    max_rate_per_host: float | None = option(
+        None,
+        least=JUST_ABOVE_ZERO,
+        help="Requests a second to one host of the list, over all processes of this machine. "
+        "Default: as many as it answers without asking for patience.",
+    )
+    crawl_delay: float = option(
+        0.0,
+        least=0.0,
+        most=A_DAY_S,
+        help="Seconds between two requests to one host of the list, over all processes of this machine.",
     )
     body_bytes_max: int = option(
         32 * 2**20, least=1, help="Bytes one image may have; a longer body is cut off and its row fails."
@@ -174,6 +193,11 @@ class FetchOptions(Checked):
         32 MiB at 550 kB/s.
         """
         return self.attempt_timeout_s if self.attempt_timeout_s is not None else 6 * self.timeout
+
+    @property
+    def row_deadline_s(self) -> float:
+        """Seconds all attempts on one URL may take together: as long as the default number of them at the most."""
+        return self.row_timeout_s if self.row_timeout_s is not None else 3 * self.attempt_deadline_s
 
     @property
     def directives(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Which queued item may start: a limit for each host, first come first served below it, and nothing kept."""
+"""Which queued item may start: hosts beside each other, first come first served, and nothing kept."""
 
 from __future__ import annotations
 
@@ -7,33 +7,38 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from async_img2ds.policy.host import LOOK_AFTER_S, Manners, Outcome, Sign
 from async_img2ds.policy.hosts import HostSchedule
 
+GOOD = Outcome(Sign.ANSWERED, took_s=0.1, latency_s=0.1)
+ABSENT = Outcome(Sign.ABSENT, took_s=0.1)
+MANY = 10**6
 
-def take_all(schedule: HostSchedule[str]) -> list[str]:
+
+def take_all(schedule: HostSchedule[str], now: float = 0.0) -> list[str]:
     """Take until everything left must wait."""
     taken = []
-    while (found := schedule.take()) is not None:
+    while (found := schedule.take(now)) is not None:
         taken.append(found[1])
     return taken
 
 
-def schedule_of(per_host_max: int, items: str) -> HostSchedule[str]:
+def schedule_of(at_once_max: int, items: str, per_address_max: int = MANY) -> HostSchedule[str]:
     """Queue items such as ``a1``, whose first letter is their host."""
-    schedule = HostSchedule[str](per_host_max)
+    schedule = HostSchedule[str](Manners(at_once_max), per_address_max)
     for item in items.split():
-        schedule.add(item[0], item)
+        schedule.add(item[0], item, 0.0)
     return schedule
 
 
 def test_empty_schedule_hands_out_nothing() -> None:
     """Without items there is nothing to take."""
-    assert HostSchedule[str](3).take() is None
+    assert HostSchedule[str](Manners(3), MANY).take(0.0) is None
 
 
 def test_take_names_the_host() -> None:
     """An item comes with the host it is counted under."""
-    assert schedule_of(1, "a1").take() == ("a", "a1")
+    assert schedule_of(1, "a1").take(0.0) == ("a", "a1")
 
 
 def test_host_at_its_limit_waits() -> None:
@@ -44,14 +49,14 @@ def test_host_at_its_limit_waits() -> None:
     assert schedule.waiting == 2
 
 
-def test_release_makes_room_for_one() -> None:
+def test_end_makes_room_for_one() -> None:
     """An item that ends lets exactly one more of its host start, in the order they came."""
     schedule = schedule_of(2, "a1 a2 a3 a4")
     take_all(schedule)
 
-    schedule.release("a")
+    schedule.end("a", GOOD, 1.0)
 
-    assert take_all(schedule) == ["a3"]
+    assert take_all(schedule, 1.0) == ["a3"]
 
 
 def test_busy_host_does_not_hold_up_others() -> None:
@@ -61,97 +66,293 @@ def test_busy_host_does_not_hold_up_others() -> None:
     assert take_all(schedule) == ["a1", "b1", "c1"]
 
 
-def test_release_of_one_host_gives_no_room_to_another() -> None:
+def test_end_at_one_host_gives_no_room_to_another() -> None:
     """Room belongs to the host whose item ended."""
     schedule = schedule_of(1, "a1 a2 b1 b2")
     take_all(schedule)
 
-    schedule.release("b")
+    schedule.end("b", GOOD, 1.0)
 
-    assert take_all(schedule) == ["b2"]
-
-
-def test_items_come_in_order_while_there_is_room() -> None:
-    """A list is worked through in its own order as long as no host is at its limit."""
-    schedule = schedule_of(9, "a1 a2 b1 c1 a3 b2 a4")
-
-    assert take_all(schedule) == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+    assert take_all(schedule, 1.0) == ["b2"]
 
 
 def test_item_that_waited_goes_before_later_ones() -> None:
     """Once its host has room, an item takes the place it came with."""
     schedule = schedule_of(1, "a1 a2 b1 c1")
-    schedule.take()
+    schedule.take(0.0)
 
-    schedule.release("a")
+    schedule.end("a", GOOD, 1.0)
 
-    assert take_all(schedule) == ["a2", "b1", "c1"]
+    assert take_all(schedule, 1.0) == ["a2", "b1", "c1"]
+
+
+def test_item_that_comes_again_takes_its_old_place() -> None:
+    """A row that tries again goes before rows that have not begun."""
+    schedule = HostSchedule[str](Manners(1), MANY)
+    order = schedule.add("a", "first", 0.0)
+    schedule.add("a", "second", 0.0)
+    schedule.take(0.0)
+    schedule.end("a", GOOD, 1.0)
+    schedule.add("a", "first again", 1.0, order)
+
+    assert take_all(schedule, 1.0) == ["first again"]
+
+
+def test_slow_host_at_the_head_of_a_list_leaves_room_for_others() -> None:
+    """With dozens of requests under way its next one stands behind rows that came a little later."""
+    schedule = HostSchedule[str](Manners(MANY), MANY)
+    for number in range(200):
+        schedule.add("slow", f"slow{number}", 0.0)
+    now = 0.0
+    for _ in range(5):  # it has shown that it can take many at a time
+        taken = take_all(schedule, now)
+        for item in taken:
+            schedule.end("slow", GOOD, now)
+            schedule.add("slow", item, now)
+        now += 1
+    for number in range(200):
+        schedule.add(f"other{number}", f"other{number}", now)
+    first = [found[1] for _ in range(100) if (found := schedule.take(now))]
+
+    assert sum(item.startswith("other") for item in first) > 50
+    assert sum(item.startswith("slow") for item in first) > 10
 
 
 def test_waiting_counts_what_was_not_taken() -> None:
     """The count follows every add and take."""
     schedule = schedule_of(1, "a1 a2 b1")
     before = schedule.waiting
-    schedule.take()
+    schedule.take(0.0)
 
     assert (before, schedule.waiting) == (3, 2)
 
 
 def test_nothing_is_kept_of_a_host_that_is_done() -> None:
     """A list of millions of hosts leaves no entry behind."""
-    schedule = HostSchedule[int](2)
+    schedule = HostSchedule[int](Manners(2), 10)
     for number in range(1000):
-        schedule.add(f"h{number}", number)
-    while (found := schedule.take()) is not None:
-        schedule.release(found[0])
+        schedule.add(f"h{number}", number, 0.0)
+        schedule.locate(f"h{number}", f"address {number % 7}")
+    while (found := schedule.take(0.0)) is not None:
+        schedule.end(found[0], GOOD, 0.0)
 
-    assert not schedule._hosts
+    assert not schedule._queues
+    assert not schedule._remembered
+    assert not schedule._addresses
     assert not schedule._line
 
 
-# Add to a host; take; or let an active item of some host end.
-STEPS = st.tuples(st.sampled_from(["add", "take", "release"]), st.sampled_from("abcd"))
+def test_host_that_was_in_trouble_is_remembered() -> None:
+    """Its next rows, however much later, find it as it was left."""
+    schedule = schedule_of(4, "a1 a2")
+    take_all(schedule)
+    for _ in range(2):
+        schedule.end("a", ABSENT, 1.0)
+    schedule.add("a", "a3", 1.5)
+
+    assert schedule.is_aside("a")
+    assert take_all(schedule, 1.6) == []
 
 
-@given(per_host_max=st.integers(1, 3), script=st.lists(STEPS, max_size=80))
-def test_any_history_keeps_limit_and_order(per_host_max: int, script: list[tuple[str, str]]) -> None:
-    """Whatever happens, the first in line whose host has room is next, each comes once, and nothing is left."""
-    schedule = HostSchedule[int](per_host_max)
-    line: list[tuple[int, str]] = []  # what waits, as a plain list in the order in which it should start
-    active: Counter[str] = Counter()
-    taken: list[int] = []
+def test_hosts_that_share_an_address_share_its_room() -> None:
+    """Thousands of hosts of one network are one machine to it; an end at one lets another go on, in turn."""
+    schedule = schedule_of(2, "a1 a2 b1 c1 d1", per_address_max=2)
+    for name in "abc":
+        schedule.locate(name, "192.0.2.1")
 
-    def take() -> bool:
-        found = schedule.take()
-        due = next(((host, item) for item, host in line if active[host] < per_host_max), None)
+    assert take_all(schedule) == ["a1", "b1", "d1"]
 
-        assert found == due
+    schedule.end("a", GOOD, 1.0)
+    schedule.end("b", GOOD, 1.0)
 
+    assert sorted(take_all(schedule, 1.0)) == ["a2", "c1"]
+
+
+def test_requests_under_way_count_once_their_address_is_known() -> None:
+    """What began before the look-up ended is there, too."""
+    schedule = schedule_of(2, "a1 b1", per_address_max=1)
+    schedule.take(0.0)
+    for name in "ab":
+        schedule.locate(name, "192.0.2.1")
+
+    assert take_all(schedule) == []
+
+    schedule.end("a", GOOD, 1.0)
+
+    assert take_all(schedule, 1.0) == ["b1"]
+
+
+def test_pause_is_waited_for_without_holding_up_others() -> None:
+    """The clock says when a host that asked for patience may be asked again."""
+    schedule = schedule_of(1, "a1 a2 b1")
+    schedule.take(0.0)
+    schedule.end("a", Outcome(Sign.BUSY, took_s=0.1, pause_s=5), 1.0)
+
+    assert take_all(schedule, 1.0) == ["b1"]
+    assert schedule.next_at() == 6.0
+    assert take_all(schedule, 5.9) == []
+    assert take_all(schedule, 6.0) == ["a2"]
+
+
+def test_rows_of_a_dead_host_are_given_up_after_a_second_look() -> None:
+    """A hundred rows cost three requests, and not one time-out each."""
+    schedule = schedule_of(4, " ".join(f"a{number}" for number in range(100)))
+    asked = take_all(schedule)
+    for _ in asked:
+        schedule.end("a", ABSENT, 10.0)
+    assert schedule.given_up() == []
+    assert schedule.next_at() == 10.0 + LOOK_AFTER_S
+
+    [look] = take_all(schedule, 12.0)
+    schedule.end("a", ABSENT, 22.0)
+    take_all(schedule, 22.0)
+
+    assert len(asked) == 2
+    assert schedule.given_up() == [f"a{number}" for number in range(100) if f"a{number}" not in (*asked, look)]
+    assert schedule.waiting == 0
+
+
+def test_rows_wait_for_a_dead_host_while_there_is_other_work() -> None:
+    """It may come back; when all else is done there is no more to wait for."""
+    schedule = schedule_of(1, "a1 a2 a3 a4 b1 b2")
+    now = 0.0
+    for _ in range(2):
+        assert schedule.take(now) is not None
+        schedule.end("a", ABSENT, now)
+    assert schedule.take(now) == ("b", "b1")
+    now = LOOK_AFTER_S
+    assert schedule.take(now) == ("a", "a3")
+    schedule.end("a", ABSENT, now)
+    assert take_all(schedule, now) == []
+    assert schedule.given_up() == []
+
+    schedule.end("b", GOOD, now)
+    assert schedule.take(now) == ("b", "b2")
+    assert take_all(schedule, now) == []
+
+    assert schedule.given_up() == ["a4"]
+
+
+def test_host_that_comes_back_serves_those_who_waited() -> None:
+    """Nothing is lost by having been set aside."""
+    schedule = schedule_of(2, "a1 a2 a3 a4")
+    for _ in take_all(schedule):
+        schedule.end("a", ABSENT, 1.0)
+    assert take_all(schedule, 3.0) == ["a3"]
+
+    schedule.end("a", GOOD, 3.5)
+
+    assert take_all(schedule, 3.5) == ["a4"]
+    assert not schedule.is_aside("a")
+
+
+def test_names_are_known_before_their_rows_start() -> None:
+    """Each once, and only those of the rows that come next."""
+    schedule = schedule_of(1, "a1 a2 b1 c1 d1")
+
+    assert schedule.coming(3) == ["a", "b"]
+    schedule.take(0.0)
+    assert schedule.coming(3) == ["c"]
+    assert schedule.coming(3) == []
+
+
+OUTCOMES = {
+    "good": GOOD,
+    "busy": Outcome(Sign.BUSY, took_s=0.1, pause_s=2),
+    "absent": ABSENT,
+    "nothing": Outcome(Sign.NOTHING),
+}
+# Add to a host, or learn its address; take; let an active item of some host end; or let time pass.
+STEPS = st.tuples(st.sampled_from(["add", "locate", "take", "wait", *OUTCOMES]), st.sampled_from("abcd"))
+
+
+class History:
+    """A schedule, and beside it what must be true of it."""
+
+    def __init__(self, at_once_max: int, per_address_max: int) -> None:
+        self.schedule = HostSchedule[int](Manners(at_once_max), per_address_max)
+        self.at_once_max = at_once_max
+        self.per_address_max = per_address_max
+        self.now = 0.0
+        self.active: Counter[str] = Counter()
+        self.located: set[str] = set()
+        self.added: dict[int, str] = {}
+        self.out: list[int] = []
+
+    def step(self, number: int, what: str, host: str) -> None:
+        self.now += 0.01
+        if what == "add":
+            self.schedule.add(host, number, self.now)
+            self.added[number] = host
+        elif what == "take":
+            self.take()
+        elif what == "wait":
+            self.now += 3
+        elif what == "locate":
+            self.schedule.locate(host, "192.0.2.1")
+        elif self.active[host]:
+            self.end(host, OUTCOMES[what])
+
+    def take(self) -> bool:
+        found = self.schedule.take(self.now)
+        given_up = self.schedule.given_up()
+        self.out += given_up
         if found is None:
-            return False
+            return bool(given_up)
         host, item = found
-        line.remove((item, host))
-        active[host] += 1
-        taken.append(item)
+        self.active[host] += 1
+        self.out.append(item)
+
+        assert self.added[item] == host
+        assert self.active[host] <= self.at_once_max
         return True
 
-    for number, (step, host) in enumerate(script):
-        if step == "add":
-            schedule.add(host, number)
-            line.append((number, host))
-        elif step == "take":
-            take()
-        elif active[host]:
-            schedule.release(host)
-            active[host] -= 1
+    def end(self, host: str, outcome: Outcome) -> None:
+        self.active[host] -= 1
+        self.schedule.end(host, outcome, self.now)
 
-        assert schedule.waiting == len(line)
+    def finish(self) -> None:
+        """Take what can be taken, and answer well, until nothing is left."""
+        for _ in range(10_000):
+            if self.take():
+                continue
+            if not self.active.total() and not self.schedule.waiting:
+                break
+            for host in list(self.active.elements()):
+                self.end(host, GOOD)
+            self.now += 1
 
-    while take() or active.total():
-        host = next(host for host, count in active.items() if count)
-        schedule.release(host)
-        active[host] -= 1
 
-    assert sorted(taken) == [number for number, (step, _) in enumerate(script) if step == "add"]
-    assert not schedule._hosts
-    assert not schedule._line
+@given(at_once_max=st.integers(1, 3), per_address_max=st.integers(1, 4), script=st.lists(STEPS, max_size=120))
+def test_any_history_ends_with_every_item_handed_out_once(
+    at_once_max: int, per_address_max: int, script: list[tuple[str, str]]
+) -> None:
+    """Whatever hosts do, limits hold, a host's items come in their order, and none is lost or comes twice."""
+    history = History(at_once_max, per_address_max)
+    for number, (what, host) in enumerate(script):
+        history.step(number, what, host)
+    history.finish()
+
+    assert sorted(history.out) == sorted(history.added)
+    for host in "abcd":
+        of_host = [item for item in history.added if history.added[item] == host]
+        assert [item for item in history.out if item in of_host] == of_host
+    assert history.schedule.waiting == 0
+    assert not history.schedule._queues
+    assert not history.schedule._addresses
+
+
+@given(per_address_max=st.integers(1, 4), script=st.lists(STEPS, max_size=120))
+def test_any_history_keeps_to_the_room_of_an_address(per_address_max: int, script: list[tuple[str, str]]) -> None:
+    """However many hosts there are behind it."""
+    history = History(9, per_address_max)
+    for number, (what, host) in enumerate(script):
+        if what == "add":
+            history.step(number, what, host)
+            history.step(number, "locate", host)
+        elif what != "locate":
+            history.step(number, what, host)
+
+        assert history.active.total() <= per_address_max
+    history.finish()
+    assert sorted(history.out) == sorted(history.added)

@@ -20,6 +20,7 @@ from aiohttp.client_proto import ResponseHandler
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.connections import Connections, Origin, clean, connect_failure, is_local
 from async_img2ds.fetch.resolver import Resolver
+from async_img2ds.fetch.uplink import Uplink
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -86,11 +87,17 @@ class HttpClient:
     """Speaks HTTP/1.1 with one resolver and one TLS context: one for each process. Use :meth:`open`."""
 
     def __init__(
-        self, connections: Connections[ResponseHandler], resolver: Resolver, head: str, timeout: float
+        self,
+        connections: Connections[ResponseHandler],
+        resolver: Resolver,
+        uplink: Uplink,
+        head: str,
+        timeout: float,
     ) -> None:
         """Send *head*, the lines of each request that are always the same, and be patient for *timeout* seconds."""
         self._connections = connections
         self._resolver = resolver
+        self._uplink = uplink
         self._head = head
         self._timeout = timeout
 
@@ -105,10 +112,12 @@ class HttpClient:
             connections: Connections[ResponseHandler] = Connections(
                 lambda: ResponseHandler(loop), resolver, addresses, _tls(options), connect_s=options.timeout
             )
+            uplink = Uplink(loop.time)
             try:
-                yield cls(connections, resolver, head, options.timeout)
+                yield cls(connections, resolver, uplink, head, options.timeout)
             finally:
                 connections.close()
+                await uplink.close()
 
     def get(self, target: Target) -> _Request:
         """Ask for *target*, following no redirect.
@@ -118,7 +127,16 @@ class HttpClient:
             LocalFault: this machine could not ask.
 
         """
-        return _Request(self._connections, target, self._head, self._timeout)
+        return _Request(self._connections, self._uplink, target, self._head, self._timeout)
+
+    async def look_up(self, name: str) -> list[tuple[int, str]]:
+        """Return the addresses of *name* as (family, literal).
+
+        Raises:
+            ResolveError: it has none, or nobody could be asked.
+
+        """
+        return await self._resolver.look_up(name)
 
     def looking_up(self) -> int:
         """Return how many names are being looked up."""
@@ -144,10 +162,18 @@ def _tls(options: FetchOptions) -> ssl.SSLContext:
 class _Request:
     """A request during whose block its answer is there. A class, as a generator costs several times as much."""
 
-    __slots__ = ("_connections", "_head", "_origin", "_talk", "_target", "_timeout")
+    __slots__ = ("_connections", "_head", "_origin", "_talk", "_target", "_timeout", "_uplink")
 
-    def __init__(self, connections: Connections[ResponseHandler], target: Target, head: str, timeout: float) -> None:
+    def __init__(
+        self,
+        connections: Connections[ResponseHandler],
+        uplink: Uplink,
+        target: Target,
+        head: str,
+        timeout: float,
+    ) -> None:
         self._connections = connections
+        self._uplink = uplink
         self._target = target
         self._head = head
         self._timeout = timeout
@@ -155,24 +181,33 @@ class _Request:
         self._talk: ResponseHandler | None = None
 
     async def __aenter__(self) -> Answer:
-        encrypted = self._target.scheme == "https"
+        began = self._uplink.now()
+        try:
+            message, body = await self._answered()
+        except (FetchFailure, LocalFault) as failure:
+            raise await self._uplink.judge(failure, began) from None
+        self._uplink.heard()
+        return _HttpAnswer(message, body, self._uplink, encrypted=self._target.scheme == "https")
+
+    async def _answered(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         while True:
             talk = self._connections.take_idle(self._origin)
             is_new = talk is None
             if talk is None:
                 talk = await self._connections.open(self._target)
+                self._uplink.reached(*_peer(talk))
             self._talk = talk
             try:
-                message, body = await self._ask(talk)
+                return await self._ask(talk)
             except BaseException as error:
                 talk.abort()
                 # A server may end an idle connection in the moment in which it is taken: that is no attempt.
                 if not is_new and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
                     continue
                 if isinstance(error, aiohttp.ClientError | http_exceptions.HttpProcessingError | OSError):
+                    encrypted = self._target.scheme == "https"
                     raise _failure(error, before_headers=True, encrypted=encrypted) from None
                 raise
-            return _HttpAnswer(message, body, encrypted=encrypted)
 
     async def _ask(self, talk: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         """Send the request; return the head of the answer to it, and its body to come."""
@@ -204,10 +239,13 @@ class _Request:
 class _HttpAnswer:
     """An answer, as the rest of the program sees it."""
 
-    __slots__ = ("_body", "_encrypted", "_headers", "content_length", "reason", "status")
+    __slots__ = ("_body", "_encrypted", "_headers", "_uplink", "content_length", "reason", "status")
 
-    def __init__(self, message: RawResponseMessage, body: aiohttp.StreamReader, *, encrypted: bool) -> None:
+    def __init__(
+        self, message: RawResponseMessage, body: aiohttp.StreamReader, uplink: Uplink, *, encrypted: bool
+    ) -> None:
         self._body = body
+        self._uplink = uplink
         self._headers = message.headers
         self._encrypted = encrypted
         self.status = message.code
@@ -220,17 +258,27 @@ class _HttpAnswer:
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         try:
-            while chunk := await self._body.readany():
+            while True:
+                waits_since = self._uplink.now()
+                if not (chunk := await self._body.readany()):
+                    break
                 yield chunk
         except aiohttp.ClientPayloadError as error:
             raise _body_failure(error, self._body.total_bytes, self.content_length) from None
         except (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:
-            raise _failure(error, before_headers=False, encrypted=self._encrypted) from None
+            failure = _failure(error, before_headers=False, encrypted=self._encrypted)
+            raise await self._uplink.judge(failure, waits_since) from None
 
     async def drain(self) -> None:
         if self.content_length is not None and self.content_length <= DRAIN_BYTES_MAX:
             async for _ in self.chunks():
                 pass
+
+
+def _peer(talk: ResponseHandler) -> tuple[str, int]:
+    """Return the address and port at the other end."""
+    peer = talk.transport.get_extra_info("peername") if talk.transport is not None else None
+    return (str(peer[0]), int(peer[1])) if peer else ("", 0)
 
 
 def _failure(error: Exception, *, before_headers: bool, encrypted: bool) -> FetchFailure | LocalFault:

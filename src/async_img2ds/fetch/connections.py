@@ -57,7 +57,9 @@ T = TypeVar("T", bound=Talk)
 
 
 class Connections(Generic[T]):
-    """Opens connections to what *addresses* allows, in *connect_s* seconds each, and keeps those that are idle.
+    """Opens connections to what *addresses* allows, and keeps those that are idle.
+
+    Each in *connect_s* seconds, and as many for TLS.
 
     At most *idle_max* of them, for *idle_s* seconds.
     *make* makes what is spoken over a new one.
@@ -115,9 +117,7 @@ class Connections(Generic[T]):
 
         """
         try:
-            infos = await self._infos(target)
-            async with asyncio.timeout(self._connect_s):
-                return await self._connect(target, infos)
+            return await self._connect(target, await self._infos(target))
         except ssl.SSLCertVerificationError as error:
             raise _certificate_failure(error) from None
         except ssl.SSLError as error:
@@ -151,20 +151,30 @@ class Connections(Generic[T]):
         ]
 
     async def _connect(self, target: Target, infos: list[aiohappyeyeballs.AddrInfoType]) -> T:
-        context = self._context if target.scheme == "https" else None
-        name = target.host.rstrip(".") if context else None
         talk: T
         family, *_, (address, port, *_) = infos[0]
-        if len(infos) == 1 and family == socket.AF_INET:  # nothing to choose: the loop connects in half the time
-            self._check(address, port)
-            _, talk = await self._loop.create_connection(
-                self._make, str(address), int(port), ssl=context, server_hostname=name
-            )
-        else:
+        async with asyncio.timeout(self._connect_s):
+            if target.scheme == "http" and len(infos) == 1 and family == socket.AF_INET:
+                self._check(address, port)  # nothing to choose: the loop connects in half the time
+                _, talk = await self._loop.create_connection(self._make, str(address), int(port))
+                return talk
             connected = await aiohappyeyeballs.start_connection(
                 infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
             )
-            _, talk = await self._loop.create_connection(self._make, sock=connected, ssl=context, server_hostname=name)
+        if target.scheme == "http":
+            _, talk = await self._loop.create_connection(self._make, sock=connected)
+            return talk
+        try:
+            _, talk = await self._loop.create_connection(
+                self._make,
+                sock=connected,
+                ssl=self._context,
+                server_hostname=target.host.rstrip("."),
+                ssl_handshake_timeout=self._connect_s,
+            )
+        except ConnectionAbortedError:  # by the loop, as it took too long
+            words = "<urlopen error The handshake operation timed out>"
+            raise FetchFailure(ErrorClass.TLS_TIMEOUT, words) from None
         return talk
 
     def _socket(self, info: aiohappyeyeballs.AddrInfoType) -> socket.socket:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.policy import optout, urls
+from async_img2ds.policy.host import Outcome, Sign, sign_of
 from async_img2ds.policy.retry import RetryPolicy, next_delay
 from async_img2ds.records import Body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from async_img2ds.fetch.client import Answer, Client
     from async_img2ds.options import FetchOptions
@@ -31,21 +32,41 @@ logger = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # 203 is a 200 that a proxy has touched; any other 2xx carries no image or only a part of one.
 _WHOLE: Final = frozenset({200, 203})
-# A shortage of this machine is waited out, from a second to half a minute a time, for about five minutes in all; then
-# the shard is given back and with it all its rows, because nothing can be said about them.
-LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, 10.0, *(30.0,) * 9)
-
+# A shortage of this machine is waited out, from a second to half a minute a time, for about an hour in all, as most
+# outages end sooner; then the shard is given back and with it all its rows, because nothing can be said about them.
+LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, 10.0, *(30.0,) * 119)
 
 COMPLAINT_S: Final = 30.0
 # A new connection costs less than waiting this long for the rest of an old one.
 DRAIN_S: Final = 1.0
+# A body that comes more slowly than this, for as long as this, is given up (curl's --speed-limit and --speed-time): it
+# would hold its slot until the whole time of the attempt is over. The first seconds are not looked at.
+RATE_LEAST_BYTES_PER_S: Final = 2048
+RATE_WINDOW_S: Final = 10.0
+RATE_GRACE_S: Final = 5.0
 
 
 class Hold(Protocol):
     """What a fetch asks of whoever paces it."""
 
-    async def again(self, delay_s: float) -> None:
-        """Wait before another attempt."""
+    @property
+    def is_refused(self) -> bool:
+        """Whether the host was given up before the first attempt."""
+
+    def is_host_aside(self) -> bool:
+        """Whether the host is set aside, as it does not answer."""
+
+    def leave_host(self, outcome: Outcome) -> None:
+        """Say that a request to the host has ended."""
+
+    def pause(self, seconds: float) -> None:
+        """Have no row start for so long: it is this machine that is short of something."""
+
+    async def again(self, target: Target, delay_s: float) -> bool:
+        """Wait before another attempt on *target*; return False if its host was given up instead."""
+
+    async def move(self, target: Target) -> bool:
+        """Wait until the host of *target*, to which a redirect leads, may be asked; return False if it was given up."""
 
     def hold(self, count: int) -> bool:
         """Count bytes received; return whether to read on at once."""
@@ -78,6 +99,7 @@ class Fetcher:
     addresses: AddressPolicy
     jitter: Callable[[], float]
     complaints: Complaints = field(default_factory=lambda: Complaints(time.monotonic))
+    clock: Callable[[], float] = time.monotonic
 
     async def fetch(self, url: str | Target | None, hold: Hold) -> Body:
         """Return the body behind *url*, as the list has it or read already.
@@ -88,50 +110,75 @@ class Fetcher:
 
         """
         target = url if isinstance(url, urls.Target) else urls.parse(url)
+        if hold.is_refused:
+            raise _circuit_open(target)
         policy = RetryPolicy(self.options.retries)
+        left_s = self.options.row_deadline_s
+        sign_before: Sign | None = None
         attempt = 1
         faults = 0
         while True:
+            began = self.clock()
             try:
-                content, status = await self._attempt(target, hold)
+                content, status = await self._attempt(target, hold, min(left_s, self.options.attempt_deadline_s))
                 return Body(content, status, attempt)
             except FetchFailure as failure:
-                delay = next_delay(policy, attempt, failure, self.jitter())
-                if delay is None:
-                    failure.attempts = 0 if failure.error_class is ErrorClass.ADDR_BLOCKED else attempt
+                took_s = self.clock() - began
+                left_s -= took_s
+                sign = sign_of(failure)
+                hold.leave_host(Outcome(sign, took_s, pause_s=failure.retry_after_s or 0.0, again=sign is sign_before))
+                sign_before = sign
+                failure.attempts = 0 if failure.error_class is ErrorClass.ADDR_BLOCKED else attempt
+                delay = next_delay(policy, attempt, failure, self.jitter()) if left_s > 0 else None
+                # A host that is set aside is looked at by those who have not seen it fail twice.
+                if delay is None or (attempt > 1 and hold.is_host_aside()) or not await hold.again(target, delay):
                     raise
                 attempt += 1
             except LocalFault as fault:  # not the URL's doing, so not one of its attempts
+                hold.leave_host(Outcome(Sign.NOTHING))
                 if faults == len(LOCAL_FAULT_WAITS_S):
                     raise
-                delay = LOCAL_FAULT_WAITS_S[faults]
+                self.complaints.make(f"this machine cannot fetch at the moment ({fault}); everything waits")
+                hold.pause(LOCAL_FAULT_WAITS_S[faults])
+                if not await hold.again(target, LOCAL_FAULT_WAITS_S[faults]):
+                    raise _circuit_open(target) from None
                 faults += 1
-                self.complaints.make(f"this machine cannot fetch at the moment ({fault}); trying again")
-            await hold.again(delay)
 
-    async def _attempt(self, target: Target, hold: Hold) -> tuple[bytes, int]:
-        """Follow *target* to an image within the time for one attempt; return it with the status."""
+    async def _attempt(self, target: Target, hold: Hold, most_s: float) -> tuple[bytes, int]:
+        """Follow *target* to an image within *most_s* seconds; return it with the status, and give its host back."""
         try:
-            async with asyncio.timeout(self.options.attempt_deadline_s) as deadline:
+            async with asyncio.timeout(most_s) as deadline:
                 for _ in range(self.options.redirects_max + 1):
                     self._check_address(target)
+                    asked = self.clock()
                     async with self.client.get(target) as answer:
+                        latency_s = self.clock() - asked
                         if answer.status not in _REDIRECTS:
                             await self._check_status(answer)
                             self._check_consent(answer)
-                            return await self._read(answer, hold, deadline), answer.status
+                            content = await self._read(answer, hold, deadline)
+                            hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
+                            return content, answer.status
                         self._check_consent(answer)
                         locations = answer.headers("Location")
                         await _drain(answer)
                     if not locations:
                         raise FetchFailure(ErrorClass.REDIRECT_INVALID, _status_line(answer), http_status=answer.status)
-                    target = self._redirected(target, locations[0])
+                    elsewhere = self._redirected(target, locations[0])
+                    if elsewhere.host != target.host:
+                        hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
+                        await _off_the_clock(self._move(hold, elsewhere), deadline)
+                    target = elsewhere
                 raise FetchFailure(
                     ErrorClass.REDIRECT_LIMIT, _status_line(answer, _REDIRECT_LOOP), http_status=answer.status
                 )
         except TimeoutError:
-            message = f"timed out: the whole attempt took more than {self.options.attempt_deadline_s:g} s"
+            message = f"timed out: the whole attempt took more than {most_s:g} s"
             raise (await self.client.overdue(target)) or FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
+
+    async def _move(self, hold: Hold, target: Target) -> None:
+        if not await hold.move(target):
+            raise _circuit_open(target)
 
     def _redirected(self, source: Target, location: str) -> Target:
         target = urls.redirect(source, location)
@@ -170,6 +217,7 @@ class Fetcher:
             raise _too_large(most, answer)
         pieces: list[bytes] = []
         count = 0
+        pace = _Pace(self.clock())
         try:
             async with aclosing(answer.chunks()) as chunks:
                 async for piece in chunks:
@@ -177,8 +225,10 @@ class Fetcher:
                     count += len(piece)
                     if count > most:
                         raise _too_large(most, answer)
+                    pace.check(len(piece), self.clock())
                     if not hold.hold(len(piece)):
-                        await _wait_off_the_clock(hold, deadline)
+                        await _off_the_clock(hold.wait_to_read(), deadline)
+                        pace = _Pace(self.clock())
         except FetchFailure as failure:
             failure.http_status = answer.status
             raise
@@ -198,13 +248,37 @@ async def _drain(answer: Answer) -> None:
             await answer.drain()
 
 
-async def _wait_off_the_clock(hold: Hold, deadline: asyncio.Timeout) -> None:
-    """Wait for room in our own memory without charging it to the server's time."""
+async def _off_the_clock(wait: Awaitable[None], deadline: asyncio.Timeout) -> None:
+    """Wait for room of our own, in memory or at a host, without charging it to the server's time."""
     loop = asyncio.get_running_loop()
     left_s = (deadline.when() or loop.time()) - loop.time()
     deadline.reschedule(None)
-    await hold.wait_to_read()
+    await wait
     deadline.reschedule(loop.time() + left_s)
+
+
+class _Pace:
+    """How fast a body comes, looked at with each piece of it."""
+
+    __slots__ = ("_bytes", "_since")
+
+    def __init__(self, now: float) -> None:
+        self._since = now + RATE_GRACE_S
+        self._bytes = 0
+
+    def check(self, count: int, now: float) -> None:
+        """Count *count* bytes; raise FetchFailure if those of the last while were too few."""
+        self._bytes += count
+        passed_s = now - self._since
+        if passed_s >= RATE_WINDOW_S:
+            if self._bytes < RATE_LEAST_BYTES_PER_S * passed_s:
+                said = f"less than {RATE_LEAST_BYTES_PER_S} bytes a second for {passed_s:.0f} s"
+                raise FetchFailure(ErrorClass.TOO_SLOW, said)
+            self._since, self._bytes = now, 0
+
+
+def _circuit_open(target: Target) -> FetchFailure:
+    return FetchFailure(ErrorClass.HOST_CIRCUIT_OPEN, f"not asked: {target.host} has failed several times in a row")
 
 
 def _status_failure(answer: Answer) -> FetchFailure:

@@ -7,16 +7,18 @@ open, so the slow tail of one shard does not idle the others.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from async_img2ds.errors import FetchFailure
 from async_img2ds.policy import urls
+from async_img2ds.policy.host import Manners, Outcome, Sign
 from async_img2ds.policy.hosts import HostSchedule
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from async_img2ds.policy.urls import Target
     from async_img2ds.records import Row
@@ -28,6 +30,11 @@ __all__ = ["Pacer", "PacerStatistics", "Turn"]
 LATE_MAX: Final = 4096
 # URLs parsed in one go, so that opening a shard of 10,000 rows does not hold the loop for more than a few milliseconds.
 PARSE_BATCH: Final = 256
+# Requests under way at one address, over all processes: BUbiNG's second key beside the host, generous because a content
+# network has thousands of hosts on one.
+PER_ADDRESS_MAX: Final = 256
+
+_UNTOLD: Final = Outcome(Sign.NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +55,24 @@ class PacerStatistics:
 class Pacer:
     """A window of *in_flight_max* rows and *held_bytes_max* bytes of bodies over rows that wait per host."""
 
-    def __init__(self, *, in_flight_max: int, held_bytes_max: int, per_host_max: int) -> None:
-        """Start empty."""
-        self._schedule: HostSchedule[_Ticket] = HostSchedule(per_host_max)
+    def __init__(
+        self,
+        *,
+        in_flight_max: int,
+        held_bytes_max: int,
+        manners: Manners,
+        per_address_max: int = PER_ADDRESS_MAX,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start empty; tell the time by *clock*, in seconds."""
+        self._schedule: HostSchedule[_Ticket] = HostSchedule(manners, per_address_max)
         self._in_flight_max = in_flight_max
         self._held_bytes_max = held_bytes_max
+        self._clock = clock
+        self._alarm: asyncio.TimerHandle | None = None
+        self._paused_until = -math.inf
         self._in_flight = 0
         self._late = 0
-        self._returning: deque[tuple[Turn, asyncio.Future[None]]] = deque()
         self._held: dict[Turn, int] = {}
         self._held_bytes = 0
         self._readers: dict[Turn, asyncio.Future[None]] = {}
@@ -65,15 +82,19 @@ class Pacer:
     async def turns(self, rows: Iterable[Row]) -> AsyncGenerator[Turn]:
         """Yield a turn for each row as soon as it may start: not in the order of *rows*, but each exactly once.
 
-        Rows whose URL cannot be asked for are yielded, too; their failure comes from whoever fetches them.
+        Rows whose URL cannot be asked for are yielded, too, and so are those whose host is given up; their failure
+        comes from whoever fetches them.
         """
         granted: asyncio.Queue[Turn] = asyncio.Queue()
-        tickets: list[_Ticket] = []
+        tickets: list[_FirstTicket] = []
         try:
             for row in rows:
-                ticket = _Ticket(Turn(self, row, _target_of(row)), granted)
+                ticket = _FirstTicket(Turn(self, row, _target_of(row)), granted)
                 tickets.append(ticket)
-                self._schedule.add(ticket.turn.host, ticket)
+                if ticket.turn.target is None:
+                    ticket.go()
+                else:
+                    ticket.turn.order = self._schedule.add(ticket.turn.host, ticket, self._clock())
                 if len(tickets) % PARSE_BATCH == 0:
                     self._pump()
                     await asyncio.sleep(0)
@@ -92,6 +113,10 @@ class Pacer:
                 granted.get_nowait().end()
             self._pump()
 
+    def is_hungry(self) -> bool:
+        """Whether there are too few rows waiting to keep the window full."""
+        return self._hungry.is_set()
+
     async def wait_hungry(self) -> None:
         """Wait until there are too few rows waiting to keep the window full."""
         await self._hungry.wait()
@@ -108,11 +133,24 @@ class Pacer:
             self._in_flight_max = in_flight_max
             self._pump()
 
+    def pause(self, seconds: float) -> None:
+        """Start nothing for so long: this machine cannot fetch at the moment, whatever the row."""
+        self._paused_until = max(self._paused_until, self._clock() + seconds)
+        self._pump()
+
+    def names_ahead(self) -> list[str]:
+        """Return the hosts, each once, whose rows come next; of two windows of them, as one is under way."""
+        return self._schedule.coming(2 * self._in_flight_max)
+
+    def locate(self, name: str, address: str) -> None:
+        """Take note of the address of a host, which it shares the room of."""
+        self._schedule.locate(name, address)
+
     # What turns ask of their pacer.
 
-    def leave_host(self, turn: Turn) -> None:
+    def leave_host(self, turn: Turn, outcome: Outcome) -> None:
         """Take the host's slot back from *turn*."""
-        self._schedule.release(turn.host)
+        self._schedule.end(turn.host, outcome, self._clock())
         self._pump()
 
     def leave_window(self, turn: Turn) -> None:
@@ -121,19 +159,29 @@ class Pacer:
         self._drop_bytes(turn)
         self._pump()
 
-    async def come_back(self, turn: Turn, delay_s: float) -> None:
-        """Take the window's slot back from *turn*, and give it another after *delay_s* seconds, before any new row."""
+    async def come_back(self, turn: Turn, delay_s: float) -> bool:
+        """Queue *turn*, which has left host and window, for both again after *delay_s* seconds, at its old place.
+
+        Returns:
+            Whether it has both; if not, its host has been given up.
+
+        """
         self._late += 1
-        turn.leave_window()
+        self._pump()
+        ticket = _LaterTicket(turn, asyncio.get_running_loop().create_future())
         try:
-            await asyncio.sleep(delay_s)
+            if delay_s:
+                await asyncio.sleep(delay_s)
+            self._schedule.add(turn.host, ticket, self._clock(), turn.order)
+            self._pump()
+            return await ticket.waiter
         finally:
             self._late -= 1
             self._pump()
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._returning.append((turn, waiter))
-        self._pump()
-        await waiter
+
+    def is_aside(self, host: str) -> bool:
+        """Whether *host* is set aside."""
+        return self._schedule.is_aside(host)
 
     def hold(self, turn: Turn, count: int) -> bool:
         """Count *count* more bytes as held; return whether *turn* may read on at once."""
@@ -153,35 +201,39 @@ class Pacer:
     def _pump(self) -> None:
         """Start what may start, and say whether more rows would be welcome."""
         starved = False
+        now = self._clock()
+        if now < self._paused_until:
+            self._hungry.clear()
+            self._set_alarm(self._paused_until)
+            return
         while self._in_flight < self._in_flight_max and self._held_bytes <= self._held_bytes_max and not starved:
-            if self._returning:
-                self._let_back(*self._returning.popleft())
-            elif self._late >= LATE_MAX:
-                break
-            elif taken := self._schedule.take():
+            if taken := self._schedule.take(now):
                 self._grant(*taken)
             else:
                 starved = True  # all that wait, wait for their hosts
-        if starved or self._schedule.waiting < self._in_flight_max:
+        for ticket in self._schedule.given_up():
+            ticket.refuse()
+        if (starved or self._schedule.waiting < self._in_flight_max) and self._late < LATE_MAX:
             self._hungry.set()
         else:
             self._hungry.clear()
+        self._set_alarm(self._schedule.next_at() if starved else None)
 
     def _grant(self, host: str, ticket: _Ticket) -> None:
-        ticket.taken = True
-        if ticket.withdrawn:
-            self._schedule.release(host)
+        if not ticket.is_wanted():
+            self._schedule.end(host, _UNTOLD, self._clock())
             return
         self._in_flight += 1
         ticket.turn.at_host = ticket.turn.in_window = True
-        ticket.granted.put_nowait(ticket.turn)
+        ticket.go()
 
-    def _let_back(self, turn: Turn, waiter: asyncio.Future[None]) -> None:
-        if waiter.done():  # cancelled while it waited
-            return
-        self._in_flight += 1
-        turn.in_window = True
-        waiter.set_result(None)
+    def _set_alarm(self, at: float | None) -> None:
+        """Have the pump run at *at*, when something can start by the mere passing of time."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if at is not None:
+            self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self._pump)
 
     def _may_read(self, turn: Turn) -> bool:
         """While too much is held only the oldest holder reads on, so that something always comes to its end."""
@@ -197,26 +249,35 @@ class Pacer:
 class Turn:
     """Leave for one row to start: a slot of its host until :meth:`leave_host`, and of the window until :meth:`end`.
 
-    *at_host* and *in_window* say which it has; the pacer sets them.
+    *at_host* and *in_window* say which it has, *order* its place among all; the pacer sets them. *is_refused* says that
+    its host was given up before it came to it.
     """
 
-    __slots__ = ("_pacer", "at_host", "host", "in_window", "row", "target")
+    __slots__ = ("_pacer", "at_host", "host", "in_window", "is_refused", "order", "row", "target")
 
     def __init__(self, pacer: Pacer, row: Row, target: Target | None) -> None:
         """Made by the pacer only."""
         self._pacer = pacer
         self.row = row
         self.target = target
-        # What it is paced under; rows that nobody can be asked for share the empty name.
-        self.host = target.host.removesuffix(".") if target else ""
+        # What it is paced under; a row that nobody can be asked for needs no slot.
+        self.host = _paced_under(target) if target else ""
+        self.order = 0
         self.at_host = False
         self.in_window = False
+        self.is_refused = False
 
-    def leave_host(self) -> None:
-        """Give the host's slot back; the body is here."""
+    def leave_host(self, outcome: Outcome = _UNTOLD) -> None:
+        """Give the host's slot back, and say how it did."""
         if self.at_host:
             self.at_host = False
-            self._pacer.leave_host(self)
+            self._pacer.leave_host(self, outcome)
+
+    def leave_window(self) -> None:
+        """Give the window's slot back, and the bytes held."""
+        if self.in_window:
+            self.in_window = False
+            self._pacer.leave_window(self)
 
     def end(self) -> None:
         """Give back what is still held."""
@@ -227,12 +288,38 @@ class Turn:
         """Be the done-callback of the task that this turn was given to."""
         self.end()
 
-    async def again(self, delay_s: float) -> None:
-        """Give the window's slot back, wait *delay_s* seconds, and take one again as soon as there is room.
+    def pause(self, seconds: float) -> None:
+        """Have no row start for so long."""
+        self._pacer.pause(seconds)
 
-        The host's slot is kept: while some of its rows wait to try again, fewer others ask the same host.
+    def is_host_aside(self) -> bool:
+        """Whether its host is set aside, as it does not answer."""
+        return self._pacer.is_aside(self.host)
+
+    async def again(self, target: Target, delay_s: float) -> bool:
+        """Give both slots back, wait *delay_s* seconds, and take both for *target* as soon as there is room.
+
+        Returns:
+            Whether it has them; if not, the host has been given up.
+
         """
-        await self._pacer.come_back(self, delay_s)
+        self.end()
+        self.host = _paced_under(target)
+        return await self._pacer.come_back(self, delay_s)
+
+    async def move(self, target: Target) -> bool:
+        """Go on at the host of *target*: at once if it is the same, otherwise when that has room.
+
+        Returns:
+            Whether it has; if not, that host has been given up.
+
+        """
+        host = _paced_under(target)
+        if host == self.host:
+            return True
+        self.end()
+        self.host = host
+        return await self._pacer.come_back(self, 0.0)
 
     def hold(self, count: int) -> bool:
         """Count *count* bytes of the row's body as held in memory; return whether to read on at once."""
@@ -242,21 +329,52 @@ class Turn:
         """Wait until less is held, or all that came before has ended."""
         await self._pacer.wait_to_read(self)
 
-    def leave_window(self) -> None:
-        """Give the window's slot back, and the bytes held."""
-        if self.in_window:
-            self.in_window = False
-            self._pacer.leave_window(self)
-
 
 @dataclass(slots=True)
-class _Ticket:
+class _FirstTicket:
     """A turn in the queue of its host, and where to say that it may start."""
 
     turn: Turn
     granted: asyncio.Queue[Turn]
     taken: bool = False
     withdrawn: bool = False
+
+    def is_wanted(self) -> bool:
+        return not self.withdrawn
+
+    def go(self) -> None:
+        self.taken = True
+        self.granted.put_nowait(self.turn)
+
+    def refuse(self) -> None:
+        if self.is_wanted():
+            self.turn.is_refused = True
+            self.go()
+
+
+@dataclass(slots=True)
+class _LaterTicket:
+    """A turn that has been taken before, and the one who waits to go on with it."""
+
+    turn: Turn
+    waiter: asyncio.Future[bool]
+
+    def is_wanted(self) -> bool:
+        return not self.waiter.done()  # cancelled while it waited
+
+    def go(self) -> None:
+        self.waiter.set_result(True)
+
+    def refuse(self) -> None:
+        if not self.waiter.done():
+            self.waiter.set_result(False)
+
+
+_Ticket = _FirstTicket | _LaterTicket
+
+
+def _paced_under(target: Target) -> str:
+    return target.host.removesuffix(".")
 
 
 def _target_of(row: Row) -> Target | None:

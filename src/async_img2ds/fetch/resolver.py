@@ -6,8 +6,10 @@ Tells a name that has no address from a resolver that does not answer.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 import time
+from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
@@ -34,6 +36,13 @@ KEPT_MOST_S: Final = 600.0
 KEPT_MISSING_S: Final = 60.0
 # Names kept, of about 300 bytes each.
 KEPT_NAMES_MAX: Final = 100_000
+# Queries under way: at first, at the least after time-outs, and at the most. unbound answers thousands a second; a
+# router at home drops packets long before.
+QUERIES_FIRST: Final = 64
+QUERIES_LEAST: Final = 8
+QUERIES_MOST: Final = 512
+# What was found out about the name servers holds for as long as this.
+ALIVE_FRESH_S: Final = 1.0
 
 
 class ResolveError(OSError):
@@ -57,6 +66,8 @@ _FAILURES: Final = {
     codes.ARES_ENODATA: (ErrorClass.DNS_NODATA, _NO_ADDRESS),
     codes.ARES_ETIMEOUT: (ErrorClass.DNS_TIMEOUT, _TEMPORARY),
 }
+# What a name server says of a name; anything else it says of itself, or of those it asked.
+_OF_THE_NAME: Final = frozenset({codes.ARES_ENOTFOUND, codes.ARES_ENONAME, codes.ARES_EBADNAME, codes.ARES_ENODATA})
 _MISSING: Final = frozenset({ErrorClass.DNS_NXDOMAIN, ErrorClass.DNS_NODATA, ErrorClass.URL_INVALID})
 _NOBODY_THERE: Final = frozenset({codes.ARES_ECONNREFUSED, codes.ARES_ENOMEM, codes.ARES_EFILE})
 
@@ -76,18 +87,28 @@ class Resolver:
     Use :meth:`open`.
     """
 
-    def __init__(self, dns: aiodns.DNSResolver, clock: Callable[[], float]) -> None:
-        """Ask *dns*, and tell the time by *clock*, in seconds."""
+    def __init__(
+        self, dns: aiodns.DNSResolver, clock: Callable[[], float], family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> None:
+        """Ask *dns* for addresses of *family*, and tell the time by *clock*, in seconds."""
         self._dns = dns
         self._clock = clock
+        self._family = family
         self._answers = 0
+        self._answered: deque[str] = deque(maxlen=3)
+        self._queries = _Window(clock)
+        self._alive: asyncio.Task[bool] | None = None
+        self._alive_until = -1.0
         self._kept: dict[str, _Kept] = {}
         self._pending: dict[str, asyncio.Task[_Kept]] = {}
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, servers: Sequence[str] = (), clock: Callable[[], float] = time.monotonic
+        cls,
+        servers: Sequence[str] = (),
+        family: socket.AddressFamily = socket.AF_UNSPEC,
+        clock: Callable[[], float] = time.monotonic,
     ) -> AsyncIterator[Self]:
         """Yield a resolver; look-ups end with the block."""
         dns = aiodns.DNSResolver(
@@ -96,13 +117,14 @@ class Resolver:
             tries=TRIES,
             flags=pycares.ARES_FLAG_NOSEARCH,  # names in URLs are absolute: no search domains of this machine
         )
-        resolver = cls(dns, clock)
+        resolver = cls(dns, clock, family)
         try:
             yield resolver
         finally:
-            for task in resolver._pending.values():
+            tasks = [*resolver._pending.values(), *([resolver._alive] if resolver._alive else [])]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*resolver._pending.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await dns.close()
 
     @property
@@ -155,31 +177,98 @@ class Resolver:
 
     async def _ask(self, name: str, answers_before: int) -> tuple[list[tuple[int, str]], float]:
         """Return the addresses of *name*, and for how many seconds to keep them."""
+        await self._queries.enter()
+        code = None
         try:
-            found = await self._dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
+            found = await self._dns.getaddrinfo(name, family=self._family, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
-            code = error.args[0] if error.args else None
-            if code in _NOBODY_THERE:
-                raise ResolveError(None, "no name server can be reached") from None
-            if code == codes.ARES_ETIMEOUT and self._answers == answers_before and not await self._is_alive():
-                raise ResolveError(None, "no name server answers") from None
-            if code != codes.ARES_ETIMEOUT:
-                self._answers += 1
-            raise ResolveError(*_FAILURES.get(code, (ErrorClass.DNS_SERVFAIL, _TEMPORARY))) from None
-        self._answers += 1
-        ttl_s = min((node.ttl for node in found.nodes), default=0)
-        addresses = [(node.family, _literal(node.addr[0])) for node in found.nodes]
-        return addresses, min(max(ttl_s, KEPT_LEAST_S), KEPT_MOST_S)
+            code = error.args[0] if error.args else codes.ARES_ESERVFAIL
+        finally:
+            self._queries.leave(timed_out=code == codes.ARES_ETIMEOUT)
+        if code is None:
+            self._answers += 1
+            self._answered.append(name)
+            ttl_s = min((node.ttl for node in found.nodes), default=0)
+            addresses = [(node.family, _literal(node.addr[0])) for node in found.nodes]
+            return addresses, min(max(ttl_s, KEPT_LEAST_S), KEPT_MOST_S)
+        if code in _OF_THE_NAME:
+            self._answers += 1
+        elif code in _NOBODY_THERE:
+            raise ResolveError(None, "no name server can be reached")
+        elif self._answers == answers_before and not await self._is_alive():
+            raise ResolveError(None, "no name server answers")
+        raise ResolveError(*_FAILURES.get(code, (ErrorClass.DNS_SERVFAIL, _TEMPORARY)))
 
     async def _is_alive(self) -> bool:
-        """Ask for the root's name servers, which any resolver has at hand: even an error is an answer."""
+        """Find out whether names can be looked up at all; all who ask at about the same time share an answer."""
+        if self._alive is None or (self._alive.done() and self._clock() > self._alive_until):
+            self._alive = asyncio.create_task(self._find_out())
+        return await asyncio.shield(self._alive)
+
+    async def _find_out(self) -> bool:
+        """Ask below names that had addresses lately for one that nobody has asked for: even that it is none will do.
+
+        Name servers keep what they have heard, so an old name would say nothing about those that they ask. Before there
+        is any such name, ask for the root's name servers, which any resolver has at hand.
+        """
         try:
-            await asyncio.wait_for(self._dns.query_dns(".", "NS"), 2 * TIMEOUT_S)
+            for name in self._answered:
+                if await self._code_of(f"{secrets.token_hex(4)}.{name}", "A") in (None, *_OF_THE_NAME):
+                    return True
+            return not self._answered and await self._code_of(".", "NS") not in (*_NOBODY_THERE, codes.ARES_ETIMEOUT)
+        finally:
+            self._alive_until = self._clock() + ALIVE_FRESH_S
+
+    async def _code_of(self, name: str, kind: str) -> int | None:
+        """Return how a query for *name* ends, None if it ends well."""
+        try:
+            await asyncio.wait_for(self._dns.query_dns(name, kind), 2 * TIMEOUT_S)
         except TimeoutError:
-            return False
+            return int(codes.ARES_ETIMEOUT)
         except aiodns.error.DNSError as error:
-            return bool(error.args) and error.args[0] not in (*_NOBODY_THERE, codes.ARES_ETIMEOUT)
-        return True
+            return int(error.args[0]) if error.args else int(codes.ARES_ESERVFAIL)
+        return None
+
+
+class _Window:
+    """Queries under way at a time: more while they are answered, half as many when one is not."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._most = float(QUERIES_FIRST)
+        self._halved_at = -1.0
+        self._under_way = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def enter(self) -> None:
+        if self._under_way < int(self._most) and not self._waiting:
+            self._under_way += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # let in and cancelled at once
+                self._under_way -= 1
+                self._let_in()
+            raise
+
+    def leave(self, *, timed_out: bool) -> None:
+        self._under_way -= 1
+        if not timed_out:
+            self._most = min(float(QUERIES_MOST), self._most + 1 / self._most)
+        elif self._clock() - self._halved_at > TIMEOUT_S:  # those that were under way together time out together
+            self._halved_at = self._clock()
+            self._most = max(float(QUERIES_LEAST), self._most / 2)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._waiting and self._under_way < int(self._most):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._under_way += 1
+                turn.set_result(None)
 
 
 def _literal(address: bytes | str) -> str:

@@ -19,7 +19,7 @@ _CLASSES: Final = frozenset(
         ErrorClass.CONNECT_TIMEOUT,
         ErrorClass.CONNECT_UNREACHABLE,
         ErrorClass.CONNECT_RESET,
-        ErrorClass.READ_TIMEOUT,
+        ErrorClass.TLS_TIMEOUT,
         ErrorClass.BODY_TRUNCATED,
         ErrorClass.BODY_RESET,
         ErrorClass.BODY_EMPTY,
@@ -27,8 +27,11 @@ _CLASSES: Final = frozenset(
 )
 # Of these the status decides; anything else, an opt-out above all, means the same whatever status it came with.
 _BY_STATUS: Final = frozenset({ErrorClass.HTTP_STATUS_4XX, ErrorClass.HTTP_STATUS_5XX, ErrorClass.HTTP_RATE_LIMITED})
-# Refused, unreachable and empty rarely heal within seconds; one more look tells.
-_ONCE: Final = frozenset({ErrorClass.CONNECT_REFUSED, ErrorClass.CONNECT_UNREACHABLE, ErrorClass.BODY_EMPTY})
+# Refused, unreachable and empty rarely heal within seconds; one more look tells. So does one more look-up, which asks
+# a name server twice by itself. What was silent once it was connected is not asked again: it costs the whole time-out.
+_ONCE: Final = frozenset(
+    {ErrorClass.CONNECT_REFUSED, ErrorClass.CONNECT_UNREACHABLE, ErrorClass.DNS_TIMEOUT, ErrorClass.BODY_EMPTY}
+)
 # More doublings than any bound needs; a float has room for about a thousand.
 DOUBLINGS_MAX: Final = 64
 
@@ -41,7 +44,7 @@ class RetryPolicy:
         retries: further attempts at the most.
         first_delay_s: upper end of the first delay, doubled for each further attempt
             (curl's --retry starts at 1 s, too).
-        delay_s_max: no delay is longer; a server that asks for more is not asked again.
+        delay_s_max: no delay is longer, whatever a server asks for.
 
     """
 
@@ -66,8 +69,7 @@ def next_delay(policy: RetryPolicy, attempt: int, failure: FetchFailure, jitter:
     if not _can_heal(failure) or attempt > (min(policy.retries, 1) if failure.error_class in _ONCE else policy.retries):
         return None
     delay = jitter * min(policy.delay_s_max, policy.first_delay_s * 2.0 ** min(attempt - 1, DOUBLINGS_MAX))
-    asked = failure.retry_after_s or 0.0
-    return None if asked > policy.delay_s_max else max(delay, asked)
+    return max(delay, min(policy.delay_s_max, failure.retry_after_s or 0.0))
 
 
 def _can_heal(failure: FetchFailure) -> bool:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from async_img2ds.errors import AsyncImg2dsError
+from async_img2ds.fetch.ahead import look_ahead
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.fetcher import Fetcher, user_agent
-from async_img2ds.fetch.pacer import Pacer
+from async_img2ds.fetch.pacer import PER_ADDRESS_MAX, Pacer
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
+from async_img2ds.policy.host import Manners
 from async_img2ds.policy.limits import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, next_in_flight
 from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from async_img2ds.options import FetchOptions
     from async_img2ds.records import Report, Shard
     from async_img2ds.worker.work import ShardWork
 
@@ -66,7 +69,8 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     pacer = Pacer(
         in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
         held_bytes_max=fetch.in_flight_bytes_max,
-        per_host_max=max(1, fetch.max_per_host // task.machine.processes),
+        manners=_manners(fetch, task.machine.processes),
+        per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
     )
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     transformer = Transformer(options.image, bool(options.input.verify_hash))
@@ -85,7 +89,17 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
                 naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
             )
             gauge = Gauge(stages, task.machine.cores, client.looking_up)
-            await _Worker(runner, pacer, gauge, None if fetch.thread_count else most, emit).run(shards, stop)
+            worker = _Worker(runner, pacer, gauge, None if fetch.thread_count else most, emit)
+            async with asyncio.TaskGroup() as beside:
+                ahead = beside.create_task(look_ahead(pacer, client))
+                await worker.run(shards, stop)
+                ahead.cancel()
+
+
+def _manners(fetch: FetchOptions, processes: int) -> Manners:
+    """Return this process's share of what the machine may ask of a host."""
+    gap_s = max(fetch.crawl_delay, 1 / fetch.max_rate_per_host if fetch.max_rate_per_host else 0.0)
+    return Manners(max(1, fetch.max_per_host // processes), gap_s * processes)
 
 
 @dataclass(slots=True)

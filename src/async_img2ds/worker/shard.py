@@ -116,7 +116,6 @@ class ShardRunner:
         try:
             with self.stages.fetching:
                 body = await self.fetcher.fetch(turn.target or row.url, turn)
-            turn.leave_host()
             with self.stages.transforming:
                 encoded = await self.transform(body.content, row)
         except SampleFailure as expected:
