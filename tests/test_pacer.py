@@ -210,6 +210,39 @@ def test_rows_of_a_dead_host_get_their_turn_refused() -> None:
     asyncio.run(run())
 
 
+def test_names_of_coming_rows_are_known_before_they_start() -> None:
+    """Of two windows of them; addresses need no look-up."""
+
+    async def run() -> None:
+        paced = pacer(in_flight=2)
+        shard = Shard(paced, rows("http://a.test/", "http://192.0.2.1/", *(f"http://h{n}.test/" for n in range(9))))
+        await settle()
+
+        assert paced.names_ahead() == ["a.test", "h0.test", "h1.test", "h2.test", "h3.test"]
+        assert paced.names_ahead() == []
+
+        shard.task.cancel()
+
+    asyncio.run(run())
+
+
+def test_nothing_starts_during_a_pause() -> None:
+    """Of the whole process, for what this machine is short of; it ends by itself."""
+
+    async def run() -> None:
+        paced = pacer()
+        paced.pause(0.1)
+        shard = Shard(paced, rows("http://a.test/", "http://b.test/"))
+        await settle()
+        assert shard.turns == []
+        assert not paced.is_hungry()
+
+        await asyncio.wait_for(shard.task, 5)
+        assert len(shard.turns) == 2
+
+    asyncio.run(run())
+
+
 def test_pause_of_a_host_ends_by_itself() -> None:
     """Nothing else has to happen for its next row to start."""
 

@@ -139,8 +139,8 @@ class Pacer:
         self._pump()
 
     def names_ahead(self) -> list[str]:
-        """Return the hosts, each once, whose rows come next; of two windows of them, as one is under way."""
-        return self._schedule.coming(2 * self._in_flight_max)
+        """Return the names of hosts, each once, whose rows come next; of two windows of them, as one is under way."""
+        return [host for host in self._schedule.coming(2 * self._in_flight_max) if not urls.is_address(host)]
 
     def locate(self, name: str, address: str) -> None:
         """Take note of the address of a host, which it shares the room of."""

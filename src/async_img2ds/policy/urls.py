@@ -22,7 +22,7 @@ from async_img2ds.errors import ErrorClass, FetchFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AddressPolicy", "Target", "parse", "redirect"]
+__all__ = ["AddressPolicy", "Target", "is_address", "parse", "redirect"]
 
 # IANA IPv4 Special-Purpose Address Registry, everything in it that is not globally reachable unicast,
 # with multicast and the reserved top; then two addresses of cloud metadata services that lie in
@@ -145,6 +145,11 @@ def parse(url: str | None) -> Target:
     sent = f"{scheme}://{netloc}{path}{query}"
     _check_length(sent)
     return Target(sent, scheme, host, port, is_literal)
+
+
+def is_address(host: str) -> bool:
+    """Whether the host of a :class:`Target` is an address rather than a name."""
+    return ":" in host or host.rpartition(".")[2].isdigit()
 
 
 def _not_fetched(url: str, scheme: str) -> FetchFailure:
