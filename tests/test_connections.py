@@ -33,8 +33,9 @@ def run(coroutine: Coroutine[None, None, None]) -> None:
 class Server:
     """Counts the connections made to it, those that were ended, and the requests on each."""
 
-    def __init__(self, *, answers_each: int = 1000, answer: bytes = ANSWER) -> None:
+    def __init__(self, *, answers_each: int = 1000, answer: bytes = ANSWER, afterwards: bytes = b"") -> None:
         self.answers_each = answers_each
+        self.afterwards = afterwards
         self.answer = answer
         self.port = 0
         self.requests: list[int] = []
@@ -52,15 +53,19 @@ class Server:
                     break
                 self.requests[mine] += 1
                 writer.write(self.answer)
+                if self.afterwards:
+                    await asyncio.sleep(0.01)
+                    writer.write(self.afterwards)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.ended.release()
-        writer.close()
+        finally:
+            writer.close()
 
 
 @asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[HttpClient]:
+async def serving(server: Server, patience_s: float = 2) -> AsyncIterator[HttpClient]:
     """Yield a client beside a server that runs."""
-    options = FetchOptions(timeout=2)
+    options = FetchOptions(timeout=patience_s)
     async with await asyncio.start_server(server.talk, "127.0.0.1", 0) as listener:
         server.port = listener.sockets[0].getsockname()[1]
         async with HttpClient.open(options, LOOPBACK, "test") as client:
@@ -131,6 +136,39 @@ def test_server_that_ends_every_new_connection_fails() -> None:
     run(check())
 
 
+@pytest.mark.parametrize("length", [1, 20, len(ANSWER)])
+def test_what_nobody_asked_for_is_nobodys_answer(length: int) -> None:
+    """A server that goes on talking over an idle connection does not answer the next request with it, or begin to."""
+
+    async def check() -> None:
+        server = Server(afterwards=ANSWER.replace(b"image", b"stale")[:length])
+        async with serving(server) as client:
+            assert await fetch(client, server.target()) == b"image"
+            await asyncio.sleep(0.05)
+
+            assert await fetch(client, server.target()) == b"image"
+            assert len(server.requests) == 2
+
+    run(check())
+
+
+def test_body_that_is_read_late_leaves_no_time_out_behind() -> None:
+    """Reading was paused when it ended; the connection may serve again or not, but nobody fails over it."""
+
+    async def check() -> None:
+        big = b"x" * 600_000
+        server = Server(answer=b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(big), big))
+        async with serving(server, patience_s=0.3) as client:
+            async with client.get(server.target()) as answer:
+                await asyncio.sleep(0.1)
+                assert len(b"".join([chunk async for chunk in answer.chunks()])) == len(big)
+            await asyncio.sleep(0.6)
+
+            assert await fetch(client, server.target()) == big
+
+    run(check())
+
+
 class Line(asyncio.Protocol):
     """Says nothing."""
 
@@ -139,6 +177,9 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+
+    should_close = False
+    is_idle = False
 
     def is_connected(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()

@@ -212,3 +212,29 @@ def test_one_who_gives_up_in_the_queue_takes_nobodys_place() -> None:
         assert resolver.looking_up == 0 or await asyncio.sleep(0.1, result=resolver.looking_up == 0)
 
     check(test)
+
+
+def test_names_that_are_found_meanwhile_do_not_disturb_finding_out() -> None:
+    """While the name servers are put to the test others get their answers, or not."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        await resolver.look_up("good.test")
+        await resolver.look_up("better.test")
+        finding_out = asyncio.Event()
+
+        async def slowly(name: str, kind: str) -> None:
+            server.queried.append((name, kind))
+            await finding_out.wait()
+            raise aiodns.error.DNSError(codes.ARES_ESERVFAIL, "as told")
+
+        server.query_dns = slowly  # type: ignore[method-assign]
+        server.error = codes.ARES_ESERVFAIL
+        failing = asyncio.create_task(resolver.look_up("a.test"))
+        await asyncio.sleep(0.01)
+        server.error = None
+        await resolver.look_up("late.test")
+        finding_out.set()
+        with pytest.raises(ResolveError):
+            await failing
+
+    check(test)

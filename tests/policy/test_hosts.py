@@ -256,6 +256,26 @@ def test_names_are_known_before_their_rows_start() -> None:
     assert schedule.coming(3) == []
 
 
+def test_rows_that_were_given_up_or_come_again_do_not_shift_what_comes_next() -> None:
+    """A dead host of a thousand rows, and a row that is tried a hundred times, leave the names ahead as they were."""
+    schedule = HostSchedule[str](Manners(2), MANY)
+    for number in range(1000):
+        schedule.add("dead", f"dead{number}", 0.0)
+    for now in (0.0, 2.0):
+        for _ in take_all(schedule, now):
+            schedule.end("dead", ABSENT, now)
+    take_all(schedule, 2.0)
+    assert len(schedule.given_up()) == 997
+    for _ in range(100):
+        schedule.add("again", "again", 3.0, 1000)
+        schedule.take(3.0)
+        schedule.end("again", GOOD, 3.0)
+    for number in range(50):
+        schedule.add(f"h{number}", f"h{number}", 4.0)
+
+    assert schedule.coming(10) == [f"h{number}" for number in range(10)]
+
+
 OUTCOMES = {
     "good": GOOD,
     "busy": Outcome(Sign.BUSY, took_s=0.1, pause_s=2),

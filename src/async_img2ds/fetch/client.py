@@ -83,12 +83,24 @@ class Client(Protocol):
         """Return what kept an attempt on *target* from even being made in its time, None if it was made."""
 
 
+class _Talk(ResponseHandler):
+    """HTTP over a connection that takes nothing for an answer while none is expected."""
+
+    is_idle = False
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_idle:
+            self.force_close()
+        else:
+            super().data_received(data)
+
+
 class HttpClient:
     """Speaks HTTP/1.1 with one resolver and one TLS context: one for each process. Use :meth:`open`."""
 
     def __init__(
         self,
-        connections: Connections[ResponseHandler],
+        connections: Connections[_Talk],
         resolver: Resolver,
         uplink: Uplink,
         head: str,
@@ -109,8 +121,8 @@ class HttpClient:
         lines = {hdrs.USER_AGENT: user_agent, hdrs.ACCEPT: "image/*,*/*;q=0.8", hdrs.ACCEPT_ENCODING: "identity"}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         async with Resolver.open(options.dns_servers) as resolver:
-            connections: Connections[ResponseHandler] = Connections(
-                lambda: ResponseHandler(loop), resolver, addresses, _tls(options), connect_s=options.timeout
+            connections: Connections[_Talk] = Connections(
+                lambda: _Talk(loop), resolver, addresses, _tls(options), connect_s=options.timeout
             )
             uplink = Uplink(loop.time)
             try:
@@ -166,7 +178,7 @@ class _Request:
 
     def __init__(
         self,
-        connections: Connections[ResponseHandler],
+        connections: Connections[_Talk],
         uplink: Uplink,
         target: Target,
         head: str,
@@ -178,7 +190,7 @@ class _Request:
         self._head = head
         self._timeout = timeout
         self._origin = Origin(target.scheme, target.host, target.port)
-        self._talk: ResponseHandler | None = None
+        self._talk: _Talk | None = None
 
     async def __aenter__(self) -> Answer:
         began = self._uplink.now()
@@ -209,7 +221,7 @@ class _Request:
                     raise _failure(error, before_headers=True, encrypted=encrypted) from None
                 raise
 
-    async def _ask(self, talk: ResponseHandler) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    async def _ask(self, talk: _Talk) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         """Send the request; return the head of the answer to it, and its body to come."""
         if talk.transport is None:
             raise aiohttp.ServerDisconnectedError
@@ -275,7 +287,7 @@ class _HttpAnswer:
                 pass
 
 
-def _peer(talk: ResponseHandler) -> tuple[str, int]:
+def _peer(talk: _Talk) -> tuple[str, int]:
     """Return the address and port at the other end."""
     peer = talk.transport.get_extra_info("peername") if talk.transport is not None else None
     return (str(peer[0]), int(peer[1])) if peer else ("", 0)

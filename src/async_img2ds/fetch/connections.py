@@ -44,7 +44,16 @@ class Origin(NamedTuple):
 
 
 class Talk(Protocol):
-    """What is spoken over a connection, as far as it matters here."""
+    """What is spoken over a connection, as far as it matters here.
+
+    While *is_idle* nothing is expected.
+    """
+
+    is_idle: bool
+
+    @property
+    def should_close(self) -> bool:
+        """Whether it can serve no more: something was said that nobody had asked for, or somebody was cut short."""
 
     def is_connected(self) -> bool:
         """Whether the connection still stands."""
@@ -91,16 +100,22 @@ class Connections(Generic[T]):
         self._opened = 0
 
     def take_idle(self, origin: Origin) -> T | None:
-        """Return the connection to *origin* that fell idle last, None if there is none that still stands."""
+        """Return the connection to *origin* that fell idle last, None if there is none that can serve again.
+
+        One over which something has come since would give it to the next request for an answer.
+        """
         while stack := self._idle_by_origin.get(origin):
             talk = stack[-1]
             self._forget(talk)
-            if talk.is_connected():
+            talk.is_idle = False
+            if talk.is_connected() and not talk.should_close:
                 return talk
+            talk.abort()
         return None
 
     def give_back(self, origin: Origin, talk: T) -> None:
         """Keep a connection that nobody speaks over at the moment."""
+        talk.is_idle = True
         self._idle[talk] = (origin, self._loop.time() + self._idle_s)
         self._idle_by_origin.setdefault(origin, []).append(talk)
         if len(self._idle) > self._idle_max:

@@ -212,7 +212,7 @@ class Resolver:
         is any such name, ask for the root's name servers, which any resolver has at hand.
         """
         try:
-            for name in self._answered:
+            for name in tuple(self._answered):  # others answer meanwhile
                 if await self._code_of(f"{secrets.token_hex(4)}.{name}", "A") in (None, *_OF_THE_NAME):
                     return True
             return not self._answered and await self._code_of(".", "NS") not in (*_NOBODY_THERE, codes.ARES_ETIMEOUT)
@@ -252,6 +252,8 @@ class _Window:
             if turn.done() and not turn.cancelled():  # let in and cancelled at once
                 self._under_way -= 1
                 self._let_in()
+            else:
+                self._waiting.remove(turn)
             raise
 
     def leave(self, *, timed_out: bool) -> None:

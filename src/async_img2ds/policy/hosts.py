@@ -82,7 +82,7 @@ class HostSchedule(Generic[T]):
         self._unseen: deque[tuple[int, str]] = deque()
         self._hopeless: list[T] = []
         self._added = 0
-        self._taken = 0
+        self._gone = 0  # taken or given up, and not come again
         self._numbers = 0
         self._doors: dict[str, None] = {}
         self._aside: dict[str, None] = {}
@@ -100,6 +100,8 @@ class HostSchedule(Generic[T]):
         if order is None:
             self._added += 1
             order = self._added
+        else:
+            self._gone -= 1
         queue = self._queues.get(name)
         if queue is None:
             host = self._remembered.pop(name) if name in self._remembered else Host(self._manners)
@@ -172,7 +174,7 @@ class HostSchedule(Generic[T]):
     def coming(self, ahead: int) -> list[str]:
         """Return the hosts, each once, whose first item is among the next *ahead* to start by the order they came."""
         names = []
-        while self._unseen and self._unseen[0][0] <= self._taken + ahead:
+        while self._unseen and self._unseen[0][0] <= self._gone + ahead:
             _, name = self._unseen.popleft()
             if name in self._queues:
                 names.append(name)
@@ -201,7 +203,7 @@ class HostSchedule(Generic[T]):
     def _start(self, name: str, queue: _Queue[T], now: float) -> T:
         _, item = heapq.heappop(queue.waiting)
         self._count(name, queue, -1)
-        self._taken += 1
+        self._gone += 1
         queue.host.start(now)
         if queue.address:
             self._addresses[queue.address].active += 1
@@ -243,6 +245,7 @@ class HostSchedule(Generic[T]):
 
     def _give_up(self, name: str, queue: _Queue[T]) -> None:
         self._count(name, queue, -len(queue.waiting))
+        self._gone += len(queue.waiting)
         self._hopeless += [item for _, item in sorted(queue.waiting, key=lambda entry: entry[0])]
         queue.waiting.clear()
         self._aside.pop(name, None)
