@@ -14,7 +14,7 @@ from async_img2ds.fetch.pacer import Pacer
 from async_img2ds.options import Options
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.host import Manners
-from async_img2ds.policy.shards import Naming
+from async_img2ds.policy.shards import Naming, packed
 from async_img2ds.records import Body, Encoded, Shard, Tally
 from async_img2ds.storage import LocalStore
 from async_img2ds.worker.gauge import Stages
@@ -73,10 +73,7 @@ class GatedStore(LocalStore):
 
 def shard(rows: int = 20) -> Shard:
     table = pa.table({"url": [f"http://h{number}.test/" for number in range(rows)]})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return Shard(0, bytes(sink.getvalue()), rows)
+    return Shard(0, packed(table), rows)
 
 
 class Gated:

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 __all__ = [
     "AsyncImg2dsError",
@@ -120,6 +121,20 @@ class ErrorClass(StrEnum):
     BBOX_INVALID = "bbox_invalid"
     ENCODE_ERROR = "encode_error"
     INTERNAL = "internal"
+
+
+# Failures before there was a connection that could carry a request, for reasons that may pass.
+NOT_REACHED: Final = frozenset(
+    {
+        ErrorClass.DNS_SERVFAIL,
+        ErrorClass.DNS_TIMEOUT,
+        ErrorClass.CONNECT_REFUSED,
+        ErrorClass.CONNECT_TIMEOUT,
+        ErrorClass.CONNECT_UNREACHABLE,
+        ErrorClass.CONNECT_RESET,
+        ErrorClass.TLS_TIMEOUT,
+    }
+)
 
 
 class SampleFailure(AsyncImg2dsError):

@@ -1,7 +1,7 @@
 """Ask one URL, once.
 
 The only module that knows aiohttp, of which the part that speaks HTTP over a connection is used; a session of it
-would cost five times as much a request. Its exceptions become FetchFailure or LocalFault here and nowhere else.
+would cost two to three times as much a request. Its exceptions become FetchFailure or LocalFault here and nowhere else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import errno
 import ssl
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -95,23 +96,26 @@ class _Talk(ResponseHandler):
             super().data_received(data)
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What every request is made with.
+
+    *head* are its lines that are always the same, *timeout* the seconds of silence that are borne.
+    """
+
+    connections: Connections[_Talk]
+    uplink: Uplink
+    head: str
+    timeout: float
+
+
 class HttpClient:
     """Speaks HTTP/1.1 with one resolver and one TLS context: one for each process. Use :meth:`open`."""
 
-    def __init__(
-        self,
-        connections: Connections[_Talk],
-        resolver: Resolver,
-        uplink: Uplink,
-        head: str,
-        timeout: float,
-    ) -> None:
-        """Send *head*, the lines of each request that are always the same, and be patient for *timeout* seconds."""
-        self._connections = connections
+    def __init__(self, means: _Means, resolver: Resolver) -> None:
+        """Ask with *means*, and look names up with *resolver*."""
+        self._means = means
         self._resolver = resolver
-        self._uplink = uplink
-        self._head = head
-        self._timeout = timeout
 
     @classmethod
     @asynccontextmanager
@@ -126,7 +130,7 @@ class HttpClient:
             )
             uplink = Uplink(loop.time)
             try:
-                yield cls(connections, resolver, uplink, head, options.timeout)
+                yield cls(_Means(connections, uplink, head, options.timeout), resolver)
             finally:
                 connections.close()
                 await uplink.close()
@@ -139,7 +143,7 @@ class HttpClient:
             LocalFault: this machine could not ask.
 
         """
-        return _Request(self._connections, self._uplink, target, self._head, self._timeout)
+        return _Request(self._means, target)
 
     async def look_up(self, name: str) -> list[tuple[int, str]]:
         """Return the addresses of *name* as (family, literal).
@@ -174,40 +178,31 @@ def _tls(options: FetchOptions) -> ssl.SSLContext:
 class _Request:
     """A request during whose block its answer is there. A class, as a generator costs several times as much."""
 
-    __slots__ = ("_connections", "_head", "_origin", "_talk", "_target", "_timeout", "_uplink")
+    __slots__ = ("_means", "_origin", "_talk", "_target")
 
-    def __init__(
-        self,
-        connections: Connections[_Talk],
-        uplink: Uplink,
-        target: Target,
-        head: str,
-        timeout: float,
-    ) -> None:
-        self._connections = connections
-        self._uplink = uplink
+    def __init__(self, means: _Means, target: Target) -> None:
+        self._means = means
         self._target = target
-        self._head = head
-        self._timeout = timeout
         self._origin = Origin(target.scheme, target.host, target.port)
         self._talk: _Talk | None = None
 
     async def __aenter__(self) -> Answer:
-        began = self._uplink.now()
+        uplink = self._means.uplink
+        began = uplink.now()
         try:
             message, body = await self._answered()
         except (FetchFailure, LocalFault) as failure:
-            raise await self._uplink.judge(failure, began) from None
-        self._uplink.heard()
-        return _HttpAnswer(message, body, self._uplink, encrypted=self._target.scheme == "https")
+            raise await uplink.judge(failure, began) from None
+        uplink.heard()
+        return _HttpAnswer(message, body, uplink, encrypted=self._target.scheme == "https")
 
     async def _answered(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         while True:
-            talk = self._connections.take_idle(self._origin)
+            talk = self._means.connections.take_idle(self._origin)
             is_new = talk is None
             if talk is None:
-                talk = await self._connections.open(self._target)
-                self._uplink.reached(*_peer(talk))
+                talk = await self._means.connections.open(self._target)
+                self._means.uplink.reached(*_peer(talk))
             self._talk = talk
             try:
                 return await self._ask(talk)
@@ -228,9 +223,9 @@ class _Request:
         _, _, rest = self._target.url.partition("://")
         authority, slash, path = rest.partition("/")
         talk.set_response_params(
-            read_until_eof=True, read_timeout=self._timeout, read_bufsize=READ_BUFFER_BYTES, auto_decompress=True
+            read_until_eof=True, read_timeout=self._means.timeout, read_bufsize=READ_BUFFER_BYTES, auto_decompress=True
         )
-        talk.transport.write(f"GET {slash}{path} HTTP/1.1\r\nHost: {authority}\r\n{self._head}\r\n".encode())
+        talk.transport.write(f"GET {slash}{path} HTTP/1.1\r\nHost: {authority}\r\n{self._means.head}\r\n".encode())
         talk.start_timeout()
         message, body = await talk.read()
         while 100 <= message.code < 200 and message.code != HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004  interim answers
@@ -245,7 +240,7 @@ class _Request:
             # What is unread would come in for up to 30 s after a mere close under TLS (uvloop issue 471).
             talk.abort()
         else:
-            self._connections.give_back(self._origin, talk)
+            self._means.connections.give_back(self._origin, talk)
 
 
 class _HttpAnswer:

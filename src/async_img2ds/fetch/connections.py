@@ -68,10 +68,8 @@ T = TypeVar("T", bound=Talk)
 class Connections(Generic[T]):
     """Opens connections to what *addresses* allows, and keeps those that are idle.
 
-    Each in *connect_s* seconds, and as many for TLS.
-
-    At most *idle_max* of them, for *idle_s* seconds.
-    *make* makes what is spoken over a new one.
+    A new one, over which *make* makes what is spoken, has *connect_s* seconds, and as many for TLS. At most *idle_max*
+    are kept, for *idle_s* seconds.
     """
 
     def __init__(
@@ -95,7 +93,7 @@ class Connections(Generic[T]):
         self._idle_max = idle_max
         self._loop = asyncio.get_running_loop()
         self._idle: dict[T, tuple[Origin, float]] = {}
-        self._idle_by_origin: dict[Origin, list[T]] = {}
+        self._idle_by_origin: dict[Origin, dict[T, None]] = {}  # the longest idle first
         self._sweep: asyncio.TimerHandle | None = None
         self._opened = 0
 
@@ -105,7 +103,7 @@ class Connections(Generic[T]):
         One over which something has come since would give it to the next request for an answer.
         """
         while stack := self._idle_by_origin.get(origin):
-            talk = stack[-1]
+            talk = next(reversed(stack))
             self._forget(talk)
             talk.is_idle = False
             if talk.is_connected() and not talk.should_close:
@@ -117,7 +115,7 @@ class Connections(Generic[T]):
         """Keep a connection that nobody speaks over at the moment."""
         talk.is_idle = True
         self._idle[talk] = (origin, self._loop.time() + self._idle_s)
-        self._idle_by_origin.setdefault(origin, []).append(talk)
+        self._idle_by_origin.setdefault(origin, {})[talk] = None
         if len(self._idle) > self._idle_max:
             self._drop(next(iter(self._idle)))
         if self._sweep is None:
@@ -150,8 +148,7 @@ class Connections(Generic[T]):
     async def _infos(self, target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
         """Return the addresses to try, each time beginning with another, so that all of a host's servers are asked."""
         if target.is_literal:
-            family = socket.AF_INET6 if ":" in target.host else socket.AF_INET
-            return [(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (target.host, target.port))]
+            return [_info(socket.AF_INET6 if ":" in target.host else socket.AF_INET, target.host, target.port)]
         found = await self._resolver.look_up(target.host)
         allowed = [(kind, address) for kind, address in found if self._addresses.allows(address, target.port)]
         if not allowed:
@@ -160,18 +157,15 @@ class Connections(Generic[T]):
             )
         self._opened += 1
         first = self._opened % len(allowed)
-        return [
-            (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, target.port))
-            for family, address in allowed[first:] + allowed[:first]
-        ]
+        return [_info(family, address, target.port) for family, address in allowed[first:] + allowed[:first]]
 
     async def _connect(self, target: Target, infos: list[aiohappyeyeballs.AddrInfoType]) -> T:
         talk: T
-        family, *_, (address, port, *_) = infos[0]
+        family, *_, (address, *_) = infos[0]
         async with asyncio.timeout(self._connect_s):
             if target.scheme == "http" and len(infos) == 1 and family == socket.AF_INET:
-                self._check(address, port)  # nothing to choose: the loop connects in half the time
-                _, talk = await self._loop.create_connection(self._make, str(address), int(port))
+                self._check(str(address), target.port)  # nothing to choose: the loop connects in half the time
+                _, talk = await self._loop.create_connection(self._make, str(address), target.port)
                 return talk
             connected = await aiohappyeyeballs.start_connection(
                 infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
@@ -197,12 +191,12 @@ class Connections(Generic[T]):
         family, kind, proto, _, address = info
         if family == socket.AF_INET6:
             _check_route(address)
-        self._check(address[0], address[1])
+        self._check(str(address[0]), int(address[1]))
         return socket.socket(family, kind, proto)
 
-    def _check(self, address: object, port: object) -> None:
+    def _check(self, address: str, port: int) -> None:
         """Be the last gate: every connection, whatever led to it, passes here with the address it is about to use."""
-        if not self._addresses.allows(str(address), int(str(port))):
+        if not self._addresses.allows(address, port):
             raise ResolveError(
                 ErrorClass.ADDR_BLOCKED, f"{address} is not a public address; --allow_net opens networks"
             )
@@ -210,7 +204,7 @@ class Connections(Generic[T]):
     def _forget(self, talk: T) -> None:
         origin, _ = self._idle.pop(talk)
         stack = self._idle_by_origin[origin]
-        stack.remove(talk)
+        del stack[talk]
         if not stack:
             del self._idle_by_origin[origin]
 
@@ -227,6 +221,10 @@ class Connections(Generic[T]):
                 self._sweep = self._loop.call_at(until, self._drop_expired)
                 return
             self._drop(talk)
+
+
+def _info(family: int, address: str, port: int) -> aiohappyeyeballs.AddrInfoType:
+    return family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port)
 
 
 def _check_route(address: tuple[Any, ...]) -> None:

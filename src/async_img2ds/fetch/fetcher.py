@@ -106,7 +106,7 @@ class Fetcher:
 
         Raises:
             FetchFailure: for a reason that is the URL's own; its ``attempts`` says how often it was asked for.
-            LocalFault: this machine could not ask, for minutes on end.
+            LocalFault: this machine could not ask, for an hour on end.
 
         """
         target = url if isinstance(url, urls.Target) else urls.parse(url)

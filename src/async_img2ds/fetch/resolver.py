@@ -19,6 +19,7 @@ import pycares
 from aiodns import error as codes
 
 from async_img2ds.errors import ErrorClass
+from async_img2ds.fetch.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -87,29 +88,20 @@ class Resolver:
     Use :meth:`open`.
     """
 
-    def __init__(
-        self, dns: aiodns.DNSResolver, clock: Callable[[], float], family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> None:
-        """Ask *dns* for addresses of *family*, and tell the time by *clock*, in seconds."""
+    def __init__(self, dns: aiodns.DNSResolver, clock: Callable[[], float]) -> None:
+        """Ask *dns*, and tell the time by *clock*, in seconds."""
         self._dns = dns
         self._clock = clock
-        self._family = family
         self._answers = 0
         self._answered: deque[str] = deque(maxlen=3)
         self._queries = _Window(clock)
-        self._alive: asyncio.Task[bool] | None = None
-        self._alive_until = -1.0
+        self._is_alive = Finding(self._find_out, ALIVE_FRESH_S, clock)
         self._kept: dict[str, _Kept] = {}
         self._pending: dict[str, asyncio.Task[_Kept]] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(
-        cls,
-        servers: Sequence[str] = (),
-        family: socket.AddressFamily = socket.AF_UNSPEC,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> AsyncIterator[Self]:
+    async def open(cls, servers: Sequence[str] = ()) -> AsyncIterator[Self]:
         """Yield a resolver; look-ups end with the block."""
         dns = aiodns.DNSResolver(
             nameservers=list(servers) or None,
@@ -117,14 +109,14 @@ class Resolver:
             tries=TRIES,
             flags=pycares.ARES_FLAG_NOSEARCH,  # names in URLs are absolute: no search domains of this machine
         )
-        resolver = cls(dns, clock, family)
+        resolver = cls(dns, time.monotonic)
         try:
             yield resolver
         finally:
-            tasks = [*resolver._pending.values(), *([resolver._alive] if resolver._alive else [])]
-            for task in tasks:
+            for task in resolver._pending.values():
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*resolver._pending.values(), return_exceptions=True)
+            await resolver._is_alive.close()
             await dns.close()
 
     @property
@@ -154,7 +146,7 @@ class Resolver:
         """Return what to think of a look-up of *name* that somebody cannot wait for; None if none is under way."""
         if name not in self._pending:
             return None
-        if await self._is_alive():
+        if await self._is_alive.get():
             return ResolveError(*_FAILURES[codes.ARES_ETIMEOUT])
         return ResolveError(None, "no name server answers")
 
@@ -180,7 +172,7 @@ class Resolver:
         await self._queries.enter()
         code = None
         try:
-            found = await self._dns.getaddrinfo(name, family=self._family, type=socket.SOCK_STREAM)
+            found = await self._dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
             code = error.args[0] if error.args else codes.ARES_ESERVFAIL
         finally:
@@ -195,29 +187,22 @@ class Resolver:
             self._answers += 1
         elif code in _NOBODY_THERE:
             raise ResolveError(None, "no name server can be reached")
-        elif self._answers == answers_before and not await self._is_alive():
+        elif self._answers == answers_before and not await self._is_alive.get():
             raise ResolveError(None, "no name server answers")
         raise ResolveError(*_FAILURES.get(code, (ErrorClass.DNS_SERVFAIL, _TEMPORARY)))
 
-    async def _is_alive(self) -> bool:
-        """Find out whether names can be looked up at all; all who ask at about the same time share an answer."""
-        if self._alive is None or (self._alive.done() and self._clock() > self._alive_until):
-            self._alive = asyncio.create_task(self._find_out())
-        return await asyncio.shield(self._alive)
-
     async def _find_out(self) -> bool:
-        """Ask below names that had addresses lately for one that nobody has asked for: even that it is none will do.
+        """Return whether names can be looked up at all.
+
+        Ask below names that had addresses lately for one that nobody has asked for: even that it is none will do.
 
         Name servers keep what they have heard, so an old name would say nothing about those that they ask. Before there
         is any such name, ask for the root's name servers, which any resolver has at hand.
         """
-        try:
-            for name in tuple(self._answered):  # others answer meanwhile
-                if await self._code_of(f"{secrets.token_hex(4)}.{name}", "A") in (None, *_OF_THE_NAME):
-                    return True
-            return not self._answered and await self._code_of(".", "NS") not in (*_NOBODY_THERE, codes.ARES_ETIMEOUT)
-        finally:
-            self._alive_until = self._clock() + ALIVE_FRESH_S
+        for name in tuple(self._answered):  # others answer meanwhile
+            if await self._code_of(f"{secrets.token_hex(4)}.{name}", "A") in (None, *_OF_THE_NAME):
+                return True
+        return not self._answered and await self._code_of(".", "NS") not in (*_NOBODY_THERE, codes.ARES_ETIMEOUT)
 
     async def _code_of(self, name: str, kind: str) -> int | None:
         """Return how a query for *name* ends, None if it ends well."""

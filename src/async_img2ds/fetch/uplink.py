@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
+from async_img2ds.fetch.finding import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,7 @@ class Uplink:
         self._clock = clock
         self._heard_at = -1.0
         self._witnesses: deque[tuple[str, int]] = deque(maxlen=WITNESSES)
-        self._finding_out: asyncio.Task[bool] | None = None
-        self._known_until = -1.0
+        self._is_up = Finding(self._find_out, FRESH_S, clock)
 
     def now(self) -> float:
         """Return the time by its clock."""
@@ -60,17 +59,16 @@ class Uplink:
         """Return *failure*, of an attempt that began at *since*; or LocalFault if nothing can be reached at all."""
         if not isinstance(failure, FetchFailure) or failure.error_class not in _SUSPECT:
             return failure
-        if self._heard_at >= since or not self._witnesses or await self._is_up():
+        if self._heard_at >= since or not self._witnesses or await self._is_up.get():
             return failure
         return LocalFault("hosts that have answered before cannot be reached: the network of this machine seems down")
 
-    async def _is_up(self) -> bool:
-        """Ask the witnesses; all who want to know at about the same time share an answer."""
-        if self._finding_out is None or (self._finding_out.done() and self._clock() > self._known_until):
-            self._finding_out = asyncio.create_task(self._find_out())
-        return await asyncio.shield(self._finding_out)
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._is_up.close()
 
     async def _find_out(self) -> bool:
+        """Ask the witnesses."""
         asked = [asyncio.create_task(_connects(*witness)) for witness in self._witnesses]
         try:
             for answer in asyncio.as_completed(asked):
@@ -78,16 +76,8 @@ class Uplink:
                     return True
             return False
         finally:
-            self._known_until = self._clock() + FRESH_S
             for task in asked:
                 task.cancel()
-
-    async def close(self) -> None:
-        """End what is under way."""
-        if self._finding_out is not None:
-            self._finding_out.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._finding_out
 
 
 async def _connects(address: str, port: int) -> bool:

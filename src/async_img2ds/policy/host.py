@@ -4,8 +4,8 @@ Three rules beside each other, each of which may keep the next request waiting.
 
 - How many: few at first, one more for each good answer, and half as many when the host says that it is busy, does not
   answer, or answers much later than it used to.
-- How soon: as soon as there is room, until a host says that it is asked too often (429, 503); then no sooner than
-  what it bore, and from there slowly nearer to what it did not bear.
+- How soon: as soon as there is room, until a host says that it is asked too often (429, or 503s that come thick); then
+  no sooner than what it bore, and from there slowly nearer to what it did not bear.
 - Whether at all: after a few failures in a row the host is set aside. Now and then a single request, a look, finds
   out whether it is back; :meth:`Host.is_hopeless` says when nothing is to be expected any more.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from async_img2ds.errors import ErrorClass
+from async_img2ds.errors import NOT_REACHED, ErrorClass
 
 if TYPE_CHECKING:
     from async_img2ds.errors import FetchFailure
@@ -101,21 +101,12 @@ class Outcome:
 
 # RFC 6585 4, RFC 9110 15.6.4.
 _BY_STATUS: Final = {429: Sign.BUSY, 503: Sign.STRAINED}
-_ABSENT: Final = frozenset(
-    {
-        ErrorClass.DNS_SERVFAIL,
-        ErrorClass.DNS_TIMEOUT,
-        ErrorClass.CONNECT_REFUSED,
-        ErrorClass.CONNECT_TIMEOUT,
-        ErrorClass.CONNECT_UNREACHABLE,
-        ErrorClass.CONNECT_RESET,
-        ErrorClass.TLS_TIMEOUT,
-        ErrorClass.READ_TIMEOUT,
-        ErrorClass.TOTAL_TIMEOUT,
-        ErrorClass.TOO_SLOW,
-        ErrorClass.BODY_RESET,
-    }
-)
+_ABSENT: Final = NOT_REACHED | {
+    ErrorClass.READ_TIMEOUT,
+    ErrorClass.TOTAL_TIMEOUT,
+    ErrorClass.TOO_SLOW,
+    ErrorClass.BODY_RESET,
+}
 
 
 def sign_of(failure: FetchFailure) -> Sign:
@@ -231,8 +222,7 @@ class Host:
             self._used = self.active
         if self._started_at is not None:
             between_s = now - max(self._started_at, min(now, self._next_at))
-            before = between_s if self._between_s is None else self._between_s
-            self._between_s = before + GAP_WEIGHT * (between_s - before)
+            self._between_s = _smoothed(self._between_s, between_s, GAP_WEIGHT)
         self._started_at = now
         self._next_at = max(self._next_at, now + self.gap_s)
 
@@ -267,8 +257,7 @@ class Host:
         self._answers_since += 1
         if outcome.latency_s is not None:
             self._quickest_s = min(self._quickest_s, outcome.latency_s)
-            before = outcome.latency_s if self._latency_s is None else self._latency_s
-            self._latency_s = before + LATENCY_WEIGHT * (outcome.latency_s - before)
+            self._latency_s = _smoothed(self._latency_s, outcome.latency_s, LATENCY_WEIGHT)
             if self._latency_s > max(LATENCY_LEAST_S, LATENCY_BLOW_UP * self._quickest_s):
                 self._fewer(outcome, now)
                 return
@@ -281,11 +270,15 @@ class Host:
 
     def _fewer(self, outcome: Outcome, now: float) -> None:
         """Halve the limit, once for all requests that were under way together."""
-        if now - outcome.took_s >= self._decreased_at:
+        if self._is_news(outcome, now):
             self._decreased_at = now
             self._doubtful = True
             self._limit = max(1.0, self._limit / 2)
             self._latency_s = None  # what comes next is judged by itself
+
+    def _is_news(self, outcome: Outcome, now: float) -> bool:
+        """Whether a request began after the last decrease, so that it has seen what that did."""
+        return now - outcome.took_s >= self._decreased_at
 
     def _is_busy(self, outcome: Outcome, now: float) -> None:
         had_plenty = self._answers_since >= ANSWERS_PLENTY
@@ -305,7 +298,7 @@ class Host:
 
     def _slower(self, outcome: Outcome, now: float) -> None:
         """Ask half as often, once for all requests that were under way together, and after a pause."""
-        if now - outcome.took_s >= self._decreased_at:
+        if self._is_news(outcome, now):
             self._gap_before_s, self._limit_before = self._gap_s, self._limit
             self._too_soon_s = max(self._between_s or 0.0, self._gap_s, GAP_LEAST_S)
             self._gap_s = min(GAP_MOST_S, self._too_soon_s / RATE_DECREASE)
@@ -343,3 +336,8 @@ class Host:
             self.is_aside = self._looking = False
             self._looks = 0
             self._limit = 1.0
+
+
+def _smoothed(before: float | None, now: float, weight: float) -> float:
+    """Return an average in which the last value has *weight*; the first one is all there is."""
+    return now if before is None else before + weight * (now - before)

@@ -85,7 +85,7 @@ class HostSchedule(Generic[T]):
         self._gone = 0  # taken or given up, and not come again
         self._numbers = 0
         self._doors: dict[str, None] = {}
-        self._aside: dict[str, None] = {}
+        self._aside: dict[str, None] = {}  # hosts that are, and for which somebody waits
         self._waiting_aside = 0
         self._was_urgent = False
         self.waiting = 0
@@ -143,12 +143,10 @@ class HostSchedule(Generic[T]):
     def end(self, name: str, outcome: Outcome, now: float) -> None:
         """Say how a request to the host *name* ended."""
         queue = self._queues[name]
-        self._count(name, queue, -len(queue.waiting))
         was_aside = queue.host.is_aside
         queue.host.end(outcome, now)
-        if queue.host.is_aside and not was_aside:
-            queue.since = now
-        self._count(name, queue, len(queue.waiting))
+        if queue.host.is_aside != was_aside:
+            self._turn_aside(name, queue, now)
         if queue.address:
             self._addresses[queue.address].active -= 1
             self._open_door(queue.address, now)
@@ -215,11 +213,23 @@ class HostSchedule(Generic[T]):
         self.waiting += items
         if queue.host.is_aside:
             self._waiting_aside += items
-            if queue.waiting and items > 0:
-                self._aside[name] = None
-                self._was_urgent = False
-                return
-        self._aside.pop(name, None)
+            self._note_aside(name, queue)
+
+    def _turn_aside(self, name: str, queue: _Queue[T], now: float) -> None:
+        """Count those who wait for a host otherwise, as it has just been set aside, or is back."""
+        if queue.host.is_aside:
+            queue.since = now
+            self._waiting_aside += len(queue.waiting)
+        else:
+            self._waiting_aside -= len(queue.waiting)
+        self._note_aside(name, queue)
+        self._was_urgent = False  # what has been put before may be put otherwise now
+
+    def _note_aside(self, name: str, queue: _Queue[T]) -> None:
+        if queue.host.is_aside and queue.waiting:
+            self._aside[name] = None
+        else:
+            self._aside.pop(name, None)
 
     def _put(self, name: str, queue: _Queue[T], now: float) -> None:
         """Put a host where it belongs now."""
@@ -244,18 +254,16 @@ class HostSchedule(Generic[T]):
                 heapq.heappush(self._line, (order, name, queue.number))
 
     def _give_up(self, name: str, queue: _Queue[T]) -> None:
-        self._count(name, queue, -len(queue.waiting))
-        self._gone += len(queue.waiting)
-        self._hopeless += [item for _, item in sorted(queue.waiting, key=lambda entry: entry[0])]
-        queue.waiting.clear()
-        self._aside.pop(name, None)
+        given_up, queue.waiting = sorted(queue.waiting, key=lambda entry: entry[0]), []
+        self._hopeless += [item for _, item in given_up]
+        self._gone += len(given_up)
+        self._count(name, queue, -len(given_up))
         if not queue.host.active:
             self._forget(name, queue)
 
     def _forget(self, name: str, queue: _Queue[T]) -> None:
         """Drop a host that nobody waits for and nobody asks, but for what there is to remember of it."""
         del self._queues[name]
-        self._aside.pop(name, None)
         if queue.address:
             entry = self._addresses[queue.address]
             entry.hosts -= 1

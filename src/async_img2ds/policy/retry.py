@@ -5,26 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from async_img2ds.errors import ErrorClass, FetchFailure
+from async_img2ds.errors import NOT_REACHED, ErrorClass, FetchFailure
 
 __all__ = ["RetryPolicy", "next_delay"]
 
 # Answers that a later attempt may change: curl's --retry set and Scrapy's RETRY_HTTP_CODES, which agree.
 _STATUSES: Final = frozenset({408, 429, 500, 502, 503, 504, 522, 524})
-_CLASSES: Final = frozenset(
-    {
-        ErrorClass.DNS_SERVFAIL,
-        ErrorClass.DNS_TIMEOUT,
-        ErrorClass.CONNECT_REFUSED,
-        ErrorClass.CONNECT_TIMEOUT,
-        ErrorClass.CONNECT_UNREACHABLE,
-        ErrorClass.CONNECT_RESET,
-        ErrorClass.TLS_TIMEOUT,
-        ErrorClass.BODY_TRUNCATED,
-        ErrorClass.BODY_RESET,
-        ErrorClass.BODY_EMPTY,
-    }
-)
+_CLASSES: Final = NOT_REACHED | {ErrorClass.BODY_TRUNCATED, ErrorClass.BODY_RESET, ErrorClass.BODY_EMPTY}
 # Of these the status decides; anything else, an opt-out above all, means the same whatever status it came with.
 _BY_STATUS: Final = frozenset({ErrorClass.HTTP_STATUS_4XX, ErrorClass.HTTP_STATUS_5XX, ErrorClass.HTTP_RATE_LIMITED})
 # Refused, unreachable and empty rarely heal within seconds; one more look tells. So does one more look-up, which asks

@@ -89,11 +89,8 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
                 naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
             )
             gauge = Gauge(stages, task.machine.cores, client.looking_up)
-            worker = _Worker(runner, pacer, gauge, None if fetch.thread_count else most, emit)
-            async with asyncio.TaskGroup() as beside:
-                ahead = beside.create_task(look_ahead(pacer, client))
-                await worker.run(shards, stop)
-                ahead.cancel()
+            worker = _Worker(runner, pacer, client, gauge, None if fetch.thread_count else most, emit)
+            await worker.run(shards, stop)
 
 
 def _manners(fetch: FetchOptions, processes: int) -> Manners:
@@ -111,6 +108,7 @@ class _Worker:
 
     runner: ShardRunner
     pacer: Pacer
+    client: HttpClient
     gauge: Gauge
     in_flight_most: int | None
     emit: Callable[[Report], None]
@@ -130,7 +128,10 @@ class _Worker:
         loop = asyncio.get_running_loop()
         feeder = ThreadPoolExecutor(1, "shards")
         async with asyncio.TaskGroup() as tasks:
-            progress = tasks.create_task(self._report_progress())
+            beside = [
+                tasks.create_task(self._report_progress()),
+                tasks.create_task(look_ahead(self.pacer, self.client)),
+            ]
             async with asyncio.TaskGroup() as opened:
                 while True:
                     await self._wait_for_room()
@@ -140,7 +141,8 @@ class _Worker:
                     tally = Tally()
                     self._open[shard.id] = (shard, tally)
                     opened.create_task(self._run_shard(shard, tally))
-            progress.cancel()
+            for task in beside:
+                task.cancel()
         feeder.shutdown(wait=False)
 
     async def _wait_for_room(self) -> None:
