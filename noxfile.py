@@ -89,9 +89,10 @@ def types(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Run a benchmark by name, as benchmarks/README.md lists them: nox -s bench -- clean."""
     system_packages(session, [*COMPILER, "nginx-light"])
-    # OpenCV in the versions that img2dataset takes, and only where pixels are compared with its.
-    compared = ["opencv-python-headless>=4.5.5.62,<5", "numpy"] if "pixels" in session.posargs else []
-    session.install(".", *nox.project.dependency_groups(PROJECT, "bench"), *compared)
+    # OpenCV in the versions that img2dataset takes; both only where pixels are compared, as pyarrow imports numpy.
+    compared = {"pixels": ["opencv-python-headless>=4.5.5.62,<5", "numpy"], "quality": ["numpy"]}
+    extras = [package for name in session.posargs for package in compared.get(name, [])]
+    session.install(".", *nox.project.dependency_groups(PROJECT, "bench"), *extras)
     install_image_library(session, "simd")
     session.run("python", "benchmarks/bench.py", *session.posargs)
 

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import contest
 import guard
-import quality
 import report
 import stages
 from measure import Run
@@ -42,10 +41,17 @@ def main() -> int:
         return EXAMINATIONS[asked.name](Path(name), asked.rows)
 
 
+def _examine_quality(folder: Path, rows: int | None) -> int:
+    """What scaled decoding costs in pixels."""
+    import quality  # needs numpy, which only those benchmarks have that compare pixels: pyarrow would import it
+
+    return quality.examine(folder, rows)
+
+
 # Name → what runs and keeps it, given a folder for what lies between and the rows that were asked for.
 EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
     "stages": stages.examine,
-    "quality": quality.examine,
+    "quality": _examine_quality,
     "guard": guard.examine,
 }
 

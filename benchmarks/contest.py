@@ -82,6 +82,7 @@ def figures_of(run: Run, made: dict[str, float]) -> dict[str, float]:
     }
     if rows := figures.get("rows"):
         figures["cpu_ms_per_row"] = 1000 * figures["cpu_s"] / rows
+        figures["waits_per_row"] = run.waits / rows
         figures["rows_per_s"] = rows / figures["wall_s"]
         figures["success_share"] = figures["successes"] / rows
     return {name: round(value, 4) for name, value in figures.items()}

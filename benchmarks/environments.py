@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["as_typed", "environment", "python_of", "versions_in"]
+__all__ = ["as_typed", "commit", "environment", "python_of", "versions_in"]
 
 ROOT: Final = Path(__file__).parent.parent
 NOX: Final = ROOT / ".nox"
@@ -51,6 +51,13 @@ def versions_in(programs: Path, packages: Sequence[str]) -> dict[str, str]:
         [str(programs / "python"), "-c", asked, *packages], check=True, capture_output=True, text=True
     )
     return {"python": python_of(programs), **dict(zip(packages, said.stdout.split(), strict=True))}
+
+
+def commit() -> str:
+    """Return which state of the sources this is, with a "+" if files were changed since; nothing without git."""
+    asked = ["git", "describe", "--always", "--exclude=*", "--abbrev=10", "--dirty=+"]
+    said = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    return said.stdout.strip()
 
 
 def as_typed(text: str, folder: Path) -> str:

@@ -34,6 +34,8 @@ class Run:
         command: what was run.
         started: when, as a Unix time in seconds.
         summary: the end of what it said.
+        waits: how often a thread of its whole process tree gave up its core to wait: for a socket, for another thread,
+            or for the interpreter's lock to be handed over.
         driver_rss_bytes: the memory of the first process over time, in pairs of seconds and bytes.
 
     """
@@ -43,6 +45,7 @@ class Run:
     exit_status: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    waits: int = 0
     driver_rss_bytes_max: int = 0
     worker_rss_bytes_max: int = 0
     driver_rss_bytes: list[tuple[float, int]] = field(default_factory=list)
@@ -87,6 +90,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, st
             watch.end()
         said.seek(0)
         seen.summary = said.read().splitlines()[-LINES_KEPT:]
+    seen.waits = usage.ru_nvcsw
     # Both fall short: one of what nobody waited for, the other of what came after the last look.
     seen.cpu_s = max(usage.ru_utime + usage.ru_stime, watch.cpu_s())
     return seen

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow.parquet as pq
 
-from environments import environment, python_of, versions_in
+from environments import commit, environment, python_of, versions_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +173,7 @@ def _our_versions() -> dict[str, str]:
     from async_img2ds.images import codec
 
     packages = ("async-img2ds", "aiohttp", "aiodns", "uvloop", "pyarrow", "orjson")
-    return {**versions_in(Path(sys.executable).parent, packages), "images": codec.library()}
+    return {**versions_in(Path(sys.executable).parent, packages), "images": codec.library(), "commit": commit()}
 
 
 def _img2dataset_versions() -> dict[str, str]:

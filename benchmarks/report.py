@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 
 from async_img2ds.images import codec
-from environments import environment
+from environments import commit, environment
 from peers import PROGRAMS
 from scenarios import value_of
 
@@ -48,6 +48,7 @@ COLUMNS: Final = {
     "cpu_s": ("CPU s", "{:.2f}"),
     "cpu_ms_per_row": ("CPU ms/row", "{:.3f}"),
     "cpu_ms_per_row_running": ("… without start", "{:.3f}"),
+    "waits_per_row": ("waits/row", "{:.1f}"),
     "wall_s": ("wall s", "{:.2f}"),
     "rows_per_s": ("rows/s", "{:.0f}"),
     "driver_rss_mb": ("driver MB", "{:.0f}"),
@@ -129,7 +130,7 @@ def own_versions() -> dict[str, str]:
     """Return the versions that our figures depend on."""
     packages = ("async-img2ds", "aiohttp", "aiodns", "uvloop", "pyarrow")
     own = {package: version(package) for package in packages}
-    return {"python": platform.python_version(), "images": codec.library(), **own}
+    return {"python": platform.python_version(), "images": codec.library(), **own, "commit": commit()}
 
 
 def versions_of(programs: Iterable[str]) -> dict[str, dict[str, str]]:

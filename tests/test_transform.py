@@ -316,7 +316,7 @@ def test_turned_jpeg_is_still_decoded_at_a_reduced_size(photographs: Path, orien
     with mock.patch("PIL.JpegImagePlugin.JpegImageFile.draft", autospec=True, side_effect=draft):
         encoded = transform(stored.getvalue(), **options)
 
-    assert asked == [(512, 362)]
+    assert asked == [(576, 408)]  # 2.25 times 256 by 181
     assert (encoded.width, encoded.height) == ((256, 181) if orientation == 3 else (181, 256))
 
 

@@ -241,7 +241,7 @@ class ImageOptions(Checked):
     exact_decode: bool = option(
         default=False,
         help="Decode JPEGs at full size before reducing them by area; "
-        "by default at half, quarter or eighth size where at least twice the target is left.",
+        "by default at half, quarter or eighth size where at least 2.25 times the target is left.",
     )
     apply_exif_orientation: bool = option(
         default=False,

@@ -47,8 +47,10 @@ _PILLOW_NAMES: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF
 PIXELS_MAX: Final = 89_478_485
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as this many times the wanted size is left, and only
-# where pixels are averaged: interpolations that sample some of them would sample others.
-SCALED_DECODE_MARGIN: Final = 2
+# where pixels are averaged: interpolations that sample some of them would sample others. With twice the size the worst
+# of 487 JPEGs came to 30 dB of area averaging of all pixels, with 2.25 times to 35, for as much CPU
+# (``nox -s bench -- quality``).
+SCALED_DECODE_MARGIN: Final = 2.25
 _AVERAGING: Final = frozenset({"area"})
 _WHITE: Final = (255, 255, 255)
 
@@ -293,7 +295,7 @@ def render(
     with _translated():
         if placement.resize and not placement.enlarges and not exact and reducing in _AVERAGING:
             width, height = placement.resize
-            image.draft(None, (SCALED_DECODE_MARGIN * width, SCALED_DECODE_MARGIN * height))
+            image.draft(None, (math.ceil(SCALED_DECODE_MARGIN * width), math.ceil(SCALED_DECODE_MARGIN * height)))
         image.load()
         if to_srgb is None or to_srgb.mode != "CMYK":  # which its profile knows better how to show
             image = _plain(image)
