@@ -18,7 +18,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 # What Debian and Ubuntu call what is needed. pillow-simd is compiled, and a codec whose
 # header is missing is left out without a word.
 COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
-SERVERS = ["nginx-light", "unbound"]
+SERVERS = ["nginx-light", "tinyproxy-bin", "unbound"]
 
 # What ``compat`` compares with: the last release.
 IMG2DATASET = "img2dataset==1.47.0"
@@ -88,7 +88,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run a benchmark by name, as benchmarks/README.md lists them: nox -s bench -- clean."""
-    system_packages(session, [*COMPILER, "nginx-light"])
+    system_packages(session, [*COMPILER, *SERVERS])
     # OpenCV in the versions that img2dataset takes; both only where pixels are compared, as pyarrow imports numpy.
     compared = {"pixels": ["opencv-python-headless>=4.5.5.62,<5", "numpy"], "quality": ["numpy"]}
     extras = [package for name in session.posargs for package in compared.get(name, [])]

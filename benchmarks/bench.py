@@ -34,6 +34,8 @@ def main() -> int:
     # As Ctrl-C does: servers and programs end with this one, and nothing is left in temporary folders.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        if asked.name == "web":
+            return max(run(part, Path(name) / part, asked) for part, run in _web().items())
         if asked.name in SCENARIOS:
             return _compare(asked.name, Path(name), asked)
         if asked.name in TRIALS or asked.name == "pixels":
@@ -58,7 +60,7 @@ EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted([*SCENARIOS, *TRIALS, *EXAMINATIONS, "pixels"]))
+    parser.add_argument("name", choices=sorted([*SCENARIOS, *TRIALS, *EXAMINATIONS, "pixels", "web"]))
     parser.add_argument("--rows", type=int, help="rows of the list")
     parser.add_argument("--pairs", type=int, default=5, help="rounds of a scenario")
     parser.add_argument("--processes", type=int, default=2, help="worker processes of a trial")
@@ -66,16 +68,24 @@ def _asked() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _web() -> dict[str, Callable[[str, Path, argparse.Namespace], int]]:
+    """Return everything about the open web."""
+    compared = dict.fromkeys((name for name in SCENARIOS if name.startswith("web-")), _compare)
+    return {**compared, **dict.fromkeys((name for name in TRIALS if name.startswith("web-")), _try)}
+
+
 def _compare(name: str, folder: Path, asked: argparse.Namespace) -> int:
     scenario = SCENARIOS[name]
     versions = report.versions_of(entry.program for entry in scenario.entries.values())
     told = {"machine": report.machine(), **report.moment()}
+    folder.mkdir(exist_ok=True)
     came = contest.hold(scenario, folder, asked.rows or scenario.rows, asked.pairs)
     report.keep_contest(name, scenario, came, {**told, "versions": versions, "load_after": report.load()})
     return 1 if came.failures else 0
 
 
 def _try(name: str, folder: Path, asked: argparse.Namespace) -> int:
+    folder.mkdir(exist_ok=True)
     if name == "pixels":
         run, facts = _pixels(folder, asked.pictures)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import measure
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from measure import Run
+    from origin import Origin
     from scenarios import Entry, Round, Scenario
     from web import Web
 
@@ -85,24 +87,38 @@ def figures_of(run: Run, made: dict[str, float]) -> dict[str, float]:
         figures["waits_per_row"] = run.waits / rows
         figures["rows_per_s"] = rows / figures["wall_s"]
         figures["success_share"] = figures["successes"] / rows
+        figures["failed_share"] = 1 - figures["success_share"]
     return {name: round(value, 4) for name, value in figures.items()}
 
 
 def _run(entry: Entry, web: Web, out: Path) -> tuple[Run, dict[str, float] | None]:
     """Run an entry once; its figures are None if it failed."""
     program, urls = PROGRAMS[entry.program], web.lists[entry.urls]
-    task = Task(urls=urls.path, rows=urls.rows, out=out, pictures=web.pictures, **entry.changes)
+    named = web.names.address if web.names else None
+    task = Task(urls=urls.path, rows=urls.rows, out=out, pictures=web.pictures, name_server=named, **entry.changes)
     shutil.rmtree(out, ignore_errors=True)
     if web.server:
         web.server.forget_requests()
+    if web.names:
+        web.names.forget_queries()
     run = measure.run(program.command(task), {**web.environment, **dict(program.environment)}, entry.stop_after_s)
     if run.exit_status and entry.stop_after_s is None:
         return run, None
     made = program.made(task, run) if entry.stop_after_s is None else {}
     if web.server and (first := web.server.first_request_at()):
-        made["first_request_s"] = first - run.started
+        made |= {"first_request_s": first - run.started, **_told_by(web.server)}
+    if web.names and (queries := web.names.queries()):
+        made["queries_most"] = max(queries.values())
     shutil.rmtree(out, ignore_errors=True)
     return run, figures_of(run, made)
+
+
+def _told_by(server: Origin) -> dict[str, float]:
+    """Return what a server's log says of a run: how long it took to hand out its images, and how often it refused."""
+    answers = server.answers()
+    good = [at for status, at in answers if status == HTTPStatus.OK]
+    refused = sum(status == HTTPStatus.TOO_MANY_REQUESTS for status, _ in answers)
+    return {"serving_s": max(good, default=0.0) - min(good, default=0.0), "refused_share": refused / len(answers)}
 
 
 def _take_off_start(figures: Round, scenario: Scenario) -> None:

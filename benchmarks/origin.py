@@ -31,6 +31,8 @@ worker_processes 1;
 events {{ worker_connections 8192; }}
 http {{
   log_format urls '$status $msec $request_uri';
+  limit_req_zone $server_addr zone=strict:1m rate={rate}r/s;
+  limit_req_status 429;
   access_log {log};
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
@@ -57,6 +59,7 @@ http {{
     location /moved/ {{ rewrite ^/moved/(.*)$ /$1 redirect; }}
     location /reserved/ {{ alias {pictures}/; add_header X-Robots-Tag "noai, noimageai"; }}
     location /others/ {{ alias {pictures}/; add_header X-Robots-Tag "otherbot: noai"; }}
+    location /strict/ {{ alias {pictures}/; limit_req zone=strict burst=10 nodelay; }}
     location /slow/ {{ alias {pictures}/; limit_rate 200k; }}
   }}
 }}
@@ -96,6 +99,11 @@ class Origin:
             first = next(lines, "")
         return float(first.split(" ")[1]) if first else None
 
+    def answers(self) -> list[tuple[int, float]]:
+        """Return the answers sent so far, in order: status, and when, as a Unix time in seconds."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        return [(int(status), float(at)) for status, at, _ in (line.split(" ", 2) for line in lines)]
+
     def forget_requests(self) -> None:
         """Empty the log."""
         os.truncate(self._log, 0)
@@ -108,6 +116,7 @@ def serve(
     logged: bool = False,
     addresses: Iterable[str] = (),
     certificates: Mapping[str, Path] = MappingProxyType({}),
+    rate: int = 50,
 ) -> Iterator[Origin]:
     """Serve the folder *pictures* on a free port until the end of the block.
 
@@ -116,6 +125,7 @@ def serve(
         logged: whether to keep a log of the requests.
         addresses: further addresses of loopback to serve it on, over HTTP.
         certificates: addresses to serve it on over HTTPS, each with a file of its certificate and key.
+        rate: how many requests a second it bears below ``strict/``, ten at a time more, before it answers 429.
 
     """
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -136,6 +146,7 @@ def serve(
                 folder=folder,
                 pictures=pictures,
                 port=port,
+                rate=rate,
                 hosts="".join(hosts),
                 log=f"{log} urls" if logged else "off",
             )

@@ -43,6 +43,7 @@ class Task:
         retries: further attempts; None is the program's default.
         shards: how many the list is cut into, or more: the default of both programs is 10,000 rows a shard.
         words: anything else to say to it.
+        name_server: where ours is to look names up, as address and port; None is the system's.
 
     """
 
@@ -58,6 +59,7 @@ class Task:
     retries: int | None = None
     shards: int = 6
     words: tuple[str, ...] = ()
+    name_server: str | None = None
 
     @property
     def shard_rows(self) -> int:
@@ -88,6 +90,7 @@ class Program:
 def _ours(task: Task) -> list[str]:
     program = shutil.which("aimg2ds", path=str(Path(sys.executable).parent)) or "aimg2ds"
     words = [program, "fetch", str(task.urls), *_common_words(task), "--allow_net", "127.0.0.0/8"]
+    words += ["--dns_servers", task.name_server] if task.name_server else []
     return [*words, *(["--exact_decode"] if task.exact else []), *task.words]
 
 

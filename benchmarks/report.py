@@ -54,6 +54,9 @@ COLUMNS: Final = {
     "driver_rss_mb": ("driver MB", "{:.0f}"),
     "worker_rss_mb": ("worker MB", "{:.0f}"),
     "first_request_s": ("first request s", "{:.2f}"),
+    "serving_s": ("serving s", "{:.2f}"),
+    "refused_share": ("429", "{:.2%}"),
+    "queries_most": ("queries of a kind", "{:.0f}"),
 }
 
 

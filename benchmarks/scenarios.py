@@ -12,6 +12,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+import open_web
 import web
 
 if TYPE_CHECKING:
@@ -220,6 +221,77 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             for count in (1, 2)
             for program in ("ours", "img2dataset")
         },
+    ),
+    "web-rot": Scenario(
+        about="Seven URLs of ten alive on 600 hosts, two on 60 hosts that accept and never answer, one refused; shards "
+        "of 1,000; every other default. And the live ones by themselves.",
+        rows=3_000,
+        serve=open_web.rotten,
+        entries={
+            "ours": Entry("ours", {"shards": 3}),
+            "ours, live only": Entry("ours", {"shards": 3}, urls="live"),
+            "img2dataset": Entry("img2dataset", {"shards": 3}),
+        },
+        targets=(
+            Target("wall_s", "ours", 0.27, "img2dataset"),
+            Target("serving_s", "ours", 1 / 0.85, "ours, live only"),
+        ),
+        charted=("wall_s", "serving_s"),
+    ),
+    "web-late": Scenario(
+        about="2,000 hosts that answer after 0.3 s, and the same that answer at once.",
+        rows=6_000,
+        serve=open_web.late,
+        entries={
+            "ours, late": Entry("ours", urls="late"),
+            "ours, prompt": Entry("ours", urls="prompt"),
+            "img2dataset, late": Entry("img2dataset", urls="late"),
+        },
+        targets=(Target("wall_s", "ours, late", 1.2, "ours, prompt"),),
+        charted=("wall_s",),
+    ),
+    "web-one-host": Scenario(
+        about="All URLs on one host, and the same on 200.",
+        rows=6_000,
+        serve=open_web.one_or_many,
+        entries={
+            "ours, one host": Entry("ours", urls="one"),
+            "ours, 200 hosts": Entry("ours", urls="many"),
+            "img2dataset, one host": Entry("img2dataset", urls="one"),
+        },
+        targets=(Target("wall_s", "ours, one host", 1 / 0.95, "ours, 200 hosts"),),
+        charted=("wall_s",),
+    ),
+    "web-tarpit": Scenario(
+        about="One host of a hundred accepts and never answers; and the others by themselves.",
+        rows=6_000,
+        serve=open_web.tarpit,
+        entries={
+            "ours": Entry("ours"),
+            "ours, without it": Entry("ours", urls="live"),
+            "img2dataset": Entry("img2dataset"),
+        },
+        targets=(Target("serving_s", "ours", 1 / 0.95, "ours, without it"),),
+        charted=("wall_s", "serving_s"),
+    ),
+    "web-limit": Scenario(
+        about="One host that answers 50 requests a second, ten at once more, and says 429 to what is beyond.",
+        rows=3_000,
+        serve=open_web.strict,
+        entries={"ours": Entry("ours"), "img2dataset": Entry("img2dataset", {"retries": 2})},
+        targets=(Target("failed_share", "ours", 0.005), Target("refused_share", "ours", 0.05)),
+        charted=("wall_s", "refused_share"),
+    ),
+    "web-names": Scenario(
+        about="Every URL on a host name of its own, looked up at unbound; and the same hosts by address.",
+        rows=100_000,
+        serve=open_web.by_name,
+        entries={
+            "ours, by name": Entry("ours", NETWORK, urls="names"),
+            "ours, by address": Entry("ours", NETWORK, urls="addresses"),
+        },
+        targets=(Target("failed_share", "ours, by name", 0.0), Target("queries_most", "ours, by name", 1)),
+        charted=("wall_s",),
     ),
     "growth": Scenario(
         about="Small bodies as in network, from lists of 10,000 to 1,000,000 rows; what a run of ten rows takes is "

@@ -197,7 +197,7 @@ def _pacer() -> Prepared:
     rows = [Row(index, f"{index:09}", _url(index)) for index in range(SHARD_ROWS)]
 
     async def pace() -> None:
-        pacer = Pacer(in_flight_max=256, held_bytes_max=2**27, manners=Manners(32))
+        pacer = Pacer(in_flight_max=256, held_bytes_max=2**27, manners=lambda _: Manners(32))
         async for turn in pacer.turns(rows):
             turn.end()
 

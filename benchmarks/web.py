@@ -23,12 +23,15 @@ import corpus
 import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from name_server import NameServer
 
 __all__ = [
     "UrlList",
     "Web",
     "START_ROWS",
+    "deaf",
     "delayed",
     "http",
     "https",
@@ -37,6 +40,9 @@ __all__ = [
     "one_host",
     "rotten",
     "small_bodies",
+    "small_picture",
+    "thinking",
+    "written",
 ]
 
 HOSTS: Final = tuple(f"127.0.1.{number}" for number in range(1, 201))
@@ -70,6 +76,7 @@ class Web:
         pictures: the files behind the URLs.
         environment: variables that programs need to get at it.
         server: where requests are logged, if they are.
+        names: where host names are looked up, if the URLs have any.
         live: the share of URLs that lead to an image.
 
     """
@@ -78,6 +85,7 @@ class Web:
     pictures: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     server: origin.Origin | None = None
+    names: NameServer | None = None
     live: float = 1.0
 
 
@@ -113,7 +121,7 @@ def rotten(folder: Path, rows: int) -> Iterator[Web]:
     """Serve the corpus on 200 hosts to seven of ten URLs; two ask hosts that never answer, one a host that refuses."""
     with ExitStack() as stack:
         server = stack.enter_context(origin.serve(corpus.images(), addresses=HOSTS))
-        deaf = {address: stack.enter_context(_deaf(address)) for address in SILENT}
+        deaf = {address: stack.enter_context(deaf(address)) for address in SILENT}
         closed = origin.free_port()
 
         def url(number: int, name: str) -> str:
@@ -131,14 +139,8 @@ def rotten(folder: Path, rows: int) -> Iterator[Web]:
 @contextmanager
 def delayed(folder: Path, rows: int) -> Iterator[Web]:
     """Serve the corpus on 200 hosts that think for a fifth of a second before they answer."""
-    port = origin.free_port()
-    command = [sys.executable, str(Path(__file__).with_name("slow_origin.py")), str(port), str(DELAY_S)]
-    with subprocess.Popen([*command, str(corpus.images()), *HOSTS]) as server:
-        try:
-            origin.wait_for_port(port, address=HOSTS[-1])
-            yield _corpus_web(folder, rows, lambda number, name: f"http://{HOSTS[number % len(HOSTS)]}:{port}/{name}")
-        finally:
-            server.terminate()
+    with thinking(DELAY_S, HOSTS) as port:
+        yield _corpus_web(folder, rows, lambda number, name: f"http://{HOSTS[number % len(HOSTS)]}:{port}/{name}")
 
 
 @contextmanager
@@ -151,12 +153,12 @@ def small_bodies(folder: Path, rows: int) -> Iterator[Web]:
 @contextmanager
 def many_lengths(folder: Path, lengths: list[int]) -> Iterator[Web]:
     """Serve one small JPEG on 200 hosts to lists of *lengths*, each called by its length, beside ``start``."""
-    pictures = _small_picture(folder)
+    pictures = small_picture(folder)
     with origin.serve(pictures, addresses=HOSTS) as server:
         lists = {}
         for name, rows in {"start": START_ROWS, **{str(length): length for length in lengths}}.items():
             urls = [server.url(f"small.jpg?{number}", HOSTS[number % len(HOSTS)]) for number in range(rows)]
-            lists[name] = _written(folder / f"{name}.parquet", urls)
+            lists[name] = written(folder / f"{name}.parquet", urls)
         yield Web(lists, pictures)
 
 
@@ -166,7 +168,7 @@ def long_list(folder: Path, rows: int) -> Iterator[Web]:
 
     Requests for the small one are logged.
     """
-    pictures = _small_picture(folder)
+    pictures = small_picture(folder)
     with origin.serve(pictures, addresses=HOSTS, logged=True) as server, http(folder, min(rows, CLEAN_ROWS)) as clean:
         path = folder / "long.parquet"
         _write_long_list(path, rows, server)
@@ -182,18 +184,33 @@ def _corpus_web(
     # The query makes each URL another; servers of files do not look at it.
     urls = [f"{url(number, names[number % len(names)])}?{number}" for number in range(rows)]
     lists = {
-        "urls": _written(folder / "urls.parquet", urls),
-        "start": _written(folder / "start.parquet", urls[:START_ROWS]),
+        "urls": written(folder / "urls.parquet", urls),
+        "start": written(folder / "start.parquet", urls[:START_ROWS]),
     }
     return Web(lists, pictures, environment or {})
 
 
-def _written(path: Path, urls: list[str]) -> UrlList:
+@contextmanager
+def thinking(seconds: float, hosts: Sequence[str]) -> Iterator[int]:
+    """Yield a port on which each of *hosts* serves the corpus, *seconds* after it was asked."""
+    port = origin.free_port()
+    command = [sys.executable, str(Path(__file__).with_name("slow_origin.py")), str(port), str(seconds)]
+    with subprocess.Popen([*command, str(corpus.images()), *hosts]) as server:
+        try:
+            origin.wait_for_port(port, address=hosts[-1])
+            yield port
+        finally:
+            server.terminate()
+
+
+def written(path: Path, urls: list[str]) -> UrlList:
+    """Write a list."""
     pq.write_table(pa.table({"url": urls}), path)
     return UrlList(path, len(urls))
 
 
-def _small_picture(folder: Path) -> Path:
+def small_picture(folder: Path) -> Path:
+    """Make a folder with one JPEG of less than a kilobyte."""
     pictures = folder / "small"
     pictures.mkdir()
     Image.linear_gradient("L").resize((32, 32)).save(pictures / "small.jpg", quality=75)
@@ -214,7 +231,7 @@ def _write_long_list(path: Path, rows: int, server: origin.Origin) -> None:
 
 
 @contextmanager
-def _deaf(address: str) -> Iterator[int]:
+def deaf(address: str) -> Iterator[int]:
     """Yield a port of *address* where connections are accepted, by the system, and nobody reads."""
     with socket.socket() as listening:
         listening.bind((address, 0))

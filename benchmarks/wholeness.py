@@ -1,4 +1,4 @@
-"""Whole runs that check what came out, row by row: twenty thousand photographs, a crash, a list of millions.
+"""Whole runs that check what came out, row by row: many photographs, a crash, an outage, a list of millions.
 
 Each prepares what it needs, runs ``aimg2ds`` as a user would, and returns what was seen of the run and facts, of which
 ``whole`` says whether the dataset is what it must be.
@@ -10,7 +10,9 @@ import hashlib
 import json
 import subprocess
 import tarfile
+import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +20,12 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import corpus
 import measure
+import name_server
 import origin
 import photographs
+import web
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["TRIALS"]
 
 BATCH_ROWS: Final = 250_000
+# When a name server goes, and for how long: in the midst of a run, and longer than any look-up is waited for.
+OUTAGE_AFTER_S: Final = 4.0
+OUTAGE_S: Final = 30.0
 POLL_S: Final = 0.1
 
 
@@ -100,10 +108,43 @@ def long_list(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict
     return run, {"rows": rows, "rows_counted": counted, "whole": counted == rows}
 
 
+def outage(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
+    """The same list with a name server that is there, and with one that is killed for half a minute in mid-run."""
+    rows = rows or 6_000
+    names = [f"host-{number}.test" for number in range(rows)]
+    pictures = sorted(path.name for path in corpus.images().iterdir())
+    records = (f"{name}. 300 IN A {web.HOSTS[number % len(web.HOSTS)]}" for number, name in enumerate(names))
+    with origin.serve(corpus.images(), addresses=web.HOSTS) as server, name_server.serve(records) as known:
+        urls = folder / "urls.txt"
+        urls.write_text("".join(f"{server.url(pictures[n % len(pictures)], name)}\n" for n, name in enumerate(names)))
+        command = [*_webdataset_command(urls, processes), "--dns_servers", known.address]
+        undisturbed = measure.run([*command, "--output_folder", str(folder / "undisturbed")])
+        failing = threading.Timer(OUTAGE_AFTER_S, known.kill)
+        healing = threading.Timer(OUTAGE_AFTER_S + OUTAGE_S, known.start)
+        failing.start()
+        healing.start()
+        run = measure.run([*command, "--output_folder", str(folder / "disturbed")])
+        failing.join()
+        healing.join()
+    expected, found = _contents(folder / "undisturbed"), _contents(folder / "disturbed")
+    failed = Counter(row[2] for row in found.values() if row[1] != "success")
+    facts = {
+        "rows": rows,
+        "metadata_rows": len(found),
+        "failed": dict(failed),
+        "undisturbed_s": round(undisturbed.wall_s, 1),
+        "outage_s": OUTAGE_S,
+        "same_dataset": found == expected,
+        "noticed": run.wall_s > undisturbed.wall_s + OUTAGE_S / 2,
+    }
+    return run, {**facts, "whole": found == expected and len(found) == rows and bool(facts["noticed"])}
+
+
 TRIALS: Final[dict[str, Callable[[Path, int | None, int], tuple[Run, dict[str, object]]]]] = {
     "photographs": photographs_over_http,
     "crash": crash,
     "long-list": long_list,
+    "web-outage": outage,
 }
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
+import name_server
 import origin as origin_server
 import photographs as pictures
 from async_img2ds.images import codec
@@ -49,40 +48,23 @@ def photographs_bytes(photographs: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in photographs.iterdir()}
 
 
-_ZONES = """
-server:
-  directory: "{folder}"
-  pidfile: "{folder}/unbound.pid"
-  username: ""
-  chroot: ""
-  use-syslog: no
-  logfile: "{folder}/unbound.log"
-  interface: 127.0.0.1
-  port: {port}
-  do-daemonize: no
-  module-config: "iterator"
-  local-zone: "example.test." static
-  local-data: "pictures.example.test. A 127.0.0.1"
-  local-data: "inside.example.test. A 10.0.0.5"
-  local-data: "mixed.example.test. A 10.0.0.5"
-  local-data: "mixed.example.test. A 127.0.0.1"
-remote-control:
-  control-enable: no
-"""
+RECORDS = (
+    "pictures.example.test. 300 IN A 127.0.0.1",
+    "inside.example.test. 300 IN A 10.0.0.5",
+    "mixed.example.test. 300 IN A 10.0.0.5",
+    "mixed.example.test. 300 IN A 127.0.0.1",
+    "dead-or-alive.example.test. 300 IN A 127.0.9.9",
+    "dead-or-alive.example.test. 300 IN A 127.0.0.1",
+    "empty.example.test. 300 IN TXT nothing",
+    *(f"crowd.example.test. 300 IN A 127.9.{number // 250}.{number % 250 + 1}" for number in range(400)),
+)
 
 
 @pytest.fixture(scope="session")
-def dns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def dns() -> Iterator[str]:
     """Unbound on loopback, with a few names; yields its address and port."""
-    folder, port = tmp_path_factory.mktemp("dns"), origin_server.free_port()
-    (folder / "unbound.conf").write_text(_ZONES.format(folder=folder, port=port))
-    unbound = shutil.which("unbound") or "/usr/sbin/unbound"
-    with subprocess.Popen([unbound, "-c", str(folder / "unbound.conf")]) as server:
-        try:
-            origin_server.wait_for_port(port)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    with name_server.serve(RECORDS) as server:
+        yield server.address
 
 
 # A busy machine must not make a property look broken.

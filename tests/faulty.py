@@ -6,6 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 _OK = b"HTTP/1.1 200 OK\r\n"
+# What was under way together comes within it.
+SAME_MOMENT_S = 0.2
 JPEG = b"\xff\xd8\xff" + bytes(97)
 
 
@@ -24,6 +27,8 @@ class FaultyServer:
         self.port = 0
         self.asked: list[str] = []
         self.headers: list[str] = []
+        self.asked_at: list[float] = []
+        self.refused_at: list[float] = []
         self.sent_bytes = 0
         self.hang_ups = 0
 
@@ -38,6 +43,7 @@ class FaultyServer:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 path = head.split(" ")[1].lstrip("/").partition("?")[0]
                 self.asked.append(path)
+                self.asked_at.append(time.monotonic())
                 self.headers.append(head)
                 if not await FAULTS[path](self, reader, writer):
                     break
@@ -76,6 +82,7 @@ _says("huge-header", _OK + b"X-Long: " + b"x" * 100_000 + b"\r\n\r\n")
 _says("announced-huge", _OK + b"Content-Length: 107374182400\r\n\r\n" + JPEG)
 _says("two-lengths", _OK + b"Content-Length: 100\r\nContent-Length: 90\r\n\r\n" + JPEG)
 _says("bad-gzip", _OK + b"Content-Encoding: gzip\r\nContent-Length: 100\r\n\r\n" + JPEG)
+_says("moved-to-silence", b"HTTP/1.1 302 Found\r\nLocation: /silent\r\nContent-Length: 0\r\n\r\n", stays=True)
 _says("no-location", b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n", stays=True)
 _says("partial", b"HTTP/1.1 206 Partial Content\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
 _says("odd-header", _OK + b"X-Odd: \xff\xfe\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
@@ -138,6 +145,24 @@ async def _drip(server: FaultyServer, _reader: asyncio.StreamReader, writer: asy
         await asyncio.sleep(0.05)
 
 
+async def _endless_page(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Content-Type: image/jpeg\r\n\r\n<!DOCTYPE html>")
+    while True:
+        await server.send(writer, bytes(65_536))
+
+
+async def _pausing(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Ask for two seconds of patience at the fifth request, and at those that come with it."""
+    if server.asked.count("pausing") >= 5 and (
+        not server.refused_at or time.monotonic() < server.refused_at[0] + SAME_MOMENT_S
+    ):
+        server.refused_at.append(time.monotonic())
+        await server.send(writer, b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n")
+    else:
+        await server.send(writer, _OK + b"Content-Length: 100\r\n\r\n" + JPEG)
+    return True
+
+
 async def _heals(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     times = server.asked.count("heals")
     words = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
@@ -146,6 +171,8 @@ async def _heals(server: FaultyServer, _reader: asyncio.StreamReader, writer: as
 
 
 FAULTS |= {
+    "endless-page": _endless_page,
+    "pausing": _pausing,
     "closed": _close,
     "reset": _reset,
     "reset-in-body": _reset_in_body,

@@ -82,7 +82,7 @@ class Gated:
     def __init__(self, folder: Path, output_format: str) -> None:
         options = Options.of(url_list="x", output_format=output_format)
         self.fetch, self.transform, self.commit = Gate(), Gate(), Gate()
-        self.pacer = Pacer(in_flight_max=5, held_bytes_max=10_000, manners=Manners(5))
+        self.pacer = Pacer(in_flight_max=5, held_bytes_max=10_000, manners=lambda _: Manners(5))
         self.runner = ShardRunner(
             pacer=self.pacer,
             fetcher=FakeFetcher(self.fetch),  # type: ignore[arg-type]

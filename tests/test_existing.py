@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from async_img2ds import existing
 from async_img2ds.errors import InputError
-from async_img2ds.existing import KnownUrls
+from async_img2ds.policy.url_sets import KnownUrls
 from async_img2ds.storage import LocalStore, RemoteStore
 
 if TYPE_CHECKING:

@@ -54,6 +54,12 @@ class Alone:
     def is_host_aside(self) -> bool:
         return False
 
+    def is_host_wanted(self) -> bool:
+        return True
+
+    def heard(self) -> None:
+        pass
+
     def leave_host(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
 

@@ -16,7 +16,7 @@ from async_img2ds.policy.host import Sign
 from async_img2ds.policy.urls import AddressPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from async_img2ds.fetch.client import Answer
     from async_img2ds.policy.host import Outcome
@@ -54,15 +54,16 @@ class FakeClient:
     asked: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def get(self, target: Target) -> AsyncIterator[Answer]:
+    async def get(self, target: Target, _keep: Callable[[], bool]) -> AsyncIterator[Answer]:
         self.asked.append(target.url)
         step = self.script[min(len(self.asked), len(self.script)) - 1]
         if isinstance(step, Exception):
             raise step
         yield step
 
-    async def overdue(self, _target: Target) -> None:
-        pass
+    async def overdue(self, _target: Target, failure: FetchFailure, took_s: float) -> FetchFailure:
+        assert took_s > 0
+        return failure
 
 
 @dataclass
@@ -87,6 +88,12 @@ class FakeHold:
 
     def is_host_aside(self) -> bool:
         return self.aside
+
+    def is_host_wanted(self) -> bool:
+        return True
+
+    def heard(self) -> None:
+        pass
 
     def leave_host(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -268,10 +275,10 @@ def test_all_attempts_together_have_their_time() -> None:
 
     class Slow(FakeClient):
         @asynccontextmanager
-        async def get(self, target: Target) -> AsyncIterator[Answer]:
+        async def get(self, target: Target, keep: Callable[[], bool]) -> AsyncIterator[Answer]:
             nonlocal now
             now += 10
-            async with super().get(target) as answer:
+            async with super().get(target, keep) as answer:
                 yield answer
 
     client = Slow([FetchFailure(ErrorClass.CONNECT_TIMEOUT, "timed out")])

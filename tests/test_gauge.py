@@ -9,7 +9,7 @@ import pytest
 from async_img2ds.fetch.pacer import PacerStatistics
 from async_img2ds.worker.gauge import Gauge, Stages
 
-FULL = PacerStatistics(window=4, in_flight=4, waiting=10, late=0, held_bytes=0)
+FULL = PacerStatistics(window=4, in_flight=4, silent=0, waiting=10, late=0, held_bytes=0)
 
 
 def test_time_is_counted_for_what_limited_it_and_told_once() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from async_img2ds import download
 from async_img2ds.errors import OptionsError
-from async_img2ds.nets import parse_net
+from async_img2ds.nets import Proxy, parse_net, parse_proxy
 from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, POSITIONAL, Flag, Options, flags
 from async_img2ds.policy.schema import Columns
 
@@ -48,8 +48,9 @@ def impossible(flag: Flag) -> list[Any]:
         values += [1.5, "1.5", math.inf, "inf", "0x10"] if flag.kind is int else []
         values += [beyond for beyond in (flag.least - 1, flag.most + 1) if math.isfinite(beyond)]
         return [*values, "", "many", "1,5", True, [1], math.nan, "nan"]
-    if flag.paths:
-        return [*values, 1, [1], [None], [""], "", [], "[]", ["a", ""], {"a"}]
+    if flag.whole:
+        values += [[], "[]"] if flag.required else []
+        return [*values, 1, [1], [None], [""], "", ["a", ""], {"a"}]
     if flag.kind is tuple:
         return [*values, 1, [1], [None], [""], "", '["a", 1]', "a,,b", {"a"}]
     return [*values, "", *(["x", 2, 1.5] if flag.kind is bool else [1, ["x"]])]
@@ -337,3 +338,34 @@ def test_options_do_not_change(group: str) -> None:
     for record, name in ((of(), group), (getattr(of(), group), dataclasses.fields(GROUPS[group])[0].name)):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(record, name, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("http://proxy.test:3128", Proxy("proxy.test", 3128)),
+        ("http://[::1]:8080/", Proxy("::1", 8080)),
+        ("http://me:s%40fe@proxy.test:80", Proxy("proxy.test", 80, "Basic bWU6c0BmZQ==")),
+    ],
+)
+def test_proxy_is_read(text: str, proxy: Proxy) -> None:
+    """With who asks, which is not shown."""
+    assert parse_proxy(text) == proxy
+    assert "bWU6" not in repr(proxy)
+
+
+@pytest.mark.parametrize(
+    "text", ["proxy.test:3128", "https://proxy.test:1", "http://proxy.test", "http://me:secret@x:y", "http://a:1/b"]
+)
+def test_what_is_no_proxy_is_refused_without_its_password(text: str) -> None:
+    """In words that say what is one."""
+    said = refusal(proxy=text)
+
+    assert said == "proxy takes http://host:port or http://user:password@host:port"
+
+
+def test_rows_under_way_may_be_said_to_choose_themselves() -> None:
+    """In the word that people know from elsewhere."""
+    assert of(thread_count="auto").fetch.thread_count is None
+    assert of(thread_count="64").fetch.thread_count == 64
+    assert refusal(thread_count="many") == "thread_count takes a whole number of at least 1, or auto; got 'many'"

@@ -123,6 +123,7 @@ def test_tables_have_the_columns_in_order_and_by_type(tmp_path: Path, output_for
         *image,
         pa.field("error_class", text),
         *(pa.field(name, whole) for name in ("http_status", "attempts")),
+        pa.field("final_url", text),
     ]
 
 

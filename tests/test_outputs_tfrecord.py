@@ -84,6 +84,7 @@ def test_every_value_is_a_feature_of_its_kind(tmp_path: Path) -> None:
         "error_class": (BYTES, [b""]),
         "http_status": (INT64, [200]),
         "attempts": (INT64, [1]),
+        "final_url": (BYTES, [b""]),
     }
 
 

@@ -6,7 +6,8 @@ import asyncio
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from async_img2ds.fetch.pacer import Pacer
+from async_img2ds.fetch.pacer import SILENT_S, Pacer
+from async_img2ds.policy import urls
 from async_img2ds.policy.host import Manners, Outcome, Sign
 from async_img2ds.records import Row
 
@@ -21,7 +22,7 @@ def rows(*urls: str | None) -> list[Row]:
 
 
 def pacer(in_flight: int = 10, held_bytes: int = 1000, per_host: int = 10) -> Pacer:
-    return Pacer(in_flight_max=in_flight, held_bytes_max=held_bytes, manners=Manners(per_host))
+    return Pacer(in_flight_max=in_flight, held_bytes_max=held_bytes, manners=lambda _: Manners(per_host))
 
 
 async def again_of(turn: Turn, delay_s: float) -> bool:
@@ -186,7 +187,7 @@ def test_rows_of_a_dead_host_get_their_turn_refused() -> None:
 
     async def run() -> None:
         nonlocal now
-        paced = Pacer(in_flight_max=9, held_bytes_max=1000, manners=Manners(9), clock=lambda: now)
+        paced = Pacer(in_flight_max=9, held_bytes_max=1000, manners=lambda _: Manners(9), clock=lambda: now)
         shard = Shard(paced, rows(*["http://dead.test/"] * 6))
         await settle()
         assert len(shard.turns) == 2
@@ -206,6 +207,89 @@ def test_rows_of_a_dead_host_get_their_turn_refused() -> None:
         await shard.task
         assert [turn.is_refused for turn in shard.turns] == [False, False, True, True, True, True]
         assert paced.statistics().waiting == 0
+
+    asyncio.run(run())
+
+
+def test_rows_of_silent_hosts_leave_the_window_to_others() -> None:
+    """After a while; when they are answered they count again, and never are there more than connections allow."""
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        paced = Pacer(
+            in_flight_max=2, connections_max=3, held_bytes_max=99, manners=lambda _: Manners(9), clock=lambda: now
+        )
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(6))))
+        await settle()
+        assert len(shard.turns) == 2
+        shard.turns[1].heard()
+
+        now = SILENT_S
+        paced.resize(2)  # nothing new
+        paced.pause(0)
+        await settle()
+        assert [turn.row.index for turn in shard.turns] == [0, 1, 2], "the first is silent, the second was answered"
+        assert (paced.statistics().in_flight, paced.statistics().silent) == (2, 1)
+
+        now = 2 * SILENT_S
+        paced.pause(0)
+        await settle()
+        assert len(shard.turns) == 3, "there are as many as connections allow"
+
+        shard.turns[0].heard()
+        assert (paced.statistics().in_flight, paced.statistics().silent) == (3, 0)
+        for turn in shard.turns[:2]:
+            turn.end()
+        await settle()
+        assert len(shard.turns) == 5, "the third has become silent, too"
+        assert (paced.statistics().in_flight, paced.statistics().silent) == (2, 1)
+        while len(shard.turns) < 6:
+            shard.turns[-1].end()
+            await settle()
+        for turn in shard.turns:
+            turn.end()
+        await shard.task
+        assert (paced.statistics().in_flight, paced.statistics().silent) == (0, 0)
+
+    asyncio.run(run())
+
+
+def test_silence_makes_room_by_itself() -> None:
+    """Nothing else need happen."""
+
+    async def run() -> None:
+        paced = Pacer(in_flight_max=1, connections_max=9, held_bytes_max=99, manners=lambda _: Manners(9))
+        shard = Shard(paced, rows("http://mute.test/", "http://good.test/"))
+        while len(shard.turns) < 2:
+            await asyncio.sleep(0.01)
+        for turn in shard.turns:
+            turn.end()
+        await shard.task
+
+    asyncio.run(asyncio.wait_for(run(), SILENT_S + 10))
+
+
+def test_host_is_wanted_while_others_come() -> None:
+    """Its connection is worth keeping then, and at the end of a redirect, where many lead to."""
+
+    async def run() -> None:
+        paced = pacer()
+        shard = Shard(paced, rows(*["http://busy.test/"] * 3, "http://rare.test/", "http://short.test/"))
+        await settle()
+        busy, rare, short = (
+            [turn for turn in shard.turns if turn.host == f"{name}.test"] for name in ("busy", "rare", "short")
+        )
+        assert busy[0].is_host_wanted()
+        assert not rare[0].is_host_wanted()
+        assert await short[0].move(urls.parse("http://rare.test/2"))
+        assert short[0].is_host_wanted()
+        for turn in (*busy, *rare, *short):
+            turn.end()
+        await settle()
+        assert not shard.turns[-1].is_host_wanted()
+        shard.turns[-1].end()
+        await shard.task
 
     asyncio.run(run())
 
@@ -247,7 +331,7 @@ def test_pause_of_a_host_ends_by_itself() -> None:
     """Nothing else has to happen for its next row to start."""
 
     async def run() -> None:
-        paced = Pacer(in_flight_max=9, held_bytes_max=1000, manners=Manners(9, gap_s=0.05))
+        paced = Pacer(in_flight_max=9, held_bytes_max=1000, manners=lambda _: Manners(9, gap_s=0.05))
         shard = Shard(paced, rows(*["http://one.test/"] * 2))
 
         await asyncio.wait_for(shard.task, 5)

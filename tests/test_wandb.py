@@ -67,10 +67,11 @@ def test_figures_of_each_shard_and_of_all_are_reported(
 ) -> None:
     """The names are those of img2dataset's dashboards; the table of statuses has its messages."""
     monkeypatch.setitem(sys.modules, "wandb", wandb := FakeWandb())
-    download(**options)
+    download(**options, header="Authorization: secret")
 
     assert wandb.begun["project"] == "pictures"
     assert wandb.begun["config"]["number_sample_per_shard"] == 2
+    assert "secret" not in str(wandb.begun["config"])
     assert len(wandb.logged) == 4
     *shards, last = wandb.logged
     assert [entry["total/count"] for entry in shards] == [2, 4, 6]

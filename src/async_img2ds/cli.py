@@ -98,6 +98,8 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
         options = Options.of(**{name: _joined(name, word) for name, word in given.items()})
         if options.input.recipe:
             typer.echo(_recipe_in_words(options), err=True)
+        if options.run.explain:
+            typer.echo(_worst_case_in_words(options), err=True)
         report, signalled = asyncio.run(_run_until_signalled(options))
     except (OptionsError, InputError) as error:
         typer.echo(f"aimg2ds: {error}", err=True)
@@ -214,6 +216,21 @@ def _limits_in_words(report: RunReport, *, explain: bool) -> list[str]:
         if share >= TOLD_SHARE and limit != str(Limit.LIST)
     ]
     return [f"limited by: {', '.join(told)} of the time"] if told else []
+
+
+def _worst_case_in_words(options: Options) -> str:
+    """Return how long a million URLs take if all of them are as slow as they may be."""
+    from async_img2ds.distributors.local import usable_cores
+    from async_img2ds.policy.limits import IN_FLIGHT_LEAST, worst_case_s
+
+    rows, row_s = 10**6, options.fetch.row_deadline_s
+    processes = options.run.processes_count or usable_cores()
+    under_way = processes * (options.fetch.thread_count or IN_FLIGHT_LEAST)
+    hours = worst_case_s(rows, under_way, row_s) / 3600
+    return (
+        f"at the very worst, a million URLs take {hours:,.0f} h: were each to use up its {row_s:g} s "
+        f"(--row_timeout_s), {under_way} at a time in {processes} processes"
+    )
 
 
 class _Spelled(TyperCommand):

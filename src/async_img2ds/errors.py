@@ -75,6 +75,7 @@ class ErrorClass(StrEnum):
 
     URL_INVALID = "url_invalid"
     URL_SCHEME = "url_scheme"
+    DUPLICATE = "duplicate"
     DNS_NXDOMAIN = "dns_nxdomain"
     DNS_NODATA = "dns_nodata"
     DNS_SERVFAIL = "dns_servfail"
@@ -146,6 +147,7 @@ class SampleFailure(AsyncImg2dsError):
         http_status: status of the last answer, None when there was none.
         retry_after_s: how long the server asked to be left alone, in seconds.
         attempts: requests made, counted from 1; 0 when the URL was refused before the first.
+        final_url: where it failed, if a redirect had led there.
 
     """
 
@@ -164,6 +166,7 @@ class SampleFailure(AsyncImg2dsError):
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.attempts = 0
+        self.final_url: str | None = None
 
 
 class FetchFailure(SampleFailure):

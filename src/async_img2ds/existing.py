@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 from array import array
-from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from async_img2ds.errors import InputError
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
+from async_img2ds.policy.url_sets import KnownUrls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from async_img2ds.storage import Store
 
-__all__ = ["STARTS", "KnownUrls", "Start", "clear", "finished_shards", "known_urls"]
+__all__ = ["STARTS", "Start", "clear", "finished_shards", "known_urls"]
 
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
@@ -87,35 +85,6 @@ STARTS: Final[Mapping[str, Callable[[Store], Start]]] = {
     "extend": lambda store: Start(first_shard=_next_shard(store)),
     "extend_new": lambda store: Start(first_shard=_next_shard(store), known=known_urls(store)),
 }
-
-
-class KnownUrls:
-    """A set of URLs in 8 bytes each, and 24 while it is made: a billion in 8 GB, and 24 for a while.
-
-    What is kept is a hash of 64 bits, so of a billion new URLs beside a billion known ones, one in twenty such runs
-    takes one for known that is not.
-    """
-
-    def __init__(self, hashes: Iterable[int]) -> None:
-        """Hold the URLs that have *hashes*, as :meth:`hash_of` makes them."""
-        unsorted = array("Q", hashes)
-        values = pa.Array.from_buffers(pa.uint64(), len(unsorted), [None, pa.py_buffer(unsorted)])
-        ordered = values.take(pc.sort_indices(values))
-        self._sorted = memoryview(ordered.buffers()[1]).cast("B")[: 8 * len(unsorted)].cast("Q")
-
-    def __contains__(self, url: object) -> bool:
-        """Whether *url*, a text or None, is among them."""
-        wanted = self.hash_of(cast("str | None", url))
-        at = bisect_left(self._sorted, wanted)
-        return at < len(self._sorted) and self._sorted[at] == wanted
-
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-    @staticmethod
-    def hash_of(url: str | None) -> int:
-        """Return the hash of one URL; a missing one is the empty one."""
-        return int.from_bytes(blake2b((url or "").encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 def known_urls(store: Store) -> KnownUrls:

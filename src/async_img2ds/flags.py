@@ -26,18 +26,24 @@ __all__ = ["JUST_ABOVE_ZERO", "Checked", "Flag", "flags_of", "option"]
 JUST_ABOVE_ZERO: Final = 0.001
 
 
-def option(
+def option(  # noqa: PLR0913  an option has so many sides
     default: Any = dataclasses.MISSING,  # noqa: ANN401  a default is of the field's own type, which the field annotates
     *,
     help: str,  # noqa: A002  the word every command-line library uses
     choices: tuple[str, ...] = (),
     least: float = -math.inf,
     most: float = math.inf,
-    paths: bool = False,
+    whole: tuple[str, str] | None = None,
+    unset: str = "none",
+    secret: bool = False,
 ) -> Any:  # noqa: ANN401  as dataclasses.field itself
-    """Declare one option; *least* and *most* are inclusive. A list of *paths* is not split at commas."""
-    metadata = {"help": help, "choices": choices, "least": least, "most": most, "paths": paths}
-    return field(default=default, metadata=metadata)
+    """Declare one option; *least* and *most* are inclusive.
+
+    A list whose items may have commas in them is not split at these; *whole* says what an item is called, and how a
+    list of them is written. *unset* is another word for None. The value of a *secret* one is told to nobody.
+    """
+    words = {"help": help, "choices": choices, "whole": whole, "unset": unset}
+    return field(default=default, metadata={**words, "least": least, "most": most, "secret": secret})
 
 
 class Checked:
@@ -61,7 +67,9 @@ class Flag:
     choices: tuple[str, ...]
     least: float
     most: float
-    paths: bool
+    whole: tuple[str, str] | None
+    unset: str
+    secret: bool
 
     @property
     def required(self) -> bool:
@@ -89,7 +97,8 @@ class Flag:
 
         """
         may_be_empty = self.kind is tuple and not self.required
-        if isinstance(value, str) and value.strip().lower() in ("none", "null") and (self.optional or may_be_empty):
+        unset = isinstance(value, str) and value.strip().lower() in ("none", "null", self.unset)
+        if unset and (self.optional or may_be_empty):
             value = None
         if value is None:
             if self.optional:
@@ -97,7 +106,9 @@ class Flag:
             if may_be_empty:
                 return ()
             raise OptionsError(f"{self.name} takes {self.accepts}; got None")
-        read = _read_paths(value) if self.paths else _READERS[self.kind](value)
+        if self.whole and may_be_empty and value in ([], (), "[]"):
+            return ()
+        read = _read_whole_items(value) if self.whole else _READERS[self.kind](value)
         if read is None or not self._allowed(read):
             raise OptionsError(f"{self.name} takes {self.accepts}; got {value!r}")
         return read.lower() if self.choices and isinstance(read, str) else read
@@ -118,8 +129,8 @@ class Flag:
                 if len(self.choices) > 1
                 else f"only {self.choices[0]}"
             )
-        elif self.paths:
-            said = 'a path, or a list of paths such as ["a.txt","b.txt"]'
+        elif self.whole:
+            said = f"a {self.whole[0]}, or a list of {self.whole[0]}s such as {self.whole[1]}"
         else:
             said = {
                 str: "a text",
@@ -132,7 +143,7 @@ class Flag:
                 said += f" of at least {self.least:g}" if self.least != JUST_ABOVE_ZERO else " above 0"
             if math.isfinite(self.most):
                 said += f" and at most {self.most:g}"
-        return said + (", or None" if self.optional else "")
+        return said + (f", or {self.unset.replace('none', 'None')}" if self.optional else "")
 
 
 @functools.cache
@@ -196,17 +207,17 @@ def _read_list(value: object) -> tuple[str, ...] | None:
     return None
 
 
-def _read_paths(value: object) -> tuple[str, ...] | None:
-    """Read one path, whatever commas are in it, or a list of paths; in words a list is written ``["a","b"]``."""
+def _read_whole_items(value: object) -> tuple[str, ...] | None:
+    """Read one item, whatever commas are in it, or a list of them; in words a list is written ``["a","b"]``."""
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             read = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):  # a path that begins with a bracket
+        except (ValueError, SyntaxError):  # such as a path that begins with a bracket
             read = None
         if isinstance(read, list) and all(isinstance(item, str) for item in read):
             value = read
-    paths = [_read_text(item) for item in (value if isinstance(value, list | tuple) else [value])]
-    return tuple(path for path in paths if path) if paths and all(paths) else None
+    items = [_read_text(item) for item in (value if isinstance(value, list | tuple) else [value])]
+    return tuple(item for item in items if item) if items and all(items) else None
 
 
 def _read_list_words(text: str) -> list[object] | None:

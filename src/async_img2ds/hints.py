@@ -24,6 +24,7 @@ FASTER: Final[Mapping[str, str]] = {
 HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.URL_INVALID: "not a URL: empty, malformed, or not text",
     ErrorClass.URL_SCHEME: "only http and https are fetched",
+    ErrorClass.DUPLICATE: "the list has the same URL before (--dedupe)",
     ErrorClass.DNS_NXDOMAIN: "the host name no longer exists",
     ErrorClass.DNS_NODATA: "the host name has no address",
     ErrorClass.DNS_SERVFAIL: "the host's name servers are broken; if many, try other --dns_servers",

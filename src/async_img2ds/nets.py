@@ -1,14 +1,17 @@
-"""Networks and addresses as people type them, with a port."""
+"""Networks, addresses and proxies as people type them, with a port."""
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
+from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from async_img2ds.errors import OptionsError
 
-__all__ = ["check_server", "parse_net"]
+__all__ = ["Proxy", "check_server", "parse_net", "parse_proxy"]
 
 # A bare IPv6 address takes a port only behind its prefix length, because "::1:80" is an address by itself.
 _NET: Final = re.compile(
@@ -55,3 +58,33 @@ def check_server(text: str) -> None:
         else:
             return
     raise OptionsError(f"dns_servers takes addresses such as 9.9.9.9, 127.0.0.1:5353 or [::1]:53; got {text!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy; *authorization* is what it wants to be told of who asks, None if nothing."""
+
+    host: str
+    port: int
+    authorization: str | None = field(default=None, repr=False)
+
+
+def parse_proxy(text: str) -> Proxy:
+    """Read a proxy: ``http://proxy.example.org:3128``, with ``user:password@`` before the host if it wants that.
+
+    Raises:
+        OptionsError: it is none; what it says does not repeat a password.
+
+    """
+    try:
+        parts = urlsplit(text.strip())
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    else:
+        if parts.scheme == "http" and host and port and parts.path in ("", "/") and not parts.query + parts.fragment:
+            if parts.username is None:
+                return Proxy(host, port)
+            told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"  # RFC 7617 2
+            return Proxy(host, port, "Basic " + base64.b64encode(told.encode()).decode("ascii"))
+    raise OptionsError("proxy takes http://host:port or http://user:password@host:port")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from async_img2ds.errors import OptionsError
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
-from async_img2ds.nets import check_server, parse_net
+from async_img2ds.host_rules import parse_header
+from async_img2ds.nets import check_server, parse_net, parse_proxy
 from async_img2ds.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ INTERPOLATIONS: Final = ("nearest", "linear", "bilinear", "cubic", "bicubic", "a
 # Columns that the program itself writes; an input column cannot be carried under one of these names.
 RESERVED_COLUMNS: Final = (
     *("key", "caption", "url", "width", "height", "original_width", "original_height", "status", "error_message"),
-    *("exif", "md5", "sha256", "sha512", "error_class", "http_status", "attempts"),
+    *("exif", "md5", "sha256", "sha512", "error_class", "http_status", "attempts", "final_url"),
 )
 
 
@@ -62,7 +63,7 @@ class InputOptions(Checked):
     """What to fetch."""
 
     url_list: tuple[str, ...] = option(
-        paths=True,
+        whole=("path", '["a.txt","b.txt"]'),
         help="The list of URLs: a file, a folder of files, a pattern such as 'data/*.parquet', "
         "or several in a list; on disk or at any fsspec URL.",
     )
@@ -92,6 +93,12 @@ class InputOptions(Checked):
         default=False,
         help="Cut shards from all files as from one, so that only the very last is short; by default the last of "
         "each file is.",
+    )
+
+    dedupe: bool = option(
+        default=False,
+        help="Fetch each URL of the list once: rows with a URL that came before fail as duplicate. "
+        "Takes 8 to 24 bytes of memory for each URL.",
     )
 
     @property
@@ -135,7 +142,8 @@ class FetchOptions(Checked):
     thread_count: int | None = option(
         None,
         least=1,
-        help="URLs under way at a time in each process. Default: as many as keep its core busy, 64 to 1024.",
+        unset="auto",
+        help="URLs under way at a time in each process. Default: auto, as many as keep its core busy, 64 to 1024.",
     )
     max_per_host: int = option(
         64,
@@ -183,6 +191,23 @@ class FetchOptions(Checked):
     )
     dns_servers: tuple[str, ...] = option(
         (), help="Name servers to ask instead of the system's, as address or address:port."
+    )
+    ip_version: str = option("any", choices=("any", "4", "6"), help="Which version of IP to use.")
+    header: tuple[str, ...] = option(
+        (),
+        whole=("header", '["Accept-Language: de","DNT: 1"]'),
+        secret=True,
+        help="A header to send to every host, as 'Name: value'; for single hosts there is --hosts_file. Repeatable.",
+    )
+    hosts_file: str | None = option(
+        None,
+        help="A TOML file of what differs for single hosts: max_per_host, max_rate_per_host, crawl_delay, headers.",
+    )
+    proxy: str | None = option(
+        None,
+        secret=True,
+        help="A proxy to send every request through, as http://[user:password@]host:port. Names are looked up here, "
+        "too, so that only public addresses are asked for.",
     )
 
     @property
@@ -293,7 +318,10 @@ class RunOptions(Checked):
     )
     enable_wandb: bool = option(default=False, help="Report figures and statuses to Weights & Biases (extra: wandb).")
     wandb_project: str = option("img2dataset", help="The wandb project to report to.")
-    explain: bool = option(default=False, help="Say at the end what the run waited for, and what would make it faster.")
+    explain: bool = option(
+        default=False,
+        help="Say how long it may take at the worst, and at the end what it waited for and what would make it faster.",
+    )
     progress: str = option(
         "auto",
         choices=("auto", "rich", "plain", "none"),
@@ -424,6 +452,10 @@ def _check_fetch(options: FetchOptions) -> None:
         check_server(server)
     for net in options.allow_net:
         parse_net(net)
+    for header in options.header:
+        parse_header(header)
+    if options.proxy is not None:
+        parse_proxy(options.proxy)
 
 
 def _check_image(options: ImageOptions) -> None:

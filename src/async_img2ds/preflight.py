@@ -44,7 +44,8 @@ def check_installed(options: Options) -> None:
     """
     _check_image_library(options)
     if proxies := [name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.upper())]:
-        logger.warning("%s is set and not used: every host is asked directly", " and ".join(proxies))
+        said = "--proxy is used instead" if options.fetch.proxy else "every host is asked directly, unless by --proxy"
+        logger.warning("%s is set and not used: %s", " and ".join(proxies), said)
     for (option, choice), (module, extra) in EXTRAS.items():
         if attrgetter(option)(options) == choice and importlib.util.find_spec(module) is None:
             raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)

@@ -45,6 +45,7 @@ class Shard:
         rows: the rows as an Arrow IPC stream, so that the same bytes can travel to any process or engine.
         row_count: how many rows that is.
         attempt: how often the shard was tried before.
+        repeats: the rows, by position, whose URL the list has before and that are not to be fetched because of it.
 
     """
 
@@ -52,6 +53,7 @@ class Shard:
     rows: bytes
     row_count: int
     attempt: int = 0
+    repeats: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Row:
         url: the URL as it was written.
         boxes: what to blur in its image, as the list has it.
         digest: the hash that the bytes received must have; only looked at where hashes are verified.
+        is_repeat: whether the list has the same URL before, which is not to be fetched twice.
 
     """
 
@@ -72,15 +75,20 @@ class Row:
     url: str | None
     boxes: object = None
     digest: str | None = None
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a server sent for a URL: the whole body, after *attempts* requests."""
+    """What a server sent for a URL: the body, after *attempts* requests, from *final_url* if a redirect led there.
+
+    Of a body whose first bytes show that it is no image there may be no more than these.
+    """
 
     content: bytes
     http_status: int
     attempts: int
+    final_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,7 @@ class Sample:
     http_status: int | None = None
     attempts: int = 0
     body_bytes: int = 0
+    final_url: str | None = None
 
 
 # img2dataset keeps at most this many distinct messages a shard, and its readers expect no more.

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from async_img2ds.errors import MissingExtraError, OptionsError
-from async_img2ds.options import GROUPS
+from async_img2ds.options import GROUPS, flags
 from async_img2ds.records import MESSAGES_MAX, Done, Tally
 
 if TYPE_CHECKING:
@@ -111,6 +111,9 @@ def _begin(options: Options) -> _Tracker:
     config: dict[str, Any] = {}
     for group in GROUPS:
         config |= asdict(getattr(options, group))
+    for flag in flags():
+        if flag.secret and config[flag.name]:
+            config[flag.name] = "given, and not told"
     try:
         run = wandb.init(project=options.run.wandb_project, config=config)
     except Exception as error:  # wandb has a tree of errors of its own

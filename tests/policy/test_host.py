@@ -265,7 +265,20 @@ def test_one_at_a_time_looks_whether_a_host_is_back() -> None:
         assert not host.has_room()
         host.end(ABSENT, now)
 
-    assert waits == [LOOK_AFTER_S * 2**n for n in range(5)] + [LOOK_AFTER_MOST_S] * 2
+    assert waits[0] == LOOK_AFTER_S - ABSENT.took_s, "counted from when the request began that failed"
+    assert waits[1:] == [LOOK_AFTER_S * 2**n for n in range(1, 5)] + [LOOK_AFTER_MOST_S] * 2
+
+
+def test_host_that_let_a_request_time_out_is_looked_at_at_once() -> None:
+    """It has had its time: to wait any longer would tell nothing."""
+    host = Host(Manners(9))
+    for _ in range(2):
+        host.start(0.0)
+    for _ in range(2):
+        host.end(Outcome(Sign.ABSENT, took_s=10.0), 10.0)
+
+    assert host.is_aside
+    assert host.may_start_at(urgent=False) == 10.0
 
 
 def test_a_good_look_brings_a_host_back() -> None:

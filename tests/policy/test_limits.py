@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from dataclasses import replace
 
 import pytest
@@ -9,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_img2ds.hints import FASTER
-from async_img2ds.policy.limits import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, Limit, Sight, limit_of, next_in_flight
+from async_img2ds.policy.limits import (
+    IN_FLIGHT_LEAST,
+    IN_FLIGHT_MOST,
+    Limit,
+    Sight,
+    limit_of,
+    next_in_flight,
+    worst_case_s,
+)
 
 # A worker of one core whose window is full of rows that wait for servers.
 WAITING = Sight(
@@ -98,3 +108,14 @@ def test_rows_under_way_stay_within_bounds(sight: Sight, most: int) -> None:
 def test_every_limit_has_advice_and_no_other() -> None:
     """--explain has something to say of each."""
     assert set(FASTER) == {str(limit) for limit in Limit}
+
+
+def test_worst_case_is_never_exceeded() -> None:
+    """By rows that take any time up to the most, begun in order as others end."""
+    chance = random.Random(1)  # noqa: S311  the same rows in every run
+    for _ in range(50):
+        rows, under_way = chance.randint(1, 300), chance.randint(1, 40)
+        ends = [0.0] * under_way
+        for _ in range(rows):
+            heapq.heapreplace(ends, ends[0] + chance.choice([0.1, 5.0, 10.0]))
+        assert max(ends) <= worst_case_s(rows, under_way, 10.0)

@@ -61,6 +61,7 @@ def test_columns_stand_in_their_order(columns: Columns, between: list[tuple[str,
         ("original_height", pa.int32()),
         *between,
         *(("error_class", pa.string()), ("http_status", pa.int32()), ("attempts", pa.int32())),
+        ("final_url", pa.string()),
     ]
 
     assert [(field.name, field.type) for field in columns.fields()] == expected
@@ -84,6 +85,7 @@ def test_values_of_a_success_stand_under_their_columns() -> None:
         "error_class": None,
         "http_status": 200,
         "attempts": 1,
+        "final_url": None,
     }
 
 
@@ -100,6 +102,7 @@ def test_failure_has_no_values_but_its_reason(status: Status) -> None:
         "error_class": "http_status_4xx",
         "http_status": 404,
         "attempts": 3,
+        "final_url": None,
     }
 
 
@@ -183,7 +186,7 @@ def test_record_is_ready_for_json_in_column_order() -> None:
 
     assert list(json.loads(json.dumps(record))) == [
         *("caption", "url", "key", "status", "error_message", "width", "height", "original_width", "original_height"),
-        *("exif", "sha256", "error_class", "http_status", "attempts"),
+        *("exif", "sha256", "error_class", "http_status", "attempts", "final_url"),
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,16 +20,20 @@ from aiohttp import hdrs, http_exceptions
 from aiohttp.client_proto import ResponseHandler
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
-from async_img2ds.fetch.connections import Connections, Origin, clean, connect_failure, is_local
+from async_img2ds.fetch.connections import Connections, Ways, clean, connect_failure, is_local
 from async_img2ds.fetch.resolver import Resolver
 from async_img2ds.fetch.uplink import Uplink
+from async_img2ds.host_rules import NO_RULES, parse_header
+from async_img2ds.nets import parse_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from aiohttp.http import RawResponseMessage
 
+    from async_img2ds.host_rules import HostRules
+    from async_img2ds.nets import Proxy
     from async_img2ds.options import FetchOptions
     from async_img2ds.policy.urls import AddressPolicy, Target
 
@@ -36,6 +41,7 @@ __all__ = ["Answer", "Client", "HttpClient"]
 
 # Unread bodies up to this size are read to keep their connection; anything longer costs more than a new connection.
 DRAIN_BYTES_MAX: Final = 16_384
+_FAMILIES: Final = {"any": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF_INET6}
 # Bytes that may wait unread are twice this. uvloop hands over up to 256,000 at a time; to pause and resume
 # reading after each of them would cost two calls of the system.
 READ_BUFFER_BYTES: Final = 131_072
@@ -77,11 +83,14 @@ class Client(Protocol):
     The seam at which tests put slow, broken and endless servers that no real one can be made into.
     """
 
-    def get(self, target: Target) -> AbstractAsyncContextManager[Answer]:
-        """Ask for *target*; leaving the block early drops the connection."""
+    def get(self, target: Target, keep: Callable[[], bool]) -> AbstractAsyncContextManager[Answer]:
+        """Ask for *target*; leaving the block early drops the connection, and so does an answer of False by *keep*."""
 
-    async def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
-        """Return what kept an attempt on *target* from even being made in its time, None if it was made."""
+    async def overdue(self, target: Target, failure: FetchFailure, took_s: float) -> FetchFailure | LocalFault:
+        """Return what to think of an attempt on *target* that used up its *took_s* seconds: *failure*, if it was made.
+
+        What may have kept it from being made is a look-up, or the network of this machine.
+        """
 
 
 class _Talk(ResponseHandler):
@@ -100,13 +109,37 @@ class _Talk(ResponseHandler):
 class _Means:
     """What every request is made with.
 
-    *head* are its lines that are always the same, *timeout* the seconds of silence that are borne.
+    *heads* has the lines that tell who asks, *timeout* the seconds of silence that are borne.
     """
 
     connections: Connections[_Talk]
     uplink: Uplink
-    head: str
+    heads: _Heads
     timeout: float
+    proxy: Proxy | None
+
+
+class _Heads:
+    """The lines of a request that are the same for all URLs of a host, given those of every host and rules."""
+
+    def __init__(self, headers: Mapping[str, str], rules: HostRules) -> None:
+        self._headers = headers
+        self._rules = rules
+        self._plain = _lines(headers)
+
+    def of(self, host: str) -> str:
+        special = self._rules.of(host).headers
+        return _lines(_merged(self._headers, special)) if special else self._plain
+
+
+def _merged(headers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """Return *headers* with *others*, which take the place of those of the same name, however it is spelled."""
+    replaced = {name.lower() for name in others}
+    return {**{name: value for name, value in headers.items() if name.lower() not in replaced}, **others}
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
 
 class HttpClient:
@@ -119,31 +152,43 @@ class HttpClient:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, options: FetchOptions, addresses: AddressPolicy, user_agent: str) -> AsyncIterator[Self]:
-        """Yield a client that connects to nothing but what *addresses* allows."""
+    async def open(
+        cls, options: FetchOptions, addresses: AddressPolicy, user_agent: str, rules: HostRules = NO_RULES
+    ) -> AsyncIterator[Self]:
+        """Yield a client that connects to nothing but what *addresses* allows, and asks each host as *rules* say."""
         loop = asyncio.get_running_loop()
-        lines = {hdrs.USER_AGENT: user_agent, hdrs.ACCEPT: "image/*,*/*;q=0.8", hdrs.ACCEPT_ENCODING: "identity"}
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        async with Resolver.open(options.dns_servers) as resolver:
+        headers: dict[str, str] = {
+            hdrs.USER_AGENT: user_agent,
+            hdrs.ACCEPT: "image/*,*/*;q=0.8",
+            hdrs.ACCEPT_ENCODING: "identity",
+        }
+        heads = _Heads(_merged(headers, dict(map(parse_header, options.header))), rules)
+        family = _FAMILIES[options.ip_version]
+        proxy = None if options.proxy is None else parse_proxy(options.proxy)
+        async with Resolver.open(options.dns_servers, family) as resolver:
             connections: Connections[_Talk] = Connections(
-                lambda: _Talk(loop), resolver, addresses, _tls(options), connect_s=options.timeout
+                lambda: _Talk(loop),
+                resolver,
+                Ways(addresses, family, proxy),
+                _tls(options),
+                connect_s=options.timeout,
             )
             uplink = Uplink(loop.time)
             try:
-                yield cls(_Means(connections, uplink, head, options.timeout), resolver)
+                yield cls(_Means(connections, uplink, heads, options.timeout, proxy), resolver)
             finally:
                 connections.close()
                 await uplink.close()
 
-    def get(self, target: Target) -> _Request:
-        """Ask for *target*, following no redirect.
+    def get(self, target: Target, keep: Callable[[], bool] = lambda: True) -> _Request:
+        """Ask for *target*, following no redirect; *keep* says at the end whether its connection will be of use.
 
         Entering the block raises:
             FetchFailure: no usable answer came.
             LocalFault: this machine could not ask.
 
         """
-        return _Request(self._means, target)
+        return _Request(self._means, target, keep)
 
     async def look_up(self, name: str) -> list[tuple[int, str]]:
         """Return the addresses of *name* as (family, literal).
@@ -158,10 +203,15 @@ class HttpClient:
         """Return how many names are being looked up."""
         return self._resolver.looking_up
 
-    async def overdue(self, target: Target) -> FetchFailure | LocalFault | None:
-        """Return what kept an attempt on *target* from even being made: its look-up, if that still goes on."""
+    async def overdue(self, target: Target, failure: FetchFailure, took_s: float) -> FetchFailure | LocalFault:
+        """Return what to think of an attempt on *target* that used up its *took_s* seconds: *failure*, if it was made.
+
+        A look-up may still go on, or nothing at all can be reached.
+        """
         error = await self._resolver.overdue(target.host)
-        return None if error is None else connect_failure(error)
+        if error is not None:
+            return connect_failure(error)
+        return await self._means.uplink.judge(failure, self._means.uplink.now() - took_s)
 
 
 def _tls(options: FetchOptions) -> ssl.SSLContext:
@@ -178,12 +228,13 @@ def _tls(options: FetchOptions) -> ssl.SSLContext:
 class _Request:
     """A request during whose block its answer is there. A class, as a generator costs several times as much."""
 
-    __slots__ = ("_means", "_origin", "_talk", "_target")
+    __slots__ = ("_keep", "_means", "_origin", "_talk", "_target")
 
-    def __init__(self, means: _Means, target: Target) -> None:
+    def __init__(self, means: _Means, target: Target, keep: Callable[[], bool]) -> None:
         self._means = means
+        self._keep = keep
         self._target = target
-        self._origin = Origin(target.scheme, target.host, target.port)
+        self._origin = means.connections.origin(target)
         self._talk: _Talk | None = None
 
     async def __aenter__(self) -> Answer:
@@ -194,6 +245,8 @@ class _Request:
         except (FetchFailure, LocalFault) as failure:
             raise await uplink.judge(failure, began) from None
         uplink.heard()
+        if message.code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._means.proxy is not None:
+            raise LocalFault("the proxy wants other credentials")
         return _HttpAnswer(message, body, uplink, encrypted=self._target.scheme == "https")
 
     async def _answered(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
@@ -222,10 +275,16 @@ class _Request:
             raise aiohttp.ServerDisconnectedError
         _, _, rest = self._target.url.partition("://")
         authority, slash, path = rest.partition("/")
+        asked, told = f"{slash}{path}", ""
+        if self._origin.scheme == "proxy" and self._means.proxy is not None:  # RFC 9112 3.2.2
+            asked = self._target.url
+            if self._means.proxy.authorization:
+                told = f"{hdrs.PROXY_AUTHORIZATION}: {self._means.proxy.authorization}\r\n"
         talk.set_response_params(
             read_until_eof=True, read_timeout=self._means.timeout, read_bufsize=READ_BUFFER_BYTES, auto_decompress=True
         )
-        talk.transport.write(f"GET {slash}{path} HTTP/1.1\r\nHost: {authority}\r\n{self._means.head}\r\n".encode())
+        head = self._means.heads.of(self._target.host)
+        talk.transport.write(f"GET {asked} HTTP/1.1\r\nHost: {authority}\r\n{head}{told}\r\n".encode())
         talk.start_timeout()
         message, body = await talk.read()
         while 100 <= message.code < 200 and message.code != HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004  interim answers
@@ -236,7 +295,7 @@ class _Request:
         talk = self._talk
         if talk is None:
             return
-        if talk.should_close or not talk.is_connected():
+        if talk.should_close or not talk.is_connected() or not self._keep():
             # What is unread would come in for up to 30 s after a mere close under TLS (uvloop issue 471).
             talk.abort()
         else:

@@ -11,6 +11,9 @@ import os
 import re
 import socket
 import ssl
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import aiohappyeyeballs
@@ -22,17 +25,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from async_img2ds.fetch.resolver import Resolver
+    from async_img2ds.nets import Proxy
     from async_img2ds.policy.urls import AddressPolicy, Target
 
-__all__ = ["Connections", "Origin", "clean", "connect_failure", "is_local"]
+__all__ = ["Connections", "Origin", "Ways", "clean", "connect_failure", "is_local"]
 
 # Idle connections are kept this long; servers commonly keep theirs 5 s (Apache) to 75 s
 # (nginx), and reuse comes at once or not at all.
 IDLE_S: Final = 5.0
 # Idle connections kept at a time; each holds a descriptor and about 4 kB, under TLS 30 kB.
 IDLE_MAX: Final = 512
+# Of a name's addresses so many are tried; those of one that has thousands would take hours.
+ADDRESSES_TRIED_MAX: Final = 8
+# What a proxy says before it leads on is a line or a few.
+TUNNEL_HEAD_BYTES_MAX: Final = 16_384
 # RFC 8305's "Connection Attempt Delay".
 HAPPY_EYEBALLS_S: Final = 0.25
+
+
+class _ProxyError(Exception):
+    """What is wrong with the proxy, and with none that is asked for through it."""
 
 
 class Origin(NamedTuple):
@@ -65,18 +77,27 @@ class Talk(Protocol):
 T = TypeVar("T", bound=Talk)
 
 
-class Connections(Generic[T]):
-    """Opens connections to what *addresses* allows, and keeps those that are idle.
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Where connections may lead: to *addresses*, if they are of *family*, through *proxy* if there is one."""
 
-    A new one, over which *make* makes what is spoken, has *connect_s* seconds, and as many for TLS. At most *idle_max*
-    are kept, for *idle_s* seconds.
+    addresses: AddressPolicy
+    family: socket.AddressFamily = socket.AF_UNSPEC
+    proxy: Proxy | None = None
+
+
+class Connections(Generic[T]):
+    """Opens connections to what *ways* allow, and keeps those that are idle.
+
+    A new one, over which *make* makes what is spoken, has *connect_s* seconds, and as many for TLS. What is behind a
+    proxy must be allowed, too. At most *idle_max* are kept, for *idle_s* seconds.
     """
 
     def __init__(
         self,
         make: Callable[[], Any],  # a T that is an asyncio.Protocol, for which there is no type
         resolver: Resolver,
-        addresses: AddressPolicy,
+        ways: Ways,
         context: ssl.SSLContext,
         connect_s: float,
         *,
@@ -86,7 +107,9 @@ class Connections(Generic[T]):
         """Begin with none."""
         self._make = make
         self._resolver = resolver
-        self._addresses = addresses
+        self._addresses = ways.addresses
+        self._family = ways.family
+        self._proxy = ways.proxy
         self._context = context
         self._connect_s = connect_s
         self._idle_s = idle_s
@@ -96,6 +119,12 @@ class Connections(Generic[T]):
         self._idle_by_origin: dict[Origin, dict[T, None]] = {}  # the longest idle first
         self._sweep: asyncio.TimerHandle | None = None
         self._opened = 0
+
+    def origin(self, target: Target) -> Origin:
+        """Return where connections for *target* lead; through a proxy all that is not encrypted goes one way."""
+        if self._proxy is not None and target.scheme == "http":
+            return Origin("proxy", self._proxy.host, self._proxy.port)
+        return Origin(target.scheme, target.host, target.port)
 
     def take_idle(self, origin: Origin) -> T | None:
         """Return the connection to *origin* that fell idle last, None if there is none that can serve again.
@@ -135,6 +164,8 @@ class Connections(Generic[T]):
             raise _certificate_failure(error) from None
         except ssl.SSLError as error:
             raise FetchFailure(ErrorClass.TLS_PROTOCOL, f"<urlopen error {clean(str(error))}>") from None
+        except _ProxyError as error:
+            raise LocalFault(str(error)) from None
         except OSError as error:
             raise connect_failure(error) from None
 
@@ -148,7 +179,10 @@ class Connections(Generic[T]):
     async def _infos(self, target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
         """Return the addresses to try, each time beginning with another, so that all of a host's servers are asked."""
         if target.is_literal:
-            return [_info(socket.AF_INET6 if ":" in target.host else socket.AF_INET, target.host, target.port)]
+            info = _info(socket.AF_INET6 if ":" in target.host else socket.AF_INET, target.host, target.port)
+            if self._family not in (socket.AF_UNSPEC, info[0]):
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            return [info]
         found = await self._resolver.look_up(target.host)
         allowed = [(kind, address) for kind, address in found if self._addresses.allows(address, target.port)]
         if not allowed:
@@ -157,19 +191,25 @@ class Connections(Generic[T]):
             )
         self._opened += 1
         first = self._opened % len(allowed)
-        return [_info(family, address, target.port) for family, address in allowed[first:] + allowed[:first]]
+        tried = (allowed[first:] + allowed[:first])[:ADDRESSES_TRIED_MAX]
+        return [_info(family, address, target.port) for family, address in tried]
 
     async def _connect(self, target: Target, infos: list[aiohappyeyeballs.AddrInfoType]) -> T:
         talk: T
         family, *_, (address, *_) = infos[0]
         async with asyncio.timeout(self._connect_s):
-            if target.scheme == "http" and len(infos) == 1 and family == socket.AF_INET:
+            if self._proxy is not None:
+                for info in infos:
+                    self._check(str(info[-1][0]), target.port)
+                connected = await self._to_proxy(self._proxy, target)
+            elif target.scheme == "http" and len(infos) == 1 and family == socket.AF_INET:
                 self._check(str(address), target.port)  # nothing to choose: the loop connects in half the time
                 _, talk = await self._loop.create_connection(self._make, str(address), target.port)
                 return talk
-            connected = await aiohappyeyeballs.start_connection(
-                infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
-            )
+            else:
+                connected = await aiohappyeyeballs.start_connection(
+                    infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
+                )
         if target.scheme == "http":
             _, talk = await self._loop.create_connection(self._make, sock=connected)
             return talk
@@ -185,6 +225,48 @@ class Connections(Generic[T]):
             words = "<urlopen error The handshake operation timed out>"
             raise FetchFailure(ErrorClass.TLS_TIMEOUT, words) from None
         return talk
+
+    async def _to_proxy(self, proxy: Proxy, target: Target) -> socket.socket:
+        """Return a connection to the proxy; for an encrypted target, one that it has led on to there."""
+        try:
+            connected = await self._reach(proxy)
+        except OSError as error:  # whatever it is, it is no fault of the target's
+            raise _ProxyError(f"the proxy cannot be reached: {clean(str(error)) or type(error).__name__}") from None
+        if target.scheme == "http":
+            return connected
+        try:
+            await self._tunnel(connected, proxy, target)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+    async def _reach(self, proxy: Proxy) -> socket.socket:
+        try:
+            family = socket.AF_INET6 if ip_address(proxy.host).version == 6 else socket.AF_INET  # noqa: PLR2004  as in its name
+            infos = [_info(family, proxy.host, proxy.port)]
+        except ValueError:
+            infos = [_info(kind, address, proxy.port) for kind, address in await self._resolver.look_up(proxy.host)]
+        return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop)
+
+    async def _tunnel(self, connected: socket.socket, proxy: Proxy, target: Target) -> None:
+        """Have the proxy lead on to *target* (RFC 9110 9.3.6)."""
+        authority = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
+        told = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+        asked = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{told}\r\n"
+        await self._loop.sock_sendall(connected, asked.encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            chunk = await self._loop.sock_recv(connected, TUNNEL_HEAD_BYTES_MAX)
+            head += chunk
+            if not chunk or len(head) > TUNNEL_HEAD_BYTES_MAX:
+                raise _ProxyError("the proxy does not speak HTTP")
+        status, _, words = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")[2].partition(" ")
+        if status == str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value):
+            raise _ProxyError("the proxy wants other credentials")
+        if not status.startswith("2"):
+            kind = ErrorClass.CONNECT_TIMEOUT if status == "504" else ErrorClass.CONNECT_UNREACHABLE
+            raise FetchFailure(kind, f"<urlopen error Tunnel connection failed: {clean(f'{status} {words}')}>")
 
     def _socket(self, info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
         """Return a socket for an address that may be connected to."""

@@ -39,6 +39,8 @@ LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, 10.0, *(30.0,) * 119)
 COMPLAINT_S: Final = 30.0
 # A new connection costs less than waiting this long for the rest of an old one.
 DRAIN_S: Final = 1.0
+# So many first bytes show what a body is: an AVIF names its brands in its first 128, and a web page has begun.
+HEAD_BYTES: Final = 512
 # A body that comes more slowly than this, for as long as this, is given up (curl's --speed-limit and --speed-time): it
 # would hold its slot until the whole time of the attempt is over. The first seconds are not looked at.
 RATE_LEAST_BYTES_PER_S: Final = 2048
@@ -55,6 +57,12 @@ class Hold(Protocol):
 
     def is_host_aside(self) -> bool:
         """Whether the host is set aside, as it does not answer."""
+
+    def is_host_wanted(self) -> bool:
+        """Whether the host is likely to be asked again soon."""
+
+    def heard(self) -> None:
+        """Say that an answer has come."""
 
     def leave_host(self, outcome: Outcome) -> None:
         """Say that a request to the host has ended."""
@@ -92,12 +100,16 @@ class Complaints:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches URLs with *client*, within *options*; *jitter* draws from [0, 1)."""
+    """Fetches URLs with *client*, within *options*; *jitter* draws from [0, 1).
+
+    *may_be_image* looks at the first bytes of a body; of what cannot become one the rest is not read.
+    """
 
     client: Client
     options: FetchOptions
     addresses: AddressPolicy
     jitter: Callable[[], float]
+    may_be_image: Callable[[bytes], bool] = lambda _: True
     complaints: Complaints = field(default_factory=lambda: Complaints(time.monotonic))
     clock: Callable[[], float] = time.monotonic
 
@@ -120,8 +132,10 @@ class Fetcher:
         while True:
             began = self.clock()
             try:
-                content, status = await self._attempt(target, hold, min(left_s, self.options.attempt_deadline_s))
-                return Body(content, status, attempt)
+                content, status, final_url = await self._attempt(
+                    target, hold, min(left_s, self.options.attempt_deadline_s)
+                )
+                return Body(content, status, attempt, final_url)
             except FetchFailure as failure:
                 took_s = self.clock() - began
                 left_s -= took_s
@@ -144,37 +158,53 @@ class Fetcher:
                     raise _circuit_open(target) from None
                 faults += 1
 
-    async def _attempt(self, target: Target, hold: Hold, most_s: float) -> tuple[bytes, int]:
-        """Follow *target* to an image within *most_s* seconds; return it with the status, and give its host back."""
+    async def _attempt(self, first: Target, hold: Hold, most_s: float) -> tuple[bytes, int, str | None]:
+        """Follow *first* to an image within *most_s* seconds, and give its host back.
+
+        Return the image, the status, and the URL it came from if that is another.
+        """
+        trail = [first]
         try:
             async with asyncio.timeout(most_s) as deadline:
-                for _ in range(self.options.redirects_max + 1):
-                    self._check_address(target)
-                    asked = self.clock()
-                    async with self.client.get(target) as answer:
-                        latency_s = self.clock() - asked
-                        if answer.status not in _REDIRECTS:
-                            await self._check_status(answer)
-                            self._check_consent(answer)
-                            content = await self._read(answer, hold, deadline)
-                            hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
-                            return content, answer.status
-                        self._check_consent(answer)
-                        locations = answer.headers("Location")
-                        await _drain(answer)
-                    if not locations:
-                        raise FetchFailure(ErrorClass.REDIRECT_INVALID, _status_line(answer), http_status=answer.status)
-                    elsewhere = self._redirected(target, locations[0])
-                    if elsewhere.host != target.host:
-                        hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
-                        await _off_the_clock(self._move(hold, elsewhere), deadline)
-                    target = elsewhere
-                raise FetchFailure(
-                    ErrorClass.REDIRECT_LIMIT, _status_line(answer, _REDIRECT_LOOP), http_status=answer.status
-                )
+                content, status = await self._follow(trail, hold, deadline)
+                return content, status, _end_of(trail)
         except TimeoutError:
             message = f"timed out: the whole attempt took more than {most_s:g} s"
-            raise (await self.client.overdue(target)) or FetchFailure(ErrorClass.TOTAL_TIMEOUT, message) from None
+            late = FetchFailure(ErrorClass.TOTAL_TIMEOUT, message)
+        except FetchFailure as failure:
+            failure.final_url = _end_of(trail)
+            raise
+        judged = await self.client.overdue(trail[-1], late, most_s)
+        if isinstance(judged, FetchFailure):
+            judged.final_url = _end_of(trail)
+        raise judged
+
+    async def _follow(self, trail: list[Target], hold: Hold, deadline: asyncio.Timeout) -> tuple[bytes, int]:
+        """Ask for the end of *trail*, which redirects make longer, until it is an image; return that and the status."""
+        for _ in range(self.options.redirects_max + 1):
+            target = trail[-1]
+            self._check_address(target)
+            asked = self.clock()
+            async with self.client.get(target, hold.is_host_wanted) as answer:
+                hold.heard()
+                latency_s = self.clock() - asked
+                if answer.status not in _REDIRECTS:
+                    await self._check_status(answer)
+                    self._check_consent(answer)
+                    content = await self._read(answer, hold, deadline)
+                    hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
+                    return content, answer.status
+                self._check_consent(answer)
+                locations = answer.headers("Location")
+                await _drain(answer)
+            if not locations:
+                raise FetchFailure(ErrorClass.REDIRECT_INVALID, _status_line(answer), http_status=answer.status)
+            elsewhere = self._redirected(target, locations[0])
+            trail.append(elsewhere)
+            if elsewhere.host != target.host:
+                hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
+                await _off_the_clock(self._move(hold, elsewhere), deadline)
+        raise FetchFailure(ErrorClass.REDIRECT_LIMIT, _status_line(answer, _REDIRECT_LOOP), http_status=answer.status)
 
     async def _move(self, hold: Hold, target: Target) -> None:
         if not await hold.move(target):
@@ -217,6 +247,7 @@ class Fetcher:
             raise _too_large(most, answer)
         pieces: list[bytes] = []
         count = 0
+        is_looked_at = is_dropped = False
         pace = _Pace(self.clock())
         try:
             async with aclosing(answer.chunks()) as chunks:
@@ -225,6 +256,11 @@ class Fetcher:
                     count += len(piece)
                     if count > most:
                         raise _too_large(most, answer)
+                    if not is_looked_at and count >= HEAD_BYTES:
+                        is_looked_at = True
+                        if not self.may_be_image(b"".join(pieces)):
+                            is_dropped = True
+                            break
                     pace.check(len(piece), self.clock())
                     if not hold.hold(len(piece)):
                         await _off_the_clock(hold.wait_to_read(), deadline)
@@ -232,9 +268,16 @@ class Fetcher:
         except FetchFailure as failure:
             failure.http_status = answer.status
             raise
+        if is_dropped:
+            await _drain(answer)
         if not count:
             raise FetchFailure(ErrorClass.BODY_EMPTY, "empty body", http_status=answer.status)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _end_of(trail: list[Target]) -> str | None:
+    """Return where redirects have led, None if there were none."""
+    return trail[-1].url if len(trail) > 1 else None
 
 
 def _too_large(most: int, answer: Answer) -> FetchFailure:

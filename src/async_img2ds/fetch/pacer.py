@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from async_img2ds.errors import FetchFailure
 from async_img2ds.policy import urls
-from async_img2ds.policy.host import Manners, Outcome, Sign
+from async_img2ds.policy.host import Outcome, Sign
 from async_img2ds.policy.hosts import HostSchedule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
 
+    from async_img2ds.fetch.permits import Permits
+    from async_img2ds.policy.host import Manners
     from async_img2ds.policy.urls import Target
     from async_img2ds.records import Row
 
@@ -30,6 +32,9 @@ __all__ = ["Pacer", "PacerStatistics", "Turn"]
 LATE_MAX: Final = 4096
 # URLs parsed in one go, so that opening a shard of 10,000 rows does not hold the loop for more than a few milliseconds.
 PARSE_BATCH: Final = 256
+# A row that has waited so long for its answer takes nothing but a connection, and is counted apart: on a rotten list
+# the window would otherwise fill with those that nobody will answer. Answers of the living come sooner as a rule.
+SILENT_S: Final = 1.0
 # Requests under way at one address, over all processes: BUbiNG's second key beside the host, generous because a content
 # network has thousands of hosts on one.
 PER_ADDRESS_MAX: Final = 256
@@ -41,37 +46,51 @@ _UNTOLD: Final = Outcome(Sign.NOTHING)
 class PacerStatistics:
     """How a pacer is doing.
 
-    Rows that may be under way, rows that are, rows waiting for a host or a slot, rows between two attempts, bytes of
-    bodies held.
+    Rows that may be under way, rows that are, further ones whose hosts are silent, rows waiting for a host or a slot,
+    rows between two attempts, bytes of bodies held.
     """
 
     window: int
     in_flight: int
+    silent: int
     waiting: int
     late: int
     held_bytes: int
 
 
 class Pacer:
-    """A window of *in_flight_max* rows and *held_bytes_max* bytes of bodies over rows that wait per host."""
+    """A window of *in_flight_max* rows and *held_bytes_max* bytes of bodies over rows that wait per host.
+
+    Rows that wait for a silent host are not counted, as long as there are no more than *connections_max* in all; by
+    default, no more than the window has. *permits* are what processes share where a host may be asked less often at a
+    time than there are processes.
+    """
 
     def __init__(
         self,
         *,
         in_flight_max: int,
         held_bytes_max: int,
-        manners: Manners,
+        manners: Callable[[str], Manners],
+        connections_max: int = 0,
+        permits: Permits | None = None,
         per_address_max: int = PER_ADDRESS_MAX,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start empty; tell the time by *clock*, in seconds."""
-        self._schedule: HostSchedule[_Ticket] = HostSchedule(manners, per_address_max)
+        self._permits = permits
+        may_ask = permits.take if permits else _always
+        self._schedule: HostSchedule[_Ticket] = HostSchedule(manners, per_address_max, may_ask)
         self._in_flight_max = in_flight_max
+        self._connections_max = connections_max
         self._held_bytes_max = held_bytes_max
         self._clock = clock
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf
         self._paused_until = -math.inf
         self._in_flight = 0
+        self._unheard: dict[Turn, float] = {}  # in the window, and since when; the longest first
+        self._silent: set[Turn] = set()
         self._late = 0
         self._held: dict[Turn, int] = {}
         self._held_bytes = 0
@@ -124,7 +143,12 @@ class Pacer:
     def statistics(self) -> PacerStatistics:
         """Return how things stand."""
         return PacerStatistics(
-            self._in_flight_max, self._in_flight, self._schedule.waiting, self._late, self._held_bytes
+            self._in_flight_max,
+            self._in_flight,
+            len(self._silent),
+            self._schedule.waiting,
+            self._late,
+            self._held_bytes,
         )
 
     def resize(self, in_flight_max: int) -> None:
@@ -150,14 +174,26 @@ class Pacer:
 
     def leave_host(self, turn: Turn, outcome: Outcome) -> None:
         """Take the host's slot back from *turn*."""
-        self._schedule.end(turn.host, outcome, self._clock())
+        self._end(turn.host, outcome)
         self._pump()
+
+    def _end(self, host: str, outcome: Outcome) -> None:
+        if self._permits:
+            self._permits.give_back(host)
+        self._schedule.end(host, outcome, self._clock())
 
     def leave_window(self, turn: Turn) -> None:
         """Take the window's slot back from *turn*, and what it held in bytes."""
+        self.hear(turn)
         self._in_flight -= 1
         self._drop_bytes(turn)
         self._pump()
+
+    def hear(self, turn: Turn) -> None:
+        """Take note that *turn* has been answered, so that it counts again if it was silent before."""
+        if self._unheard.pop(turn, None) is None and turn in self._silent:
+            self._silent.remove(turn)
+            self._in_flight += 1
 
     async def come_back(self, turn: Turn, delay_s: float) -> bool:
         """Queue *turn*, which has left host and window, for both again after *delay_s* seconds, at its old place.
@@ -183,6 +219,10 @@ class Pacer:
         """Whether *host* is set aside."""
         return self._schedule.is_aside(host)
 
+    def is_wanted(self, turn: Turn) -> bool:
+        """Whether rows other than that of *turn* want its host."""
+        return self._schedule.is_wanted(turn.host, besides=int(turn.at_host))
+
     def hold(self, turn: Turn, count: int) -> bool:
         """Count *count* more bytes as held; return whether *turn* may read on at once."""
         self._held[turn] = self._held.get(turn, 0) + count
@@ -206,7 +246,7 @@ class Pacer:
             self._hungry.clear()
             self._set_alarm(self._paused_until)
             return
-        while self._in_flight < self._in_flight_max and self._held_bytes <= self._held_bytes_max and not starved:
+        while self._has_room(now) and not starved:
             if taken := self._schedule.take(now):
                 self._grant(*taken)
             else:
@@ -217,23 +257,52 @@ class Pacer:
             self._hungry.set()
         else:
             self._hungry.clear()
-        self._set_alarm(self._schedule.next_at() if starved else None)
+        self._set_alarm(self._schedule.next_at() if starved else self._silent_at())
+
+    def _has_room(self, now: float) -> bool:
+        """Whether another row may start, once those that have been silent for long are out of the way."""
+        if self._held_bytes > self._held_bytes_max:
+            return False
+        if self._in_flight < self._in_flight_max:
+            return not self._silent or self._in_flight + len(self._silent) < self._under_way_max
+        while (at := self._silent_at()) is not None and at <= now:
+            turn = next(iter(self._unheard))
+            del self._unheard[turn]
+            self._silent.add(turn)
+            self._in_flight -= 1
+        return self._in_flight < self._in_flight_max
+
+    @property
+    def _under_way_max(self) -> int:
+        return max(self._in_flight_max, self._connections_max)
+
+    def _silent_at(self) -> float | None:
+        """Return when the next row makes room by being silent, None if none can."""
+        if not self._unheard or self._in_flight + len(self._silent) >= self._under_way_max:
+            return None
+        return next(iter(self._unheard.values())) + SILENT_S
 
     def _grant(self, host: str, ticket: _Ticket) -> None:
         if not ticket.is_wanted():
-            self._schedule.end(host, _UNTOLD, self._clock())
+            self._end(host, _UNTOLD)
             return
         self._in_flight += 1
+        self._unheard[ticket.turn] = self._clock()
         ticket.turn.at_host = ticket.turn.in_window = True
         ticket.go()
 
     def _set_alarm(self, at: float | None) -> None:
         """Have the pump run at *at*, when something can start by the mere passing of time."""
+        if at is None or (self._alarm is not None and self._alarm_at <= at):
+            return  # one that comes too soon, or for nothing, costs less than to set it anew each time
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
-        if at is not None:
-            self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self._pump)
+        self._alarm_at = at
+        self._alarm = asyncio.get_running_loop().call_later(max(0.0, at - self._clock()), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._pump()
 
     def _may_read(self, turn: Turn) -> bool:
         """While too much is held only the oldest holder reads on, so that something always comes to its end."""
@@ -267,6 +336,10 @@ class Turn:
         self.in_window = False
         self.is_refused = False
 
+    def heard(self) -> None:
+        """Say that an answer has come."""
+        self._pacer.hear(self)
+
     def leave_host(self, outcome: Outcome = _UNTOLD) -> None:
         """Give the host's slot back, and say how it did."""
         if self.at_host:
@@ -295,6 +368,10 @@ class Turn:
     def is_host_aside(self) -> bool:
         """Whether its host is set aside, as it does not answer."""
         return self._pacer.is_aside(self.host)
+
+    def is_host_wanted(self) -> bool:
+        """Whether its host is likely to be asked again soon: others want it, or a redirect led there."""
+        return self._pacer.is_wanted(self) or self.target is None or self.host != _paced_under(self.target)
 
     async def again(self, target: Target, delay_s: float) -> bool:
         """Give both slots back, wait *delay_s* seconds, and take both for *target* as soon as there is room.
@@ -373,12 +450,18 @@ class _LaterTicket:
 _Ticket = _FirstTicket | _LaterTicket
 
 
+def _always(_host: str) -> bool:
+    return True
+
+
 def _paced_under(target: Target) -> str:
     return target.host.removesuffix(".")
 
 
 def _target_of(row: Row) -> Target | None:
     """Return what a row's URL asks for, None if nobody can be asked for it."""
+    if row.is_repeat:
+        return None
     try:
         return urls.parse(row.url)
     except FetchFailure:

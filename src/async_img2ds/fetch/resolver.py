@@ -88,9 +88,12 @@ class Resolver:
     Use :meth:`open`.
     """
 
-    def __init__(self, dns: aiodns.DNSResolver, clock: Callable[[], float]) -> None:
-        """Ask *dns*, and tell the time by *clock*, in seconds."""
+    def __init__(
+        self, dns: aiodns.DNSResolver, clock: Callable[[], float], family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> None:
+        """Ask *dns* for addresses of *family*, any by default, and tell the time by *clock*, in seconds."""
         self._dns = dns
+        self._family = family
         self._clock = clock
         self._answers = 0
         self._answered: deque[str] = deque(maxlen=3)
@@ -101,7 +104,9 @@ class Resolver:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, servers: Sequence[str] = ()) -> AsyncIterator[Self]:
+    async def open(
+        cls, servers: Sequence[str] = (), family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> AsyncIterator[Self]:
         """Yield a resolver; look-ups end with the block."""
         dns = aiodns.DNSResolver(
             nameservers=list(servers) or None,
@@ -109,7 +114,7 @@ class Resolver:
             tries=TRIES,
             flags=pycares.ARES_FLAG_NOSEARCH,  # names in URLs are absolute: no search domains of this machine
         )
-        resolver = cls(dns, time.monotonic)
+        resolver = cls(dns, time.monotonic, family)
         try:
             yield resolver
         finally:
@@ -172,7 +177,7 @@ class Resolver:
         await self._queries.enter()
         code = None
         try:
-            found = await self._dns.getaddrinfo(name, family=socket.AF_UNSPEC, type=socket.SOCK_STREAM)
+            found = await self._dns.getaddrinfo(name, family=self._family, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
             code = error.args[0] if error.args else codes.ARES_ESERVFAIL
         finally:

@@ -21,6 +21,7 @@ _SUSPECT: Final = frozenset(
         ErrorClass.CONNECT_UNREACHABLE,
         ErrorClass.TLS_TIMEOUT,
         ErrorClass.READ_TIMEOUT,
+        ErrorClass.TOTAL_TIMEOUT,
         ErrorClass.TOO_SLOW,
     }
 )

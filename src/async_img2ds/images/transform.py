@@ -98,6 +98,15 @@ class Transformer:
         )
         return Encoded(image, *pixels.size, *geometry.turned(source.size, placement.turn), exif, digest)
 
+    def may_take(self, head: bytes) -> bool:
+        """Whether a body that begins with *head*, some hundred bytes, can become an image of the dataset.
+
+        Where hashes are verified all of it is needed to say so.
+        """
+        if self.verifies:
+            return True
+        return not _is_markup(head) if self.options.disable_all_reencoding else codec.sniff(head) is not None
+
     def _place(self, source: codec.Source, boxes: object) -> geometry.Placement:
         options = self.options
         placement = geometry.place(

@@ -17,6 +17,7 @@ from async_img2ds.inputs.columns import arranged, check_names, columns_of, missi
 from async_img2ds.inputs.files import files_of, split_format
 from async_img2ds.inputs.formats import FORMATS
 from async_img2ds.policy.shards import cut, packed
+from async_img2ds.policy.url_sets import SeenUrls
 from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
@@ -92,15 +93,17 @@ class UrlList:
                 good.
 
         """
+        seen = SeenUrls() if self.options.dedupe else None
         for shard_id, table in enumerate(self._tables(known), first_shard):
             self.rows_read += table.num_rows
+            repeats = seen.repeats_in(table.column("url")) if seen else frozenset()
             if shard_id in finished:
                 _check_rows(shard_id, (rows or {}).get(shard_id, table.num_rows), table.num_rows)
                 self.shards_skipped += 1
                 self.rows_skipped += table.num_rows
             else:
                 typed = table if self._format.says_types else _with_types(table)
-                yield Shard(shard_id, packed(typed), table.num_rows)
+                yield Shard(shard_id, packed(typed), table.num_rows, repeats=repeats)
         self._ended = True
 
     def rows_expected(self) -> int | None:

@@ -55,7 +55,8 @@ GAP_WEIGHT: Final = 1 / 8
 # Failures in a row after which a host is set aside; one that has never answered gets no more than its first requests.
 FAILURES_MOST: Final = 5
 FAILURES_MOST_AT_FIRST: Final = 2
-# The first look comes soon, as what has restarted is back in seconds; each further one after twice the time.
+# The first look comes soon, as what has restarted is back in seconds: so long after the request began that set the host
+# aside, so at once if that was waited for longer. Each further one comes after twice the time.
 LOOK_AFTER_S: Final = 2.0
 LOOK_AFTER_MOST_S: Final = 60.0
 # Rows wait for a host that is set aside for this long at the most, while there is other work to do.
@@ -234,7 +235,7 @@ class Host:
             self._looking = self._looking and not is_look
         elif outcome.sign is Sign.ABSENT:
             self._fewer(outcome, now)
-            self._is_absent(now, is_look=is_look)
+            self._is_absent(outcome, now, is_look=is_look)
         else:
             self._is_back()
             if outcome.sign is Sign.ANSWERED:
@@ -316,7 +317,7 @@ class Host:
         if self._gap_s < GAP_LEAST_S:
             self._gap_s = 0.0
 
-    def _is_absent(self, now: float, *, is_look: bool) -> None:
+    def _is_absent(self, outcome: Outcome, now: float, *, is_look: bool) -> None:
         self._absences += 1
         if is_look:
             self._looking = False
@@ -326,8 +327,8 @@ class Host:
         elif not self.is_aside and self._absences >= (FAILURES_MOST if self._has_answered else FAILURES_MOST_AT_FIRST):
             self.is_aside = True
             self._looks = 0
-            self._look_at = now + LOOK_AFTER_S
-            self._looked_at = now
+            self._looked_at = now - min(LOOK_AFTER_S, outcome.took_s)
+            self._look_at = self._looked_at + LOOK_AFTER_S
 
     def _is_back(self) -> None:
         self._has_answered = True

@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from async_img2ds.policy.host import Host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from async_img2ds.policy.host import Manners, Outcome
 
 __all__ = ["HostSchedule"]
 
 # Hosts remembered while nobody asks them, for what there is to know of them; about 300 bytes each.
 REMEMBERED_MAX: Final = 50_000
+# When others have all that may be asked of a host, this is looked at again after so long.
+ASK_AGAIN_S: Final = 0.05
 # A host with 64 requests under way lets a thousand rows go before its next one.
 PLACES_PER_REQUEST: Final = 16
 
@@ -64,15 +68,18 @@ class _Address:
 
 
 class HostSchedule(Generic[T]):
-    """Items by host. Every host is treated with *manners*, and every address has *per_address_max* requests at most.
+    """Items by host. Each host is treated as *manners* says, and every address has *per_address_max* requests at most.
 
     Times are seconds on a clock that never goes back. Memory is that of the items waiting and active, and of what is
     remembered of hosts that were not well.
     """
 
-    def __init__(self, manners: Manners, per_address_max: int) -> None:
-        """Start empty."""
+    def __init__(
+        self, manners: Callable[[str], Manners], per_address_max: int, may_ask: Callable[[str], bool] = lambda _: True
+    ) -> None:
+        """Start empty; *may_ask* is asked last before a request to a host begins, and ends with it."""
         self._manners = manners
+        self._may_ask = may_ask
         self._per_address_max = per_address_max
         self._queues: dict[str, _Queue[T]] = {}
         self._remembered: dict[str, Host] = {}
@@ -104,7 +111,7 @@ class HostSchedule(Generic[T]):
             self._gone -= 1
         queue = self._queues.get(name)
         if queue is None:
-            host = self._remembered.pop(name) if name in self._remembered else Host(self._manners)
+            host = self._remembered.pop(name) if name in self._remembered else Host(self._manners(name))
             queue = self._queues[name] = _Queue(host)
             self._unseen.append((order, name))
         if not queue.waiting:
@@ -136,6 +143,11 @@ class HostSchedule(Generic[T]):
                 queue.place = _Place.DOOR
                 self._addresses[queue.address].at_door.append(name)
                 self._doors[queue.address] = None
+                continue
+            if not self._may_ask(name):
+                self._numbers += 1
+                queue.number, queue.place = self._numbers, _Place.CLOCK
+                heapq.heappush(self._clock, (now + ASK_AGAIN_S, name, queue.number))
                 continue
             return name, self._start(name, queue, now)
         return None
@@ -192,6 +204,11 @@ class HostSchedule(Generic[T]):
         """Whether the host *name* is set aside."""
         queue = self._queues.get(name)
         return queue is not None and queue.host.is_aside
+
+    def is_wanted(self, name: str, besides: int = 0) -> bool:
+        """Whether anybody waits for the host *name*, or it has more requests under way than *besides*."""
+        queue = self._queues.get(name)
+        return queue is not None and (bool(queue.waiting) or queue.host.active > besides)
 
     @property
     def is_urgent(self) -> bool:

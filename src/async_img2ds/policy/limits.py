@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["IN_FLIGHT_LEAST", "IN_FLIGHT_MOST", "Limit", "Sight", "limit_of", "next_in_flight"]
+__all__ = ["IN_FLIGHT_LEAST", "IN_FLIGHT_MOST", "Limit", "Sight", "limit_of", "next_in_flight", "worst_case_s"]
 
 # Where the number of rows under way begins, and how far it goes by itself. A core makes about 250 images a second, so
 # 64 keep it busy while servers answer within a quarter of a second, and 1,024 within four.
@@ -58,6 +58,15 @@ class Sight:
     fetching: int
     transforming: int
     writing: int
+
+
+def worst_case_s(rows: int, under_way: int, row_s: float) -> float:
+    """Return how long *rows* take at the worst, in seconds: each uses up the *row_s* it has, *under_way* at a time.
+
+    They start as others end, so none waits longer than for an even share of those before it (Graham, 1966). Not in it
+    is what this machine's own outages take, and hosts so few that they are not asked for so many at a time.
+    """
+    return (rows / under_way + 1) * row_s
 
 
 def limit_of(sight: Sight) -> Limit:

@@ -47,6 +47,7 @@ class Columns:
             pa.field("error_class", text),
             pa.field("http_status", whole),
             pa.field("attempts", whole),
+            pa.field("final_url", text),
         ]
 
     def values(self, sample: Sample) -> list[Any]:
@@ -62,7 +63,8 @@ class Columns:
         return [
             *(sample.row.key, str(sample.status), sample.error_message),
             *made,
-            *(None if sample.error_class is None else str(sample.error_class), sample.http_status, sample.attempts),
+            None if sample.error_class is None else str(sample.error_class),
+            *(sample.http_status, sample.attempts, sample.final_url),
         ]
 
     def record(self, sample: Sample, listed: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from async_img2ds.fetch.ahead import look_ahead
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.fetcher import Fetcher, user_agent
 from async_img2ds.fetch.pacer import PER_ADDRESS_MAX, Pacer
+from async_img2ds.fetch.permits import Permits
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from async_img2ds.host_rules import HostRule, HostRules
     from async_img2ds.options import FetchOptions
     from async_img2ds.records import Report, Shard
     from async_img2ds.worker.work import ShardWork
@@ -66,20 +68,23 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     options, fetch = task.options, task.options.fetch
     addresses = AddressPolicy(map(parse_net, fetch.allow_net))
     most = _connections(fetch.thread_count or IN_FLIGHT_MOST)
-    pacer = Pacer(
-        in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
-        held_bytes_max=fetch.in_flight_bytes_max,
-        manners=_manners(fetch, task.machine.processes),
-        per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
-    )
+    share = _Share(fetch, task.host_rules, task.machine.processes)
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     transformer = Transformer(options.image, bool(options.input.verify_hash))
-    with Pool.open(transformer, task.machine.threads) as pool:
-        async with HttpClient.open(fetch, addresses, agent) as client:
+    with Permits.open(share.permits) as permits, Pool.open(transformer, task.machine.threads) as pool:
+        pacer = Pacer(
+            in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
+            connections_max=most,
+            held_bytes_max=fetch.in_flight_bytes_max,
+            manners=share.manners,
+            permits=permits,
+            per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
+        )
+        async with HttpClient.open(fetch, addresses, agent, task.host_rules) as client:
             stages = Stages()
             runner = ShardRunner(
                 pacer=pacer,
-                fetcher=Fetcher(client, fetch, addresses, random.random),
+                fetcher=Fetcher(client, fetch, addresses, random.random, transformer.may_take),
                 transform=lambda content, row: pool.submit(content, row.boxes, row.digest),
                 stages=stages,
                 store=task.store,
@@ -93,10 +98,29 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
             await worker.run(shards, stop)
 
 
-def _manners(fetch: FetchOptions, processes: int) -> Manners:
-    """Return this process's share of what the machine may ask of a host."""
-    gap_s = max(fetch.crawl_delay, 1 / fetch.max_rate_per_host if fetch.max_rate_per_host else 0.0)
-    return Manners(max(1, fetch.max_per_host // processes), gap_s * processes)
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one of *processes* alike may ask of a host, of what *fetch* and *rules* allow all of them."""
+
+    fetch: FetchOptions
+    rules: HostRules
+    processes: int
+
+    def manners(self, host: str) -> Manners:
+        """Return how *host* is treated by this process."""
+        rule = self.rules.of(host)
+        rate = rule.max_rate_per_host or self.fetch.max_rate_per_host
+        delay_s = self.fetch.crawl_delay if rule.crawl_delay is None else rule.crawl_delay
+        gap_s = max(delay_s, 1 / rate if rate else 0.0)
+        return Manners(max(1, self._at_once(rule) // self.processes), gap_s * self.processes)
+
+    def permits(self, host: str) -> int | None:
+        """Return how many may ask *host* at a time, None if that is one in each process at least."""
+        at_once = self._at_once(self.rules.of(host))
+        return at_once if at_once < self.processes else None
+
+    def _at_once(self, rule: HostRule) -> int:
+        return rule.max_per_host or self.fetch.max_per_host
 
 
 @dataclass(slots=True)
@@ -186,7 +210,8 @@ class _Worker:
         total = Tally()
         for _, tally in self._open.values():
             total.merge(tally)
-        self.emit(Progress(os.getpid(), total, self.pacer.statistics().in_flight))
+        pacer = self.pacer.statistics()
+        self.emit(Progress(os.getpid(), total, pacer.in_flight + pacer.silent))
 
 
 def _lost(shard: Shard, error: Exception) -> Lost:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from async_img2ds.options import ImageOptions, InputOptions, OutputOptions
     from async_img2ds.outputs.base import ShardWriter
     from async_img2ds.policy.shards import Naming
-    from async_img2ds.records import Encoded, Shard
+    from async_img2ds.records import Body, Encoded, Shard
     from async_img2ds.storage import Store
     from async_img2ds.worker.gauge import Stages
 
@@ -82,7 +82,7 @@ class ShardRunner:
     async def _run(self, attempt: Attempt, marker: str, shard: Shard, tally: Tally) -> tuple[Tally, float]:
         started, began = time.time(), time.monotonic()
         listed = rows_of(shard)
-        rows = list(self._rows(shard.id, listed))
+        rows = list(self._rows(shard, listed))
         writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
         async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
             async for turn in turns:
@@ -95,13 +95,13 @@ class ShardRunner:
         standing = await attempt.commit(marker, stats)
         return (tally, seconds) if standing is stats else _told(standing)
 
-    def _rows(self, shard_id: int, listed: pa.Table) -> Iterator[Row]:
+    def _rows(self, shard: Shard, listed: pa.Table) -> Iterator[Row]:
         blank = [None] * listed.num_rows
         boxes = listed.column(self.input.bbox_col).to_pylist() if self.input.bbox_col else blank
         digests = listed.column(self.input.verify_hash[1]).to_pylist() if self.input.verify_hash else blank
         urls = listed.column("url").to_pylist()
         for index, (url, box, digest) in enumerate(zip(urls, boxes, digests, strict=True)):
-            yield Row(index, self.naming.key(shard_id, index), url, box, digest)
+            yield Row(index, self.naming.key(shard.id, index), url, box, digest, index in shard.repeats)
 
     async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
         """The life of one row."""
@@ -115,7 +115,7 @@ class ShardRunner:
         failure: SampleFailure | None = None
         try:
             with self.stages.fetching:
-                body = await self.fetcher.fetch(turn.target or row.url, turn)
+                body = await self._fetch(row, turn)
             with self.stages.transforming:
                 encoded = await self.transform(body.content, row)
         except SampleFailure as expected:
@@ -128,7 +128,8 @@ class ShardRunner:
             logger.exception("internal error on %s (%s); please report it", row.key, row.url)
             failure = SampleFailure(ErrorClass.INTERNAL, traceback.format_exc(limit=0).strip()[:200])
         if failure is None and body is not None and encoded is not None:
-            return Sample(row, Status.SUCCESS, encoded, None, None, body.http_status, body.attempts, len(body.content))
+            told = body.http_status, body.attempts, len(body.content), body.final_url
+            return Sample(row, Status.SUCCESS, encoded, None, None, *told)
         assert failure is not None
         downloaded = body is not None
         status = (
@@ -144,7 +145,13 @@ class ShardRunner:
             http_status=body.http_status if body else failure.http_status,
             attempts=body.attempts if body else failure.attempts,
             body_bytes=len(body.content) if body else 0,
+            final_url=body.final_url if body else failure.final_url,
         )
+
+    async def _fetch(self, row: Row, turn: Turn) -> Body:
+        if row.is_repeat:
+            raise FetchFailure(ErrorClass.DUPLICATE, "the list has the same URL before")
+        return await self.fetcher.fetch(turn.target or row.url, turn)
 
     def _output(self, attempt: Attempt, shard: Shard, listed: pa.Table) -> Output:
         return Output(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from async_img2ds.host_rules import NO_RULES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from async_img2ds.host_rules import HostRules
     from async_img2ds.options import Options
     from async_img2ds.records import Report, Shard
     from async_img2ds.storage import Store
@@ -35,11 +38,15 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class ShardWork:
-    """What a distributor runs in each of its workers: all of *options*, into *store*, on *machine*."""
+    """What a distributor runs in each of its workers: all of *options*, into *store*, on *machine*.
+
+    *host_rules* is what the options' hosts_file says, which is read once, by whoever starts the run.
+    """
 
     options: Options
     store: Store
     machine: Machine
+    host_rules: HostRules = NO_RULES
 
     def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
         """Do *shards* until they end, reporting each.
