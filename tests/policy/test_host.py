@@ -219,6 +219,57 @@ def test_urls_that_are_refused_for_ever_do_not_slow_their_host_down(of: int, sig
     assert now < 2 * rows * latency_s / 16
 
 
+def paced_answers(host: Host, count: int, now: float) -> float:
+    """Have *count* requests answered one after the other, as soon as they may start; return when."""
+    for _ in range(count):
+        now = max(now, host.may_start_at(urgent=False))
+        host.start(now)
+        host.end(GOOD, now + 0.001)
+        now += 0.001
+    return now
+
+
+def test_idle_time_does_not_count_as_asking_seldom() -> None:
+    """A host that nobody wanted for an hour and then says 429 was not asked too often once an hour."""
+    host = Host(Manners(9))
+    now = paced_answers(host, 50, 0.0)
+    since = now + 3600
+    host.start(since, since=since)
+    host.end(Outcome(Sign.BUSY, took_s=0.001), since + 0.001)
+
+    assert host.gap_s < 0.05
+
+
+def test_one_refusal_halves_the_rate_at_the_most() -> None:
+    """However seldom it was asked lately, for reasons of our own."""
+    host = Host(Manners(9))
+    now = paced_answers(host, 50, 0.0)
+    host.start(now)
+    host.end(Outcome(Sign.BUSY, took_s=0.001), now + 0.001)
+    before = host.gap_s
+    now = paced_answers(host, 3, now + 1)
+    host.start(now + 60)
+    host.end(Outcome(Sign.BUSY, took_s=0.001), now + 60.001)
+
+    assert 0 < before < host.gap_s <= 4 * before
+
+
+def test_host_that_answers_for_long_is_soon_asked_as_fast_as_it_bears() -> None:
+    """What was taken for too much may have had another cause."""
+    host = Host(Manners(9, gap_s=0.0))
+    host.start(0.0)
+    host.end(Outcome(Sign.BUSY, took_s=0.001), 0.001)
+    for number in range(6):
+        at = 10.0 * (number + 1)
+        host.start(at)
+        host.end(Outcome(Sign.BUSY, took_s=0.001), at + 0.001)
+    slow = host.gap_s
+    paced_answers(host, 1000, 80.0)
+
+    assert slow > 0.1
+    assert host.gap_s < slow / 20
+
+
 @pytest.mark.parametrize(("answered_before", "most"), [(0, FAILURES_MOST_AT_FIRST), (1, FAILURES_MOST)])
 def test_failures_in_a_row_set_a_host_aside(answered_before: int, most: int) -> None:
     """Sooner if it has never answered: then there is nothing to be patient for."""

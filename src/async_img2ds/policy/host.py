@@ -41,6 +41,9 @@ PAUSE_MOST_S: Final = 60.0
 RATE_RETURN: Final = 0.1
 RATE_TRY: Final = 0.03
 RATE_TRY_EACH: Final = 0.002
+# After each so many answers in a row it is twice that: what was taken for too much may have been something else.
+CALM_ANSWERS: Final = 40
+DOUBLINGS_MAX: Final = 10
 # Some hosts refuse some URLs for ever, and asking less often does not help. That is what it looks like when a URL is
 # refused again after so many others were answered; a host of which it has been seen so often is believed to be well
 # while it answers so many in between.
@@ -214,15 +217,16 @@ class Host:
             return self._next_at
         return max(self._next_at, self._looked_at + LOOK_AFTER_S if urgent else self._look_at)
 
-    def start(self, now: float) -> None:
-        """Begin a request."""
+    def start(self, now: float, since: float = -math.inf) -> None:
+        """Begin a request, of those that have waited since *since*."""
         self.active += 1
         if self.is_aside:
             self._looking = True
         if self.active >= self.limit:
             self._used = self.active
         if self._started_at is not None:
-            between_s = now - max(self._started_at, min(now, self._next_at))
+            # Neither a pause that it asked for, nor that there was nobody to ask for, tells how often it is asked.
+            between_s = now - max(self._started_at, min(now, max(self._next_at, since)))
             self._between_s = _smoothed(self._between_s, between_s, GAP_WEIGHT)
         self._started_at = now
         self._next_at = max(self._next_at, now + self.gap_s)
@@ -301,7 +305,10 @@ class Host:
         """Ask half as often, once for all requests that were under way together, and after a pause."""
         if self._is_news(outcome, now):
             self._gap_before_s, self._limit_before = self._gap_s, self._limit
-            self._too_soon_s = max(self._between_s or 0.0, self._gap_s, GAP_LEAST_S)
+            between_s = self._between_s or 0.0
+            if self._gap_s:
+                between_s = min(between_s, self._gap_s / RATE_DECREASE)
+            self._too_soon_s = max(between_s, self._gap_s, GAP_LEAST_S)
             self._gap_s = min(GAP_MOST_S, self._too_soon_s / RATE_DECREASE)
             self._rate_seen_at = now
         self._fewer(outcome, now)
@@ -312,7 +319,8 @@ class Host:
         passed_s = min(1.0, now - self._rate_seen_at)
         self._rate_seen_at = now
         rate, too_much = 1 / self._gap_s, 1 / self._too_soon_s
-        rate += max(passed_s * RATE_RETURN * (too_much - rate), min(passed_s * RATE_TRY, RATE_TRY_EACH) * rate)
+        each = RATE_TRY_EACH * 2 ** min(self._answers_since / CALM_ANSWERS, DOUBLINGS_MAX)
+        rate += max(passed_s * RATE_RETURN * (too_much - rate), min(passed_s * RATE_TRY, each) * rate)
         self._gap_s = 1 / rate
         if self._gap_s < GAP_LEAST_S:
             self._gap_s = 0.0

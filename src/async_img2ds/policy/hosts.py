@@ -219,7 +219,7 @@ class HostSchedule(Generic[T]):
         _, item = heapq.heappop(queue.waiting)
         self._count(name, queue, -1)
         self._gone += 1
-        queue.host.start(now)
+        queue.host.start(now, queue.since)
         if queue.address:
             self._addresses[queue.address].active += 1
         self._put(name, queue, now)
