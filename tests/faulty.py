@@ -145,6 +145,14 @@ async def _drip(server: FaultyServer, _reader: asyncio.StreamReader, writer: asy
         await asyncio.sleep(0.05)
 
 
+async def _half_closes(server: FaultyServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Send all of a body and no more, ever, but listen on: as S3 does."""
+    await server.send(writer, _OK + b"Content-Length: 2000000\r\n\r\n" + JPEG + bytes(1_999_900))
+    writer.write_eof()
+    await reader.read(1)
+    return False
+
+
 async def _endless_page(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     await server.send(writer, _OK + b"Content-Type: image/jpeg\r\n\r\n<!DOCTYPE html>")
     while True:
@@ -171,6 +179,7 @@ async def _heals(server: FaultyServer, _reader: asyncio.StreamReader, writer: as
 
 
 FAULTS |= {
+    "half-closes": _half_closes,
     "endless-page": _endless_page,
     "pausing": _pausing,
     "closed": _close,

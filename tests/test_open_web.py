@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -22,17 +23,18 @@ import origin as origin_server
 from async_img2ds import OptionsError, download
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.client import HttpClient
+from async_img2ds.fetch.connections import IDLE_MAX
 from async_img2ds.fetch.fetcher import Fetcher
 from async_img2ds.host_rules import HostRules
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
 from async_img2ds.options import FetchOptions, ImageOptions
+from async_img2ds.policy import urls
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.worker.process import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from async_img2ds.policy.host import Outcome
     from async_img2ds.policy.urls import Target
@@ -170,6 +172,14 @@ def test_second_address_serves_where_the_first_is_dead(dns: str, origin: Origin)
             assert body.http_status == 200
 
 
+def test_second_name_server_serves_where_the_first_is_dead(dns: str, origin: Origin) -> None:
+    """In whatever way it is written."""
+    dead = f"127.0.0.1:{origin_server.free_port()}"
+    body = fetch(origin.url("rocket.jpg", "pictures.example.test"), dns_servers=(dead, dns), timeout=5)
+
+    assert body.http_status == 200
+
+
 def test_ip_version_chooses_the_addresses(dns: str, origin: Origin) -> None:
     """Of the other version nothing is looked up, and a literal of it is not asked."""
     url = origin.url("rocket.jpg", "pictures.example.test")
@@ -224,6 +234,43 @@ def test_what_is_no_image_is_not_read_to_its_end(bad: FaultyServer) -> None:
     assert body.content.startswith(b"<!DOCTYPE html>")
     assert len(body.content) < 300_000
     assert bad.sent_bytes - before < 20_000_000
+
+
+def test_server_that_says_all_and_closes_its_half_has_said_all(bad: FaultyServer) -> None:
+    """However late it is read."""
+    assert len(fetch(bad.url("half-closes"), in_flight_bytes_max=1).content) == 2_000_000
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_connections_to_thousands_of_hosts_leave_no_descriptor(keep: bool) -> None:  # noqa: FBT001  as pytest calls it
+    """Those that nobody wants go at once; of the others a few hundred are kept, and in the end none."""
+    chosen = FetchOptions(timeout=5, allow_net=("127.0.0.0/8",))
+
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    async def fall_to(most: int) -> None:
+        while descriptors() > most:
+            await asyncio.sleep(0.01)
+
+    async def run(port: int) -> None:
+        before = descriptors()
+        async with HttpClient.open(chosen, AddressPolicy(map(parse_net, chosen.allow_net)), "test") as client:
+            room = asyncio.Semaphore(100)
+
+            async def ask(number: int) -> None:
+                target = urls.parse(f"http://127.8.{number // 250}.{number % 250 + 1}:{port}/")
+                async with room, client.get(target, lambda: keep) as answer:
+                    assert [chunk async for chunk in answer.chunks()]
+
+            await asyncio.gather(*(ask(number) for number in range(3000)))
+            # Both ends are of this process. The loop and the resolver have some of their own.
+            await fall_to(before + (2 * IDLE_MAX if keep else 0) + 10)
+            assert (descriptors() > before + IDLE_MAX) == keep
+        await fall_to(before + 10)
+
+    with counting() as server, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(asyncio.wait_for(run(server.port), 60))
 
 
 @pytest.mark.parametrize("options", [{"disable_all_reencoding": True}, {}])

@@ -323,13 +323,18 @@ def test_one_at_a_time_looks_whether_a_host_is_back() -> None:
 def test_host_that_let_a_request_time_out_is_looked_at_at_once() -> None:
     """It has had its time: to wait any longer would tell nothing."""
     host = Host(Manners(9))
-    for _ in range(2):
-        host.start(0.0)
-    for _ in range(2):
-        host.end(Outcome(Sign.ABSENT, took_s=10.0), 10.0)
+    host.start(0.0)
+    host.start(3.0)
+    host.end(Outcome(Sign.ABSENT, took_s=10.0), 10.0)
 
     assert host.is_aside
+    assert host.has_room()
     assert host.may_start_at(urgent=False) == 10.0
+    host.start(10.0)
+    host.end(Outcome(Sign.ABSENT, took_s=10.0), 13.0)
+    assert not host.is_hopeless(13.0, 10.0, urgent=True), "the look is still under way"
+    host.end(Outcome(Sign.ABSENT, took_s=10.0), 20.0)
+    assert host.is_hopeless(20.0, 10.0, urgent=True)
 
 
 def test_a_good_look_brings_a_host_back() -> None:

@@ -55,7 +55,8 @@ GAP_LEAST_S: Final = 0.001
 GAP_MOST_S: Final = 4.0
 # Weight of the last gap between two starts in the smoothed one.
 GAP_WEIGHT: Final = 1 / 8
-# Failures in a row after which a host is set aside; one that has never answered gets no more than its first requests.
+# Failures in a row after which a host is set aside; one that has never answered gets no more than its first requests,
+# and only one if that was waited for until the first look would be due.
 FAILURES_MOST: Final = 5
 FAILURES_MOST_AT_FIRST: Final = 2
 # The first look comes soon, as what has restarted is back in seconds: so long after the request began that set the host
@@ -332,11 +333,16 @@ class Host:
             self._looks += 1
             self._looked_at = now
             self._look_at = now + min(LOOK_AFTER_MOST_S, LOOK_AFTER_S * 2**self._looks)
-        elif not self.is_aside and self._absences >= (FAILURES_MOST if self._has_answered else FAILURES_MOST_AT_FIRST):
+        elif not self.is_aside and self._absences >= self._absences_most(outcome):
             self.is_aside = True
             self._looks = 0
             self._looked_at = now - min(LOOK_AFTER_S, outcome.took_s)
             self._look_at = self._looked_at + LOOK_AFTER_S
+
+    def _absences_most(self, last: Outcome) -> int:
+        if self._has_answered:
+            return FAILURES_MOST
+        return 1 if last.took_s >= LOOK_AFTER_S else FAILURES_MOST_AT_FIRST
 
     def _is_back(self) -> None:
         self._has_answered = True
