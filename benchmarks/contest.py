@@ -57,7 +57,7 @@ def hold(scenario: Scenario, folder: Path, rows: int, pairs: int) -> Contest:
                 contest.commands.setdefault(label, as_typed(shlex.join(run.command), folder))
                 if seen is not None:
                     figures[label] = seen
-                if fault := _fault(run, seen, web):
+                if fault := _fault(run, seen, web.live if entry.whole else 0.0):
                     contest.failures.append(as_typed(f"round {number}: {label}: {fault}", folder))
                     print(contest.failures[-1], flush=True)
             _take_off_start(figures, scenario)
@@ -65,12 +65,12 @@ def hold(scenario: Scenario, folder: Path, rows: int, pairs: int) -> Contest:
     return contest
 
 
-def _fault(run: Run, seen: dict[str, float] | None, web: Web) -> str:
+def _fault(run: Run, seen: dict[str, float] | None, live: float) -> str:
     """Say what is wrong with a run, if anything: how fast it failed is of no interest."""
     if seen is None:
         return f"exit status {run.exit_status}: " + "\n".join(run.summary[-LINES_SHOWN:])
-    share = seen.get("success_share", web.live)
-    return "" if share >= web.live - SHORTFALL else f"only {share:.1%} of the rows came to an image"
+    share = seen.get("success_share", live)
+    return "" if share >= live - SHORTFALL else f"only {share:.1%} of the rows came to an image"
 
 
 def figures_of(run: Run, made: dict[str, float]) -> dict[str, float]:
@@ -102,13 +102,13 @@ def _run(entry: Entry, web: Web, out: Path) -> tuple[Run, dict[str, float] | Non
     if web.names:
         web.names.forget_queries()
     run = measure.run(program.command(task), {**web.environment, **dict(program.environment)}, entry.stop_after_s)
-    if run.exit_status and entry.stop_after_s is None:
+    if run.exit_status and (entry.stop_after_s is None or run.wall_s < entry.stop_after_s):
         return run, None
     made = program.made(task, run) if entry.stop_after_s is None else {}
     if web.server and (first := web.server.first_request_at()):
         made |= {"first_request_s": first - run.started, **_told_by(web.server)}
     if web.names and (queries := web.names.queries()):
-        made["queries_most"] = max(queries.values())
+        made["queries_each"] = sum(queries.values()) / len(queries)
     shutil.rmtree(out, ignore_errors=True)
     return run, figures_of(run, made)
 

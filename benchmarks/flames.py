@@ -27,7 +27,8 @@ _COMMAND: Final = re.compile(r"(process \d+):&quot;[^<(]*")
 def record(folder: Path, rows: int) -> Path | None:
     """Return an SVG of where a run over *rows* images spends its time; None where py-spy may not look.
 
-    Threads that wait are left out. Time in a library written in C is counted for the line of Python that called it.
+    Time in a library written in C is counted for the line of Python that called it. Threads that wait are left out as
+    far as py-spy knows that they do: of some, such as idle ones of a pool, it does not.
     """
     spy = shutil.which("py-spy", path=str(Path(sys.executable).parent))
     if spy is None:

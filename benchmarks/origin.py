@@ -66,7 +66,7 @@ http {{
 """
 _HOST = "  server {{ listen {address}:{port} backlog=4096; root {pictures}; }}\n"
 _SECURE_HOST = (
-    "  server {{ listen {address}:{port} ssl backlog=4096; root {pictures};"
+    "  server {{ listen {address}:{port} ssl backlog=4096; root {pictures}; location = /stranger {{ return 407; }}"
     " ssl_certificate {certificate}; ssl_certificate_key {certificate}; }}\n"
 )
 

@@ -41,7 +41,7 @@ class Task:
         processes: workers; None is the program's default.
         in_flight: URLs under way at a time in each worker; None is the program's default.
         retries: further attempts; None is the program's default.
-        shards: how many the list is cut into, or more: the default of both programs is 10,000 rows a shard.
+        shards: how many the list is cut into, or more; None is the default of both programs, 10,000 rows a shard.
         words: anything else to say to it.
         name_server: where ours is to look names up, as address and port; None is the system's.
 
@@ -57,14 +57,14 @@ class Task:
     processes: int | None = 2
     in_flight: int | None = None
     retries: int | None = None
-    shards: int = 6
+    shards: int | None = 6
     words: tuple[str, ...] = ()
     name_server: str | None = None
 
     @property
     def shard_rows(self) -> int:
         """Rows of a shard."""
-        return min(10_000, max(1, -(-self.rows // self.shards)))
+        return min(10_000, max(1, -(-self.rows // (self.shards or 1))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,8 @@ def _img2dataset_environment() -> Path:
 def _common_words(task: Task) -> list[str]:
     """Return the options that both programs have, spelled alike."""
     words = ["--input_format", "parquet", "--url_col", "url", "--output_folder", str(task.out)]
-    words += ["--output_format", task.output_format, "--number_sample_per_shard", str(task.shard_rows)]
+    words += ["--output_format", task.output_format]
+    words += ["--number_sample_per_shard", str(task.shard_rows)] if task.shards else []
     if task.pixels:
         words += ["--image_size", "256", "--resize_mode", "border", "--compute_hash", "sha256"]
     else:
@@ -134,7 +135,7 @@ def _daft_environment() -> Path:
 
 def _bare_pixels(task: Task) -> list[str]:
     command = [sys.executable, str(HERE / "bare.py"), "pixels", str(task.pictures)]
-    return [*command, *(["--exact"] if task.exact else [])]
+    return [*command, *(["--exact"] if task.exact else []), *task.words]
 
 
 def _bare_requests(task: Task) -> list[str]:

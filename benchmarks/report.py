@@ -56,7 +56,7 @@ COLUMNS: Final = {
     "first_request_s": ("first request s", "{:.2f}"),
     "serving_s": ("serving s", "{:.2f}"),
     "refused_share": ("429", "{:.2%}"),
-    "queries_most": ("queries of a kind", "{:.0f}"),
+    "queries_each": ("queries of each", "{:.4f}"),
 }
 
 

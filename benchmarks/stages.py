@@ -26,6 +26,7 @@ from PIL import Image
 
 import corpus
 import flames
+import libraries
 import report
 from async_img2ds.fetch.pacer import Pacer
 from async_img2ds.fetch.resolver import Resolver
@@ -71,6 +72,7 @@ def examine(folder: Path, rows: int | None) -> int:
     about = {"machine": report.machine(), **report.moment()}
     costs = dict(_costs())
     flame = flames.record(folder, rows or PROFILED_ROWS)
+    by_library = libraries.shares(folder, rows or PROFILED_ROWS)
     found = {
         "benchmark": "stages",
         **about,
@@ -79,6 +81,7 @@ def examine(folder: Path, rows: int | None) -> int:
         "stages": {
             name: {"cpu_us": cost.cpu_us, "least_us": cost.least_us, "each": cost.each} for name, cost in costs.items()
         },
+        "cpu_percent_by_library": by_library,
     }
     rows_of_table = [[name, f"{cost.cpu_us:.2f}", f"{cost.least_us:.2f}", cost.each] for name, cost in costs.items()]
     page = [
@@ -89,6 +92,15 @@ def examine(folder: Path, rows: int | None) -> int:
     ]
     page += report.table(["stage", "median µs", "least µs", "per"], rows_of_table)
     page += ["", ", ".join(f"{name} {number}" for name, number in report.own_versions().items())]
+    if by_library:
+        kinds = next(iter(by_library.values()))
+        page += [
+            "",
+            f"CPU time of whole runs of {rows or PROFILED_ROWS} images, starting included, sampled by perf:",
+            "",
+        ]
+        table = [[kind, *(f"{shares[kind]:.1f} %" for shares in by_library.values())] for kind in kinds]
+        page += report.table(["where", *by_library], table)
     kept = report.keep("stages", found, page)
     if flame is not None:
         beside = kept.with_name(f"{kept.stem}-profile.svg")
@@ -139,7 +151,7 @@ def _images(kind: str, *, exact: bool = False) -> Callable[[], Prepared]:
 
 
 def _hash() -> Prepared:
-    bodies = _bodies("baseline")
+    bodies = [path.read_bytes() for path in sorted(corpus.images().iterdir())]
     yield lambda: [hashlib.sha256(body).hexdigest() for body in bodies], len(bodies)
 
 
@@ -252,7 +264,7 @@ STAGES: Final[dict[str, tuple[str, Callable[[], Prepared]]]] = {
     "metadata: the table": ("row", _metadata_table),
     "metadata: a sample as JSON": ("sample", _metadata_json),
     "parse a URL": ("URL", _url_parse),
-    "pacer": ("row", _pacer),
+    "pacer, parsing included": ("row", _pacer),
     "DNS cache, found": ("look-up", _dns_cache),
     "opt-out: no header": ("answer", _opt_out([])),
     "opt-out: a short header": ("answer", _opt_out(["otherbot: noai, noindex"])),

@@ -16,7 +16,7 @@ PACKAGE = Path(async_img2ds.__file__).parent
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
     {"errors", "startup"},
-    {"records", "flags", "nets", "host_rules", "hints", "recipes"},
+    {"records", "flags", "nets", "headers", "hints", "recipes"},
     {"options"},
     {"policy", "storage"},
     {"inputs", "fetch", "images", "outputs", "existing"},

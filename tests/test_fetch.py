@@ -13,6 +13,7 @@ import pytest
 
 import faulty
 import origin as origin_server
+from alone import Alone
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.fetcher import Fetcher, retry_after_s, user_agent
@@ -25,8 +26,6 @@ from async_img2ds.worker.process import loop_factory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from async_img2ds.policy.host import Outcome
-    from async_img2ds.policy.urls import Target
     from async_img2ds.records import Body
     from faulty import FaultyServer
     from origin import Origin
@@ -36,47 +35,6 @@ if TYPE_CHECKING:
 def bad() -> Iterator[FaultyServer]:
     with faulty.serve() as server:
         yield server
-
-
-class Alone:
-    """Paces a single fetch: no waiting, and a record of the delays asked for."""
-
-    is_refused = False
-
-    def __init__(self) -> None:
-        self.delays: list[float] = []
-        self.outcomes: list[Outcome] = []
-        self.moves: list[str] = []
-
-    def pause(self, seconds: float) -> None:
-        assert seconds >= 0
-
-    def is_host_aside(self) -> bool:
-        return False
-
-    def is_host_wanted(self) -> bool:
-        return True
-
-    def heard(self) -> None:
-        pass
-
-    def leave_host(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-
-    async def again(self, target: Target, delay_s: float) -> bool:
-        assert target.host
-        self.delays.append(delay_s)
-        return True
-
-    async def move(self, target: Target) -> bool:
-        self.moves.append(target.host)
-        return True
-
-    def hold(self, count: int) -> bool:
-        return count >= 0
-
-    async def wait_to_read(self) -> None:
-        raise AssertionError("nothing told it to wait")
 
 
 def fetch(url: str | None, hold: Alone | None = None, *, loopback: bool = True, **options: Any) -> Body:

@@ -102,8 +102,9 @@ class FakeHold:
         self.delays.append(delay_s)
         return target.host not in self.given_up
 
-    async def move(self, target: Target) -> bool:
+    async def move(self, target: Target, outcome: Outcome) -> bool:
         self.moves.append(target.host)
+        self.outcomes.append(outcome)
         await asyncio.sleep(self.wait_s)
         return target.host not in self.given_up
 
@@ -185,17 +186,19 @@ def test_host_of_a_redirect_is_waited_for_like_a_first_one() -> None:
     assert asyncio.run(fetch.fetch(URL, hold)).content == b"image"
     assert hold.moves == ["8.8.4.4"]
     assert [outcome.sign for outcome in hold.outcomes] == [Sign.ANSWERED] * 2
+    assert hold.outcomes[1].took_s < 0.3
     assert client.asked == [URL, "http://8.8.4.4/y.jpg"]
 
 
-def test_redirect_on_one_host_keeps_its_slot() -> None:
-    """It is one visit."""
-    fetch, _ = fetcher(FakeAnswer(302, lines={"Location": ["/y.jpg"]}), FakeAnswer())
-    hold = FakeHold()
+def test_waiting_for_room_is_not_charged_to_the_row() -> None:
+    """Neither for the host of a redirect nor for memory: what was waited leaves the time for further attempts."""
+    redirect = FakeAnswer(302, lines={"Location": ["http://8.8.4.4/y.jpg"]})
+    fetch, client = fetcher(redirect, FakeAnswer(503), retries=2, row_timeout_s=0.2)
+    hold = FakeHold(wait_s=0.3)
 
-    assert asyncio.run(fetch.fetch(URL, hold)).content == b"image"
-    assert hold.moves == []
-    assert len(hold.outcomes) == 1
+    with pytest.raises(FetchFailure):
+        asyncio.run(fetch.fetch(URL, hold))
+    assert len(client.asked) == 4
 
 
 def test_row_of_a_host_that_was_given_up_is_not_asked_for() -> None:

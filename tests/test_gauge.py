@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 import pytest
 
 from async_img2ds.fetch.pacer import PacerStatistics
-from async_img2ds.worker.gauge import Gauge, Stages
+from async_img2ds.worker.gauge import Gauge, Stage, Stages
 
 FULL = PacerStatistics(window=4, in_flight=4, silent=0, waiting=10, late=0, held_bytes=0)
 
@@ -23,10 +24,27 @@ def test_time_is_counted_for_what_limited_it_and_told_once() -> None:
     end = time.process_time() + 0.1
     while time.process_time() < end:
         pass
-    stages.transforming.rows = 9
-    gauge.look(FULL)
+    with ExitStack() as busy:
+        for _ in range(9):
+            busy.enter_context(stages.transforming)
+        gauge.look(FULL)
     told = gauge.take()
 
-    assert told["network"] == pytest.approx(0.1, abs=0.09)
-    assert told["CPU"] >= 0.09
-    assert gauge.take() == {}
+    assert told.limits["network"] == pytest.approx(0.1, abs=0.09)
+    assert told.limits["CPU"] >= 0.09
+    assert gauge.take().limits == {}
+
+
+def test_time_in_a_stage_is_added_up_over_its_rows() -> None:
+    """Those that are still in it included, and each second once."""
+    stage = Stage()
+    with stage:
+        time.sleep(0.05)
+        first = stage.take()
+        with stage:
+            time.sleep(0.05)
+    both = stage.take()
+
+    assert first == pytest.approx(0.05, abs=0.04)
+    assert both == pytest.approx(0.1, abs=0.08)
+    assert stage.take() == pytest.approx(0, abs=1e-6)

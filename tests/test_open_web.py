@@ -20,63 +20,28 @@ import pytest
 import faulty
 import name_server
 import origin as origin_server
+from alone import Alone
 from async_img2ds import OptionsError, download
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.connections import IDLE_MAX
 from async_img2ds.fetch.fetcher import Fetcher
-from async_img2ds.host_rules import HostRules
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
 from async_img2ds.options import FetchOptions, ImageOptions
 from async_img2ds.policy import urls
+from async_img2ds.policy.host_rules import HostRules
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.worker.process import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from async_img2ds.policy.host import Outcome
-    from async_img2ds.policy.urls import Target
     from async_img2ds.records import Body
     from faulty import FaultyServer
     from origin import Origin
 
 QUIET: dict[str, Any] = {"allow_net": "127.0.0.0/8", "progress": "none", "processes_count": 2, "output_format": "dummy"}
-
-
-class Alone:
-    """Paces a single fetch: no waiting."""
-
-    is_refused = False
-
-    def heard(self) -> None:
-        """It may have come."""
-
-    def pause(self, seconds: float) -> None:
-        assert seconds >= 0
-
-    def is_host_aside(self) -> bool:
-        return False
-
-    def is_host_wanted(self) -> bool:
-        return True
-
-    def leave_host(self, _outcome: Outcome) -> None:
-        """It is nobody else's."""
-
-    async def again(self, _target: Target, delay_s: float) -> bool:
-        assert delay_s >= 0
-        return True
-
-    async def move(self, target: Target) -> bool:
-        return bool(target.host)
-
-    def hold(self, count: int) -> bool:
-        return count >= 0
-
-    async def wait_to_read(self) -> None:
-        raise AssertionError("nothing told it to wait")
 
 
 def fetch(url: str, *, rules: str = "", transformer: Transformer | None = None, **options: Any) -> Body:
@@ -334,13 +299,21 @@ def test_images_come_through_a_proxy(proxy: str, origin: Origin, photographs_byt
     assert body.content == photographs_bytes["rocket.jpg"]
 
 
-def test_proxy_is_no_way_round_the_policy(proxy: str, bad: FaultyServer) -> None:
-    """What may not be asked for is not asked for by others either."""
-    before = len(bad.asked)
-    failure = failure_of(bad.url("fine"), proxy=f"http://user:secret@{proxy}", allow_net=())
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("host", ["inside.example.test", "mixed.example.test", "10.0.0.5", "gone.example.test"])
+def test_proxy_is_no_way_round_the_policy(dns: str, scheme: str, host: str) -> None:
+    """What may not be asked for is not asked for by others, nor over a connection to them that is there already.
 
-    assert failure.error_class is ErrorClass.ADDR_BLOCKED
-    assert len(bad.asked) == before
+    Of a name with several addresses all must be good, as the proxy looks it up by itself.
+    """
+    tunnel = Tunnel(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + faulty.JPEG)
+    allowed = ("127.0.0.0/8",)
+    with pytest.raises(FetchFailure) as caught:
+        through(tunnel, "http://pictures.example.test/x.jpg", f"{scheme}://{host}/x.jpg", dns=dns, allowed=allowed)
+
+    wanted = ErrorClass.DNS_NXDOMAIN if host == "gone.example.test" else ErrorClass.ADDR_BLOCKED
+    assert caught.value.error_class is wanted
+    assert len(tunnel.heads) == 1
 
 
 class Tunnel:
@@ -351,6 +324,11 @@ class Tunnel:
         self.heads: list[str] = []
         self.writers: list[asyncio.StreamWriter] = []
 
+    @property
+    def still_open(self) -> int:
+        """Connections that the other side has not ended."""
+        return sum(not writer.is_closing() for writer in self.writers)
+
     async def end(self) -> None:
         """Drop every connection."""
         for writer in self.writers:
@@ -358,15 +336,19 @@ class Tunnel:
         await asyncio.sleep(0.01)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        self.heads.append(head)
         self.writers.append(writer)
-        writer.write(self.answer)
-        if b" 200 " in self.answer:
-            host, _, port = head.split()[1].rpartition(":")
-            inner_reader, inner_writer = await asyncio.open_connection(host.strip("[]"), int(port))
-            self.writers.append(inner_writer)
-            await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+        while True:
+            try:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            except (asyncio.IncompleteReadError, ConnectionError):
+                break
+            self.heads.append(head)
+            writer.write(self.answer)
+            if head.startswith("CONNECT") and b" 200 " in self.answer:
+                host, _, port = head.split()[1].rpartition(":")
+                inner_reader, inner_writer = await asyncio.open_connection(host.strip("[]"), int(port))
+                self.writers.append(inner_writer)
+                await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
         writer.close()
 
 
@@ -376,23 +358,36 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-def through(tunnel: Tunnel, url: str) -> Body:
+def through(tunnel: Tunnel, *urls_in_turn: str, dns: str = "", allowed: tuple[str, ...] = ("127.0.0.0/8",)) -> Body:
+    """Fetch some URLs one after the other by way of *tunnel*; return what the last one was."""
+
     async def run() -> Body:
         async with await asyncio.start_server(tunnel.serve, "127.0.0.1", 0) as listener:
             port = listener.sockets[0].getsockname()[1]
             chosen = FetchOptions(
                 timeout=5,
                 retries=0,
-                allow_net=("127.0.0.0/8",),
+                allow_net=allowed,
                 ignore_ssl_certificate=True,
+                dns_servers=(dns,) if dns else (),
                 proxy=f"http://user:secret@127.0.0.1:{port}",
             )
             addresses = AddressPolicy(map(parse_net, chosen.allow_net))
-            async with HttpClient.open(chosen, addresses, "test") as client:
-                try:
-                    return await Fetcher(client, chosen, addresses, lambda: 0.5).fetch(url, Alone())
-                finally:
-                    await tunnel.end()
+            try:
+                async with HttpClient.open(chosen, addresses, "test") as client:
+                    fetcher = Fetcher(client, chosen, addresses, lambda: 0.5)
+                    *first, last = urls_in_turn
+                    for url in first:
+                        await fetcher.fetch(url, Alone())
+                    return await fetcher.fetch(last, Alone())
+            finally:
+                for _ in range(100):
+                    if not tunnel.still_open:
+                        break
+                    await asyncio.sleep(0.01)
+                leaked = tunnel.still_open
+                await tunnel.end()
+                assert not leaked, "connections were left open"
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(run())
@@ -416,17 +411,41 @@ def test_encrypted_images_come_through_a_tunnel(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("is_there", [True, False])
-def test_fault_of_a_proxy_is_not_the_urls(monkeypatch: pytest.MonkeyPatch, scheme: str, is_there: bool) -> None:  # noqa: FBT001  as pytest calls it
+@pytest.mark.parametrize("kind", ["nobody", "stranger", "silent", "no proxy"])
+def test_fault_of_a_proxy_is_not_the_urls(monkeypatch: pytest.MonkeyPatch, scheme: str, kind: str) -> None:
     """Neither that it is not there, nor that it does not know us; and no password is told."""
     monkeypatch.setattr("async_img2ds.fetch.fetcher.LOCAL_FAULT_WAITS_S", ())
     url = f"{scheme}://127.0.0.1:1/x.jpg"
-    answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
-    nowhere = f"http://user:secret@127.0.0.1:{origin_server.free_port()}"
-    with pytest.raises(LocalFault, match="other credentials" if is_there else "cannot be reached") as caught:
-        _ = through(Tunnel(answer), url) if is_there else fetch(url, proxy=nowhere)
+    strange = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
 
+    def ask() -> None:
+        if kind == "stranger":
+            through(Tunnel(strange), url)
+        elif kind == "no proxy":
+            through(Tunnel(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), f"https://127.0.0.1:1/{scheme}.jpg")
+        elif kind == "silent":
+            with black_hole("127.0.9.5") as port:
+                fetch(url, proxy=f"http://user:secret@127.0.9.5:{port}")
+        else:
+            fetch(url, proxy=f"http://user:secret@127.0.0.1:{origin_server.free_port()}")
+
+    with pytest.raises(LocalFault, match="the proxy") as caught:
+        ask()
     assert "secret" not in str(caught.value)
+
+
+def test_host_behind_a_proxy_that_wants_a_proxy_to_be_known_fails_by_itself(tmp_path: Path, photographs: Path) -> None:
+    """An answer of 407 that comes through a tunnel is none of the proxy's."""
+    import authority
+
+    _, certificates = authority.certify(tmp_path, ["127.0.0.1"])
+    with (
+        origin_server.serve(photographs, certificates=certificates) as server,
+        pytest.raises(FetchFailure) as caught,
+    ):
+        through(Tunnel(), server.secure_url("stranger", "127.0.0.1"))
+
+    assert caught.value.http_status == 407
 
 
 @pytest.mark.parametrize(
@@ -594,7 +613,7 @@ def test_worst_case_is_told_when_asked_for(origin: Origin, tmp_path: Path) -> No
     command += ["--allow_net", "127.0.0.0/8", "--row_timeout_s", "36", "--thread_count", "50", "--processes_count", "2"]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
 
-    assert "a million URLs take 100 h" in said.stderr
+    assert "a million URLs take 100 h at the most" in said.stderr
 
 
 def test_few_descriptors_are_enough(tmp_path: Path) -> None:
@@ -608,4 +627,4 @@ def test_few_descriptors_are_enough(tmp_path: Path) -> None:
         said = subprocess.run(limited, capture_output=True, text=True, check=True)
 
     assert "600 of 600 images" in said.stdout
-    assert "this process may open 240 files" in said.stderr
+    assert "ulimit -n leaves room for 20 URLs under way" in said.stderr

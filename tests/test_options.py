@@ -60,7 +60,8 @@ def impossible(flag: Flag) -> list[Any]:
 def test_impossible_value_is_refused_in_words_that_help(flag: Flag) -> None:
     """A refusal names the option, what it takes, and what it was given."""
     for value in impossible(flag):
-        assert refusal(**{flag.name: value}) == f"{flag.name} takes {flag.accepts}; got {value!r}"
+        got = "" if flag.secret else f"; got {value!r}"
+        assert refusal(**{flag.name: value}) == f"{flag.name} takes {flag.accepts}{got}"
 
 
 REFUSALS = {
@@ -369,3 +370,17 @@ def test_rows_under_way_may_be_said_to_choose_themselves() -> None:
     assert of(thread_count="auto").fetch.thread_count is None
     assert of(thread_count="64").fetch.thread_count == 64
     assert refusal(thread_count="many") == "thread_count takes a whole number of at least 1, or auto; got 'many'"
+
+
+def test_secrets_are_not_shown() -> None:
+    """Neither in what options look like nor in what is said of those that are refused."""
+    options = of(header="Authorization: Bearer hunter2", proxy="http://me:hunter2@proxy.test:1")
+
+    assert "hunter2" not in repr(options)
+    for refused in ({"header": {"Authorization": "hunter2"}}, {"header": "hunter2"}, {"proxy": b"hunter2"}):
+        assert "hunter2" not in refusal(**refused)
+
+
+def test_version_of_ip_may_be_a_number() -> None:
+    """As anybody would write it in Python."""
+    assert of(ip_version=4).fetch.ip_version == "4"

@@ -168,7 +168,7 @@ def test_redirect_to_another_host_waits_for_room_there() -> None:
         await settle()
         old, new = shard.turns
         assert new.target is not None
-        moved = asyncio.create_task(old.move(new.target))
+        moved = asyncio.create_task(old.move(new.target, Outcome(Sign.ANSWERED)))
         await settle()
         assert [turn.row.index for turn in shard.turns] == [0, 1, 2]
         assert not moved.done()
@@ -255,6 +255,61 @@ def test_rows_of_silent_hosts_leave_the_window_to_others() -> None:
     asyncio.run(run())
 
 
+def test_redirect_on_one_host_keeps_its_slot_unless_its_requests_are_to_be_apart() -> None:
+    """It is one visit; but two requests, where these have a gap between them."""
+
+    async def run(gap_s: float) -> list[bool]:
+        paced = Pacer(in_flight_max=9, held_bytes_max=1000, manners=lambda _: Manners(9, gap_s))
+        shard = Shard(paced, rows("http://a.test/"))
+        await settle()
+        moving = asyncio.create_task(shard.turns[0].move(urls.parse("https://a.test./2"), Outcome(Sign.ANSWERED)))
+        await settle()
+        at_once = moving.done()
+        assert await moving
+        assert shard.turns[0].at_host
+        shard.turns[0].end()
+        await shard.task
+        return [at_once, paced.statistics().in_flight == 0]
+
+    assert asyncio.run(run(0.0)) == [True, True]
+    assert asyncio.run(run(0.2)) == [False, True]
+
+
+def test_full_memory_and_silence_do_not_keep_the_loop_busy() -> None:
+    """What makes room then is bytes that are let go, not time."""
+
+    async def run() -> int:
+        paced = Pacer(in_flight_max=2, connections_max=9, held_bytes_max=10, manners=lambda _: Manners(9))
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(5))))
+        await settle()
+        first, second = shard.turns
+        first.heard()
+        first.hold(100)
+        await asyncio.sleep(SILENT_S + 0.1)
+        pumped = 0
+        pump = paced._pump
+
+        def counted() -> None:
+            nonlocal pumped
+            pumped += 1
+            pump()
+
+        paced._pump = counted  # type: ignore[method-assign]
+        await asyncio.sleep(0.1)
+        first.end()
+        await settle()
+        assert len(shard.turns) == 4
+        while len(shard.turns) < 5:
+            shard.turns[-1].end()
+            await settle()
+        for turn in (second, *shard.turns):
+            turn.end()
+        await shard.task
+        return pumped
+
+    assert asyncio.run(run()) < 30
+
+
 def test_silence_makes_room_by_itself() -> None:
     """Nothing else need happen."""
 
@@ -282,7 +337,7 @@ def test_host_is_wanted_while_others_come() -> None:
         )
         assert busy[0].is_host_wanted()
         assert not rare[0].is_host_wanted()
-        assert await short[0].move(urls.parse("http://rare.test/2"))
+        assert await short[0].move(urls.parse("http://rare.test/2"), Outcome(Sign.ANSWERED))
         assert short[0].is_host_wanted()
         for turn in (*busy, *rare, *short):
             turn.end()

@@ -129,6 +129,7 @@ def report(**changes: Any) -> RunReport:
         shards_skipped=0,
         shards_lost={},
         limits={},
+        stages={},
         seconds=4.0,
         interrupted=False,
     )

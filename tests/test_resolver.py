@@ -85,9 +85,29 @@ def test_name_that_does_not_exist_is_remembered(code: int, error_class: ErrorCla
             with pytest.raises(ResolveError) as caught:
                 await resolver.look_up("a.test")
             assert caught.value.error_class is error_class
-        assert server.asked == ["a.test"] * 2
+        assert len(server.asked) == (4 if code == codes.ARES_ENODATA else 2), "that there is no address is asked twice"
 
     check(test, error=code)
+
+
+def test_half_an_answer_is_not_taken_for_a_whole_one() -> None:
+    """One family has no address, and the query for the other failed, which c-ares tells as if there were none."""
+
+    class Half(NameServer):
+        async def getaddrinfo(self, name: str, *, family: int = 0, **others: Any) -> Any:
+            self.error = codes.ARES_ENODATA if family == socket.AF_UNSPEC else self.error_of_others
+            return await super().getaddrinfo(name, **others)
+
+    async def test() -> None:
+        server = Half()
+        resolver = Resolver(cast("aiodns.DNSResolver", server), Clock())
+        assert await resolver.look_up("a.test") == [(socket.AF_INET, "192.0.2.1")]
+        server.error_of_others = codes.ARES_ECONNREFUSED
+        with pytest.raises(ResolveError) as caught:
+            await resolver.look_up("b.test")
+        assert caught.value.error_class is None, "nobody could be asked"
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize("code", [codes.ARES_ESERVFAIL, codes.ARES_EREFUSED])

@@ -209,7 +209,8 @@ def _limits_in_words(report: RunReport, *, explain: bool) -> list[str]:
 
     if explain:
         lines = [f"  {limit:<17}  {share:>4.0%}  {FASTER[limit]}" for limit, share in report.limits.items()]
-        return ["limited by, and faster with:", *lines] if lines else []
+        spent = ", ".join(f"{stage} {seconds:.3f} s" for stage, seconds in report.stages.items())
+        return ["limited by, and faster with:", *lines, f"a row was on average: {spent}"] if lines else []
     told = [
         f"{limit} {share:.0%}"
         for limit, share in report.limits.items()
@@ -228,7 +229,7 @@ def _worst_case_in_words(options: Options) -> str:
     under_way = processes * (options.fetch.thread_count or IN_FLIGHT_LEAST)
     hours = worst_case_s(rows, under_way, row_s) / 3600
     return (
-        f"at the very worst, a million URLs take {hours:,.0f} h: were each to use up its {row_s:g} s "
+        f"by its time limits a million URLs take {hours:,.0f} h at the most: were each to use up its {row_s:g} s "
         f"(--row_timeout_s), {under_way} at a time in {processes} processes"
     )
 

@@ -43,7 +43,7 @@ def option(  # noqa: PLR0913  an option has so many sides
     list of them is written. *unset* is another word for None. The value of a *secret* one is told to nobody.
     """
     words = {"help": help, "choices": choices, "whole": whole, "unset": unset}
-    return field(default=default, metadata={**words, "least": least, "most": most, "secret": secret})
+    return field(default=default, repr=not secret, metadata={**words, "least": least, "most": most, "secret": secret})
 
 
 class Checked:
@@ -100,6 +100,8 @@ class Flag:
         unset = isinstance(value, str) and value.strip().lower() in ("none", "null", self.unset)
         if unset and (self.optional or may_be_empty):
             value = None
+        if not isinstance(value, bool) and str(value) in self.choices:  # 4 is as good as "4"
+            value = str(value)
         if value is None:
             if self.optional:
                 return None
@@ -110,7 +112,7 @@ class Flag:
             return ()
         read = _read_whole_items(value) if self.whole else _READERS[self.kind](value)
         if read is None or not self._allowed(read):
-            raise OptionsError(f"{self.name} takes {self.accepts}; got {value!r}")
+            raise OptionsError(f"{self.name} takes {self.accepts}" + ("" if self.secret else f"; got {value!r}"))
         return read.lower() if self.choices and isinstance(read, str) else read
 
     def _allowed(self, value: object) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from async_img2ds.errors import OptionsError
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
-from async_img2ds.host_rules import parse_header
+from async_img2ds.headers import parse_header
 from async_img2ds.nets import check_server, parse_net, parse_proxy
 from async_img2ds.recipes import RECIPES
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from async_img2ds.errors import AsyncImg2dsError, OptionsError, StorageError
 from async_img2ds.existing import STARTS, clear
-from async_img2ds.host_rules import NO_RULES, HostRules
 from async_img2ds.inputs import UrlList
+from async_img2ds.policy.host_rules import NO_RULES, HostRules
 from async_img2ds.preflight import check_apart, check_shared
 from async_img2ds.storage import file_system, open_store
 from async_img2ds.worker.work import Machine, ShardWork

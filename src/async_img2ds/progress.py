@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from async_img2ds.records import Done, Lost, Progress, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from rich.console import Console, RenderableType
 
@@ -39,6 +39,7 @@ class Totals:
         shards_done: how many these are.
         lost: the shards that were given up, with the reason.
         limits: what limited the workers, in seconds.
+        stages: how long rows were in each stage, added up over rows, in seconds.
 
     """
 
@@ -46,6 +47,7 @@ class Totals:
     shards_done: int = 0
     lost: dict[int, str] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
     _open: dict[int, Progress] = field(default_factory=dict)
 
     def add(self, report: Report) -> None:
@@ -56,8 +58,8 @@ class Totals:
             case Done():
                 self.committed.merge(report.tally)
                 self.shards_done += 1
-                for limit, seconds in report.limits.items():
-                    self.limits[limit] = self.limits.get(limit, 0.0) + seconds
+                _add(self.limits, report.spent.limits)
+                _add(self.stages, report.spent.stages)
                 self._open.pop(report.worker, None)  # its next one comes at once and no longer counts this shard
             case Lost():
                 self.lost[report.shard_id] = report.reason
@@ -76,9 +78,19 @@ class Totals:
         largest_first = sorted(self.limits.items(), key=itemgetter(1), reverse=True)
         return {limit: seconds / whole for limit, seconds in largest_first if whole}
 
+    def stage_means(self) -> dict[str, float]:
+        """Return how long a row was in each stage on average, in seconds."""
+        rows = self.committed.count
+        return {stage: seconds / rows for stage, seconds in self.stages.items() if rows}
+
     def in_flight(self) -> int:
         """Return how many rows are under way."""
         return sum(progress.in_flight for progress in self._open.values())
+
+
+def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, seconds in more.items():
+        sums[name] = sums.get(name, 0.0) + seconds
 
 
 class Display(Protocol):

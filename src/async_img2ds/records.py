@@ -23,6 +23,7 @@ __all__ = [
     "RunReport",
     "Sample",
     "Shard",
+    "Spent",
     "Status",
     "Tally",
 ]
@@ -184,18 +185,26 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """Where a worker's time went, in seconds: what limited it, and what stages its rows were in, added up over rows."""
+
+    limits: Mapping[str, float] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A shard that is committed.
 
-    *tally* holds its counts, *seconds* how long it was open, and *limits* what limited its worker since the one before,
-    in seconds.
+    *tally* holds its counts, *seconds* how long it was open, and *spent* where its worker's time went since the one
+    before.
     """
 
     worker: int
     shard_id: int
     tally: Tally
     seconds: float
-    limits: Mapping[str, float] = field(default_factory=dict)
+    spent: Spent = field(default_factory=Spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +238,8 @@ class RunReport:
         shards_lost: shards that could not be committed, by number, with the reason. A second run tries them again.
         limits: what the run waited for, as shares of its time, the largest first: CPU, network, hosts' politeness, DNS,
             disk, or the list's end.
+        stages: how long a row was being fetched, transformed and written on average, in seconds; waiting for a thread
+            or for the writer is in it, waiting for its turn is not.
         seconds: wall time of the run.
         interrupted: whether the run was asked to stop before the end of the list.
 
@@ -246,6 +257,7 @@ class RunReport:
     rows_known: int
     shards_lost: Mapping[int, str]
     limits: Mapping[str, float]
+    stages: Mapping[str, float]
     seconds: float
     interrupted: bool
 

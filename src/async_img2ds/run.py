@@ -115,6 +115,7 @@ def _report(totals: Totals, url_list: UrlList | None, seconds: float, *, interru
         rows_known=url_list.rows_known if url_list else 0,
         shards_lost=dict(totals.lost),
         limits=totals.limited_by(),
+        stages=totals.stage_means(),
         seconds=seconds,
         interrupted=interrupted,
     )

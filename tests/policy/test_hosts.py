@@ -376,3 +376,35 @@ def test_any_history_keeps_to_the_room_of_an_address(per_address_max: int, scrip
         assert history.active.total() <= per_address_max
     history.finish()
     assert sorted(history.out) == sorted(history.added)
+
+
+def test_gap_is_kept_by_those_who_come_one_by_one() -> None:
+    """That nobody waits for a host for a moment does not let the next one start sooner."""
+    schedule = HostSchedule[int](lambda _: Manners(9, gap_s=5.0), MANY)
+    starts = []
+    for item in range(3):
+        schedule.add("a", item, now := 0.1 * item)
+        while schedule.take(now) is None:
+            at = schedule.next_at()
+            assert at is not None
+            now = max(now, at)
+        starts.append(now)
+        schedule.end("a", GOOD, now + 0.01)
+
+    assert starts == [0.0, 5.0, 10.0]
+
+
+def test_those_who_want_nothing_any_more_take_nobodys_time() -> None:
+    """Neither a place nor the gap between two requests."""
+    gone = {1, 2, 4}
+    schedule = HostSchedule[int](lambda _: Manners(9, gap_s=5.0), MANY, is_wanted=lambda item: item not in gone)
+    for item in range(5):
+        schedule.add("a", item, 0.0)
+
+    assert schedule.take(0.0) == ("a", 0)
+    assert schedule.take(0.0) is None
+    assert schedule.take(5.0) == ("a", 3)
+    schedule.end("a", GOOD, 5.0)
+    schedule.end("a", GOOD, 5.0)
+    assert schedule.take(10.0) is None
+    assert schedule.waiting == 0

@@ -20,11 +20,12 @@ from aiohttp import hdrs, http_exceptions
 from aiohttp.client_proto import ResponseHandler
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
-from async_img2ds.fetch.connections import Connections, Ways, clean, connect_failure, is_local
+from async_img2ds.fetch.connections import IDLE_MAX, Connections, Ways, clean, connect_failure, is_local
 from async_img2ds.fetch.resolver import Resolver
 from async_img2ds.fetch.uplink import Uplink
-from async_img2ds.host_rules import NO_RULES, parse_header
+from async_img2ds.headers import parse_header
 from async_img2ds.nets import parse_proxy
+from async_img2ds.policy.host_rules import NO_RULES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 
     from aiohttp.http import RawResponseMessage
 
-    from async_img2ds.host_rules import HostRules
     from async_img2ds.nets import Proxy
     from async_img2ds.options import FetchOptions
+    from async_img2ds.policy.host_rules import HostRules
     from async_img2ds.policy.urls import AddressPolicy, Target
 
 __all__ = ["Answer", "Client", "HttpClient"]
@@ -134,8 +135,8 @@ class _Heads:
 
 def _merged(headers: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
     """Return *headers* with *others*, which take the place of those of the same name, however it is spelled."""
-    replaced = {name.lower() for name in others}
-    return {**{name: value for name, value in headers.items() if name.lower() not in replaced}, **others}
+    merged = {name.lower(): (name, value) for name, value in (*headers.items(), *others.items())}
+    return dict(merged.values())
 
 
 def _lines(headers: Mapping[str, str]) -> str:
@@ -153,9 +154,17 @@ class HttpClient:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, options: FetchOptions, addresses: AddressPolicy, user_agent: str, rules: HostRules = NO_RULES
+        cls,
+        options: FetchOptions,
+        addresses: AddressPolicy,
+        user_agent: str,
+        rules: HostRules = NO_RULES,
+        idle_max: int = IDLE_MAX,
     ) -> AsyncIterator[Self]:
-        """Yield a client that connects to nothing but what *addresses* allows, and asks each host as *rules* say."""
+        """Yield a client that connects to nothing but what *addresses* allows, and asks each host as *rules* say.
+
+        At most *idle_max* connections are kept while nobody speaks over them.
+        """
         loop = asyncio.get_running_loop()
         headers: dict[str, str] = {
             hdrs.USER_AGENT: user_agent,
@@ -172,6 +181,7 @@ class HttpClient:
                 Ways(addresses, family, proxy),
                 _tls(options),
                 connect_s=options.timeout,
+                idle_max=idle_max,
             )
             uplink = Uplink(loop.time)
             try:
@@ -245,20 +255,22 @@ class _Request:
         except (FetchFailure, LocalFault) as failure:
             raise await uplink.judge(failure, began) from None
         uplink.heard()
-        if message.code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and self._means.proxy is not None:
-            raise LocalFault("the proxy wants other credentials")
         return _HttpAnswer(message, body, uplink, encrypted=self._target.scheme == "https")
 
     async def _answered(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+        connections = self._means.connections
+        await connections.admit(self._target)
         while True:
-            talk = self._means.connections.take_idle(self._origin)
+            talk = connections.take_idle(self._origin)
             is_new = talk is None
             if talk is None:
-                talk = await self._means.connections.open(self._target)
+                talk = await connections.open(self._target)
                 self._means.uplink.reached(*_peer(talk))
             self._talk = talk
             try:
-                return await self._ask(talk)
+                answered = await self._ask(talk)
+                self._check_proxy(answered[0].code)
+                return answered  # noqa: TRY300  what is checked is part of asking
             except BaseException as error:
                 talk.abort()
                 # A server may end an idle connection in the moment in which it is taken: that is no attempt.
@@ -268,6 +280,15 @@ class _Request:
                     encrypted = self._target.scheme == "https"
                     raise _failure(error, before_headers=True, encrypted=encrypted) from None
                 raise
+
+    def _check_proxy(self, status: int) -> None:
+        """Tell an answer of the proxy's own, that it does not know us, from one of the host's."""
+        connections = self._means.connections
+        if self._origin.scheme != "proxy" or connections.has_proxy_led_on:
+            return
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            raise LocalFault("the proxy wants other credentials")
+        connections.has_proxy_led_on = True
 
     async def _ask(self, talk: _Talk) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         """Send the request; return the head of the answer to it, and its body to come."""

@@ -39,12 +39,9 @@ IDLE_MAX: Final = 512
 ADDRESSES_TRIED_MAX: Final = 8
 # What a proxy says before it leads on is a line or a few.
 TUNNEL_HEAD_BYTES_MAX: Final = 16_384
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.\d (\d{3}) ?([^\r\n]*)\r\n")
 # RFC 8305's "Connection Attempt Delay".
 HAPPY_EYEBALLS_S: Final = 0.25
-
-
-class _ProxyError(Exception):
-    """What is wrong with the proxy, and with none that is asked for through it."""
 
 
 class Origin(NamedTuple):
@@ -119,6 +116,7 @@ class Connections(Generic[T]):
         self._idle_by_origin: dict[Origin, dict[T, None]] = {}  # the longest idle first
         self._sweep: asyncio.TimerHandle | None = None
         self._opened = 0
+        self.has_proxy_led_on = False  # from then on what goes wrong behind it is not its credentials
 
     def origin(self, target: Target) -> Origin:
         """Return where connections for *target* lead; through a proxy all that is not encrypted goes one way."""
@@ -150,6 +148,27 @@ class Connections(Generic[T]):
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._idle_s, self._drop_expired)
 
+    async def admit(self, target: Target) -> None:
+        """See that *target* may be asked for, before a connection is used that leads anywhere.
+
+        A proxy looks names up by itself, so behind one every address of a name must be allowed.
+
+        Raises:
+            FetchFailure: it may not, or has no address.
+            LocalFault: this machine could not find out.
+
+        """
+        if self._proxy is None:
+            return
+        try:
+            found = [(0, target.host)] if target.is_literal else await self._resolver.look_up(target.host)
+            for _, address in found:
+                self._check(address, target.port)
+            if target.is_literal:
+                await self._infos(target)
+        except OSError as error:
+            raise connect_failure(error) from None
+
     async def open(self, target: Target) -> T:
         """Return a new connection to where *target* is.
 
@@ -159,20 +178,27 @@ class Connections(Generic[T]):
 
         """
         try:
+            if self._proxy is not None:
+                return await self._through(self._proxy, target)
             return await self._connect(target, await self._infos(target))
         except ssl.SSLCertVerificationError as error:
             raise _certificate_failure(error) from None
         except ssl.SSLError as error:
             raise FetchFailure(ErrorClass.TLS_PROTOCOL, f"<urlopen error {clean(str(error))}>") from None
-        except _ProxyError as error:
-            raise LocalFault(str(error)) from None
         except OSError as error:
-            raise connect_failure(error) from None
+            failure = connect_failure(error)
+            if isinstance(failure, LocalFault):  # what is idle may hold just what is short
+                self.drop_idle()
+            raise failure from None
 
-    def close(self) -> None:
-        """Drop those that are idle."""
+    def drop_idle(self) -> None:
+        """Drop those that nobody speaks over."""
         for talk in list(self._idle):
             self._drop(talk)
+
+    def close(self) -> None:
+        """Drop those that are idle, for good."""
+        self.drop_idle()
         if self._sweep is not None:
             self._sweep.cancel()
 
@@ -198,18 +224,18 @@ class Connections(Generic[T]):
         talk: T
         family, *_, (address, *_) = infos[0]
         async with asyncio.timeout(self._connect_s):
-            if self._proxy is not None:
-                for info in infos:
-                    self._check(str(info[-1][0]), target.port)
-                connected = await self._to_proxy(self._proxy, target)
-            elif target.scheme == "http" and len(infos) == 1 and family == socket.AF_INET:
+            if target.scheme == "http" and len(infos) == 1 and family == socket.AF_INET:
                 self._check(str(address), target.port)  # nothing to choose: the loop connects in half the time
                 _, talk = await self._loop.create_connection(self._make, str(address), target.port)
                 return talk
-            else:
-                connected = await aiohappyeyeballs.start_connection(
-                    infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
-                )
+            connected = await aiohappyeyeballs.start_connection(
+                infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
+            )
+        return await self._spoken_over(connected, target)
+
+    async def _spoken_over(self, connected: socket.socket, target: Target) -> T:
+        """Return what is spoken over a new connection, once it is encrypted if it is to be."""
+        talk: T
         if target.scheme == "http":
             _, talk = await self._loop.create_connection(self._make, sock=connected)
             return talk
@@ -226,20 +252,22 @@ class Connections(Generic[T]):
             raise FetchFailure(ErrorClass.TLS_TIMEOUT, words) from None
         return talk
 
-    async def _to_proxy(self, proxy: Proxy, target: Target) -> socket.socket:
+    async def _through(self, proxy: Proxy, target: Target) -> T:
         """Return a connection to the proxy; for an encrypted target, one that it has led on to there."""
         try:
-            connected = await self._reach(proxy)
+            async with asyncio.timeout(self._connect_s):
+                connected = await self._reach(proxy)
         except OSError as error:  # whatever it is, it is no fault of the target's
-            raise _ProxyError(f"the proxy cannot be reached: {clean(str(error)) or type(error).__name__}") from None
-        if target.scheme == "http":
-            return connected
-        try:
-            await self._tunnel(connected, proxy, target)
-        except BaseException:
-            connected.close()
-            raise
-        return connected
+            said = clean(str(error)) or "it does not answer"
+            raise LocalFault(f"the proxy cannot be reached: {said}") from None
+        if target.scheme == "https":
+            try:
+                async with asyncio.timeout(self._connect_s):
+                    await self._tunnel(connected, proxy, target)
+            except BaseException:
+                connected.close()
+                raise
+        return await self._spoken_over(connected, target)
 
     async def _reach(self, proxy: Proxy) -> socket.socket:
         try:
@@ -260,13 +288,19 @@ class Connections(Generic[T]):
             chunk = await self._loop.sock_recv(connected, TUNNEL_HEAD_BYTES_MAX)
             head += chunk
             if not chunk or len(head) > TUNNEL_HEAD_BYTES_MAX:
-                raise _ProxyError("the proxy does not speak HTTP")
-        status, _, words = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")[2].partition(" ")
-        if status == str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value):
-            raise _ProxyError("the proxy wants other credentials")
+                break
+        found = _STATUS_LINE.match(head)
+        if found is None:
+            if self.has_proxy_led_on:  # it hung up on this one
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+            raise LocalFault("the proxy does not speak HTTP")
+        status, words = found[1].decode(), found[2].decode("latin-1")
+        if status == str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value) and not self.has_proxy_led_on:
+            raise LocalFault("the proxy wants other credentials")
         if not status.startswith("2"):
             kind = ErrorClass.CONNECT_TIMEOUT if status == "504" else ErrorClass.CONNECT_UNREACHABLE
             raise FetchFailure(kind, f"<urlopen error Tunnel connection failed: {clean(f'{status} {words}')}>")
+        self.has_proxy_led_on = True
 
     def _socket(self, info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
         """Return a socket for an address that may be connected to."""

@@ -73,8 +73,11 @@ class Hold(Protocol):
     async def again(self, target: Target, delay_s: float) -> bool:
         """Wait before another attempt on *target*; return False if its host was given up instead."""
 
-    async def move(self, target: Target) -> bool:
-        """Wait until the host of *target*, to which a redirect leads, may be asked; return False if it was given up."""
+    async def move(self, target: Target, outcome: Outcome) -> bool:
+        """Wait until the host of *target*, to which a redirect that ended with *outcome* leads, may be asked.
+
+        Return False if it was given up.
+        """
 
     def hold(self, count: int) -> bool:
         """Count bytes received; return whether to read on at once."""
@@ -96,6 +99,27 @@ class Complaints:
         if self._clock() >= self._next:
             self._next = self._clock() + COMPLAINT_S
             logger.warning("%s", text)
+
+
+@dataclass(slots=True)
+class _Course:
+    """One attempt: where redirects have led, when its last request began, and how long it has waited for ourselves.
+
+    *asked_at* is later by what was waited since.
+    """
+
+    trail: list[Target]
+    asked_at: float
+    waited_s: float = 0.0
+
+    @property
+    def target(self) -> Target:
+        return self.trail[-1]
+
+    @property
+    def led_to(self) -> str | None:
+        """The URL that redirects have led to, None if there were none."""
+        return self.trail[-1].url if len(self.trail) > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,18 +155,18 @@ class Fetcher:
         faults = 0
         while True:
             began = self.clock()
+            course = _Course([target], began)
             try:
-                content, status, final_url = await self._attempt(
-                    target, hold, min(left_s, self.options.attempt_deadline_s)
-                )
-                return Body(content, status, attempt, final_url)
+                content, status = await self._attempt(course, hold, min(left_s, self.options.attempt_deadline_s))
+                return Body(content, status, attempt, course.led_to)
             except FetchFailure as failure:
-                took_s = self.clock() - began
-                left_s -= took_s
+                left_s -= self.clock() - began - course.waited_s
                 sign = sign_of(failure)
+                took_s = self.clock() - course.asked_at
                 hold.leave_host(Outcome(sign, took_s, pause_s=failure.retry_after_s or 0.0, again=sign is sign_before))
                 sign_before = sign
                 failure.attempts = 0 if failure.error_class is ErrorClass.ADDR_BLOCKED else attempt
+                failure.final_url = course.led_to
                 delay = next_delay(policy, attempt, failure, self.jitter()) if left_s > 0 else None
                 # A host that is set aside is looked at by those who have not seen it fail twice.
                 if delay is None or (attempt > 1 and hold.is_host_aside()) or not await hold.again(target, delay):
@@ -155,44 +179,34 @@ class Fetcher:
                 self.complaints.make(f"this machine cannot fetch at the moment ({fault}); everything waits")
                 hold.pause(LOCAL_FAULT_WAITS_S[faults])
                 if not await hold.again(target, LOCAL_FAULT_WAITS_S[faults]):
-                    raise _circuit_open(target) from None
+                    given_up = _circuit_open(target)
+                    given_up.attempts = attempt - 1
+                    raise given_up from None
                 faults += 1
 
-    async def _attempt(self, first: Target, hold: Hold, most_s: float) -> tuple[bytes, int, str | None]:
-        """Follow *first* to an image within *most_s* seconds, and give its host back.
-
-        Return the image, the status, and the URL it came from if that is another.
-        """
-        trail = [first]
+    async def _attempt(self, course: _Course, hold: Hold, most_s: float) -> tuple[bytes, int]:
+        """Follow *course* to an image within *most_s* seconds, and give its host back; return it with the status."""
         try:
             async with asyncio.timeout(most_s) as deadline:
-                content, status = await self._follow(trail, hold, deadline)
-                return content, status, _end_of(trail)
+                return await self._follow(course, hold, deadline)
         except TimeoutError:
             message = f"timed out: the whole attempt took more than {most_s:g} s"
-            late = FetchFailure(ErrorClass.TOTAL_TIMEOUT, message)
-        except FetchFailure as failure:
-            failure.final_url = _end_of(trail)
-            raise
-        judged = await self.client.overdue(trail[-1], late, most_s)
-        if isinstance(judged, FetchFailure):
-            judged.final_url = _end_of(trail)
-        raise judged
+        raise await self.client.overdue(course.target, FetchFailure(ErrorClass.TOTAL_TIMEOUT, message), most_s)
 
-    async def _follow(self, trail: list[Target], hold: Hold, deadline: asyncio.Timeout) -> tuple[bytes, int]:
-        """Ask for the end of *trail*, which redirects make longer, until it is an image; return that and the status."""
+    async def _follow(self, course: _Course, hold: Hold, deadline: asyncio.Timeout) -> tuple[bytes, int]:
+        """Ask for the end of *course*, which redirects make longer, until it is an image."""
         for _ in range(self.options.redirects_max + 1):
-            target = trail[-1]
+            target = course.target
             self._check_address(target)
-            asked = self.clock()
+            course.asked_at = asked = self.clock()
             async with self.client.get(target, hold.is_host_wanted) as answer:
                 hold.heard()
                 latency_s = self.clock() - asked
                 if answer.status not in _REDIRECTS:
                     await self._check_status(answer)
                     self._check_consent(answer)
-                    content = await self._read(answer, hold, deadline)
-                    hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
+                    content = await self._read(answer, hold, course, deadline)
+                    hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - course.asked_at, latency_s))
                     return content, answer.status
                 self._check_consent(answer)
                 locations = answer.headers("Location")
@@ -200,15 +214,27 @@ class Fetcher:
             if not locations:
                 raise FetchFailure(ErrorClass.REDIRECT_INVALID, _status_line(answer), http_status=answer.status)
             elsewhere = self._redirected(target, locations[0])
-            trail.append(elsewhere)
-            if elsewhere.host != target.host:
-                hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - asked, latency_s))
-                await _off_the_clock(self._move(hold, elsewhere), deadline)
+            course.trail.append(elsewhere)
+            outcome = Outcome(Sign.ANSWERED, self.clock() - asked, latency_s)
+            await self._off_the_clock(self._move(hold, elsewhere, outcome), course, deadline)
         raise FetchFailure(ErrorClass.REDIRECT_LIMIT, _status_line(answer, _REDIRECT_LOOP), http_status=answer.status)
 
-    async def _move(self, hold: Hold, target: Target) -> None:
-        if not await hold.move(target):
+    async def _move(self, hold: Hold, target: Target, outcome: Outcome) -> None:
+        if not await hold.move(target, outcome):
             raise _circuit_open(target)
+
+    async def _off_the_clock(self, wait: Awaitable[None], course: _Course, deadline: asyncio.Timeout) -> None:
+        """Wait for room of our own, in memory or at a host, without charging it to the server's time or the row's."""
+        loop = asyncio.get_running_loop()
+        began, left_s = self.clock(), (deadline.when() or loop.time()) - loop.time()
+        deadline.reschedule(None)
+        try:
+            await wait
+        finally:
+            waited_s = self.clock() - began
+            course.waited_s += waited_s
+            course.asked_at += waited_s
+            deadline.reschedule(loop.time() + left_s)
 
     def _redirected(self, source: Target, location: str) -> Target:
         target = urls.redirect(source, location)
@@ -241,7 +267,7 @@ class Fetcher:
             await _drain(answer)
         raise failure
 
-    async def _read(self, answer: Answer, hold: Hold, deadline: asyncio.Timeout) -> bytes:
+    async def _read(self, answer: Answer, hold: Hold, course: _Course, deadline: asyncio.Timeout) -> bytes:
         most = self.options.body_bytes_max
         if (answer.content_length or 0) > most:
             raise _too_large(most, answer)
@@ -263,7 +289,7 @@ class Fetcher:
                             break
                     pace.check(len(piece), self.clock())
                     if not hold.hold(len(piece)):
-                        await _off_the_clock(hold.wait_to_read(), deadline)
+                        await self._off_the_clock(hold.wait_to_read(), course, deadline)
                         pace = _Pace(self.clock())
         except FetchFailure as failure:
             failure.http_status = answer.status
@@ -275,11 +301,6 @@ class Fetcher:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _end_of(trail: list[Target]) -> str | None:
-    """Return where redirects have led, None if there were none."""
-    return trail[-1].url if len(trail) > 1 else None
-
-
 def _too_large(most: int, answer: Answer) -> FetchFailure:
     return FetchFailure(ErrorClass.BODY_TOO_LARGE, f"body of more than {most} bytes", http_status=answer.status)
 
@@ -289,15 +310,6 @@ async def _drain(answer: Answer) -> None:
     with suppress(FetchFailure, TimeoutError):
         async with asyncio.timeout(DRAIN_S):
             await answer.drain()
-
-
-async def _off_the_clock(wait: Awaitable[None], deadline: asyncio.Timeout) -> None:
-    """Wait for room of our own, in memory or at a host, without charging it to the server's time."""
-    loop = asyncio.get_running_loop()
-    left_s = (deadline.when() or loop.time()) - loop.time()
-    deadline.reschedule(None)
-    await wait
-    deadline.reschedule(loop.time() + left_s)
 
 
 class _Pace:

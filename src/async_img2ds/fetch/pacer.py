@@ -80,7 +80,7 @@ class Pacer:
         """Start empty; tell the time by *clock*, in seconds."""
         self._permits = permits
         may_ask = permits.take if permits else _always
-        self._schedule: HostSchedule[_Ticket] = HostSchedule(manners, per_address_max, may_ask)
+        self._schedule: HostSchedule[_Ticket] = HostSchedule(manners, per_address_max, may_ask, _is_wanted)
         self._in_flight_max = in_flight_max
         self._connections_max = connections_max
         self._held_bytes_max = held_bytes_max
@@ -219,6 +219,10 @@ class Pacer:
         """Whether *host* is set aside."""
         return self._schedule.is_aside(host)
 
+    def has_gap(self, host: str) -> bool:
+        """Whether some time must pass between two requests to *host*."""
+        return self._schedule.has_gap(host)
+
     def is_wanted(self, turn: Turn) -> bool:
         """Whether rows other than that of *turn* want its host."""
         return self._schedule.is_wanted(turn.host, besides=int(turn.at_host))
@@ -248,7 +252,7 @@ class Pacer:
             return
         while self._has_room(now) and not starved:
             if taken := self._schedule.take(now):
-                self._grant(*taken)
+                self._grant(taken[1])
             else:
                 starved = True  # all that wait, wait for their hosts
         for ticket in self._schedule.given_up():
@@ -278,14 +282,13 @@ class Pacer:
 
     def _silent_at(self) -> float | None:
         """Return when the next row makes room by being silent, None if none can."""
+        if self._held_bytes > self._held_bytes_max:  # what makes room then is bytes that are let go
+            return None
         if not self._unheard or self._in_flight + len(self._silent) >= self._under_way_max:
             return None
         return next(iter(self._unheard.values())) + SILENT_S
 
-    def _grant(self, host: str, ticket: _Ticket) -> None:
-        if not ticket.is_wanted():
-            self._end(host, _UNTOLD)
-            return
+    def _grant(self, ticket: _Ticket) -> None:
         self._in_flight += 1
         self._unheard[ticket.turn] = self._clock()
         ticket.turn.at_host = ticket.turn.in_window = True
@@ -384,17 +387,20 @@ class Turn:
         self.host = _paced_under(target)
         return await self._pacer.come_back(self, delay_s)
 
-    async def move(self, target: Target) -> bool:
-        """Go on at the host of *target*: at once if it is the same, otherwise when that has room.
+    async def move(self, target: Target, outcome: Outcome) -> bool:
+        """Go on at the host of *target*, after a request that ended with *outcome*.
+
+        At once if it is the same and may be asked at any time, otherwise when there is room.
 
         Returns:
-            Whether it has; if not, that host has been given up.
+            Whether there is; if not, that host has been given up.
 
         """
         host = _paced_under(target)
-        if host == self.host:
+        if host == self.host and not self._pacer.has_gap(host):
             return True
-        self.end()
+        self.leave_host(outcome)
+        self.leave_window()
         self.host = host
         return await self._pacer.come_back(self, 0.0)
 
@@ -452,6 +458,10 @@ _Ticket = _FirstTicket | _LaterTicket
 
 def _always(_host: str) -> bool:
     return True
+
+
+def _is_wanted(ticket: _Ticket) -> bool:
+    return ticket.is_wanted()
 
 
 def _paced_under(target: Target) -> str:

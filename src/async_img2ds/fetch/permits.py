@@ -1,17 +1,22 @@
 """Permits to ask a host, of which there are few on a whole machine: for limits lower than the number of processes.
 
 A permit is a lock on one byte of a file that all processes of a user share. The system takes it back when a process
-ends, however it ends.
+ends, however it ends. Whoever finds none free locks another byte, the place next in line, and whoever gives a permit
+back while somebody stands there leaves it to him.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+import time
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
+
+from async_img2ds.errors import OptionsError
 
 try:
     import fcntl
@@ -23,70 +28,108 @@ if TYPE_CHECKING:
 
 __all__ = ["Permits"]
 
-# Bytes for each host; limits that need permits are below the number of processes of a machine.
+# Bytes for each host; limits that need permits are below the number of processes of a machine. The last is the place
+# next in line.
 PER_HOST: Final = 1024
+# One that stands in line comes again within a twentieth of a second. So long a permit is left to him, and so long
+# after it came last it is still in line.
+REST_S: Final = 0.15
 
 
 class Permits:
     """Permits for hosts of which *limit_of* says how many there are, None where nobody needs one. Use :meth:`open`."""
 
-    def __init__(self, path: Path, limit_of: Callable[[str], int | None]) -> None:
-        """Lock bytes of the file at *path*, which is made when the first permit is needed."""
-        self._path = path
-        self._file: int | None = None
+    def __init__(
+        self, file: int, limit_of: Callable[[str], int | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Lock bytes of *file*; tell the time by *clock*, in seconds."""
+        self._file = file
         self._limit_of = limit_of
-        self._held: dict[str, list[int]] = {}
+        self._clock = clock
+        self._held: dict[int, list[int]] = {}
+        self._in_line: dict[int, float] = {}  # and when it came last
+        self._resting: dict[int, float] = {}  # and until when
 
     @classmethod
     @contextmanager
-    def open(cls, limit_of: Callable[[str], int | None], folder: Path | None = None) -> Iterator[Self]:
-        """Yield permits that all processes share which use the same *folder*, by default that of temporary files."""
+    def open(cls, limit_of: Callable[[str], int | None], folder: Path | None = None) -> Iterator[Self | None]:
+        """Yield permits that all processes share which use the same *folder*, by default that of temporary files.
+
+        None on systems without such locks.
+
+        Raises:
+            OptionsError: their file is not to be had.
+
+        """
         if fcntl is None:
-            yield cls(Path(), lambda _: None)
+            yield None
             return
-        permits = cls((folder or Path(tempfile.gettempdir())) / f"aimg2ds-hosts-{os.getuid()}.lock", limit_of)
+        path = (folder or Path(tempfile.gettempdir())) / f"aimg2ds-hosts-{os.getuid()}.lock"
+        try:  # a link of somebody else's making is not followed
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise OptionsError(
+                f"max_per_host below the number of processes needs locks on {path}, which cannot be opened: {error}"
+            ) from error
         try:
-            yield permits
+            yield cls(file, limit_of)
         finally:
-            if permits._file is not None:
-                os.close(permits._file)
+            os.close(file)
 
     def take(self, host: str) -> bool:
         """Take a permit for *host*, if one is needed; return whether it may be asked."""
         limit = self._limit_of(host)
         if limit is None:
             return True
-        if self._file is None:  # a link of somebody else's making is not followed
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        held = self._held.setdefault(host, [])
-        for number in range(min(limit, PER_HOST)):
-            if number not in held and _lock(self._file, _place(host) + number):
+        now, place = self._clock(), _place(host)
+        self._leave_lines(now)
+        if self._resting.get(place, now) > now:
+            return False
+        self._resting.pop(place, None)
+        held = self._held.setdefault(place, [])
+        for number in range(min(limit, PER_HOST - 1)):
+            if number not in held and self._lock(place + number):
                 held.append(number)
+                if self._in_line.pop(place, None) is not None:
+                    self._unlock(place + PER_HOST - 1)
                 return True
-        if not held:
-            del self._held[host]
+        if place in self._in_line or self._lock(place + PER_HOST - 1):
+            self._in_line[place] = now
         return False
 
     def give_back(self, host: str) -> None:
         """Give a permit for *host* back, if it took one."""
-        if self._file is not None and (held := self._held.get(host)):
-            _unlock(self._file, _place(host) + held.pop())
-            if not held:
-                del self._held[host]
+        place = _place(host)
+        if not (held := self._held.get(place)):
+            return
+        self._unlock(place + held.pop())
+        if not held:
+            del self._held[place]
+        if place not in self._in_line:
+            if self._lock(place + PER_HOST - 1):
+                self._unlock(place + PER_HOST - 1)
+            else:
+                self._resting[place] = self._clock() + REST_S
+
+    def _leave_lines(self, now: float) -> None:
+        """Leave those where nobody wants a permit any more."""
+        for place in [place for place, came in self._in_line.items() if now - came > REST_S]:
+            del self._in_line[place]
+            self._unlock(place + PER_HOST - 1)
+
+    def _lock(self, byte: int) -> bool:
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):  # somebody has it
+                return False
+            raise
+        return True
+
+    def _unlock(self, byte: int) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_UN, 1, byte)
 
 
 def _place(host: str) -> int:
     """Return where the bytes of *host* begin; two hosts that have the same share their permits."""
     return zlib.crc32(host.encode()) * PER_HOST
-
-
-def _lock(file: int, place: int) -> bool:
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-    except OSError:  # somebody has it; or there are no locks left, and then to wait is right, too
-        return False
-    return True
-
-
-def _unlock(file: int, place: int) -> None:
-    fcntl.lockf(file, fcntl.LOCK_UN, 1, place)

@@ -174,15 +174,11 @@ class Resolver:
 
     async def _ask(self, name: str, answers_before: int) -> tuple[list[tuple[int, str]], float]:
         """Return the addresses of *name*, and for how many seconds to keep them."""
-        await self._queries.enter()
-        code = None
-        try:
-            found = await self._dns.getaddrinfo(name, family=self._family, type=socket.SOCK_STREAM)
-        except aiodns.error.DNSError as error:
-            code = error.args[0] if error.args else codes.ARES_ESERVFAIL
-        finally:
-            self._queries.leave(timed_out=code == codes.ARES_ETIMEOUT)
-        if code is None:
+        code, found = await self._addresses(name, self._family)
+        if code == codes.ARES_ENODATA and self._family == socket.AF_UNSPEC:
+            # c-ares says so, too, if one family has none and the other's query failed, as in the moment of an outage.
+            code, found = await self._addresses(name, socket.AF_INET)
+        if found is not None:
             self._answers += 1
             self._answered.append(name)
             ttl_s = min((node.ttl for node in found.nodes), default=0)
@@ -194,7 +190,21 @@ class Resolver:
             raise ResolveError(None, "no name server can be reached")
         elif self._answers == answers_before and not await self._is_alive.get():
             raise ResolveError(None, "no name server answers")
-        raise ResolveError(*_FAILURES.get(code, (ErrorClass.DNS_SERVFAIL, _TEMPORARY)))
+        raise ResolveError(*_FAILURES.get(code or codes.ARES_ESERVFAIL, (ErrorClass.DNS_SERVFAIL, _TEMPORARY)))
+
+    async def _addresses(
+        self, name: str, family: socket.AddressFamily
+    ) -> tuple[int | None, pycares.AddrInfoResult | None]:
+        """Return how a look-up of *name* ends, None if it ends well, and what was found."""
+        await self._queries.enter()
+        code = None
+        try:
+            return None, await self._dns.getaddrinfo(name, family=family, type=socket.SOCK_STREAM)
+        except aiodns.error.DNSError as error:
+            code = int(error.args[0]) if error.args else int(codes.ARES_ESERVFAIL)
+            return code, None
+        finally:
+            self._queries.leave(timed_out=code == codes.ARES_ETIMEOUT)
 
     async def _find_out(self) -> bool:
         """Return whether names can be looked up at all.

@@ -201,7 +201,7 @@ class Host:
     @property
     def is_plain(self) -> bool:
         """Whether there is nothing about it that is worth remembering while nobody asks it."""
-        return not (self.active or self.is_aside or self._absences or self._gap_s or self._doubtful)
+        return not (self.active or self.is_aside or self._absences or self.gap_s or self._doubtful)
 
     @property
     def gap_s(self) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from async_img2ds.policy import urls
 from async_img2ds.policy.host import Host
 
 if TYPE_CHECKING:
@@ -75,11 +76,19 @@ class HostSchedule(Generic[T]):
     """
 
     def __init__(
-        self, manners: Callable[[str], Manners], per_address_max: int, may_ask: Callable[[str], bool] = lambda _: True
+        self,
+        manners: Callable[[str], Manners],
+        per_address_max: int,
+        may_ask: Callable[[str], bool] = lambda _: True,
+        is_wanted: Callable[[T], bool] = lambda _: True,
     ) -> None:
-        """Start empty; *may_ask* is asked last before a request to a host begins, and ends with it."""
+        """Start empty.
+
+        *may_ask* is asked of a host last before a request to it begins, *is_wanted* of an item before its turn comes.
+        """
         self._manners = manners
         self._may_ask = may_ask
+        self._is_wanted = is_wanted
         self._per_address_max = per_address_max
         self._queues: dict[str, _Queue[T]] = {}
         self._remembered: dict[str, Host] = {}
@@ -113,6 +122,8 @@ class HostSchedule(Generic[T]):
         if queue is None:
             host = self._remembered.pop(name) if name in self._remembered else Host(self._manners(name))
             queue = self._queues[name] = _Queue(host)
+            if urls.is_address(name):
+                self.locate(name, name)
             self._unseen.append((order, name))
         if not queue.waiting:
             queue.since = now
@@ -138,6 +149,8 @@ class HostSchedule(Generic[T]):
             _, name, number = heapq.heappop(self._line)
             queue = self._queues.get(name)
             if queue is None or queue.number != number:
+                continue
+            if not self._drop_unwanted(name, queue, now):
                 continue
             if not self._has_room(queue.address):
                 queue.place = _Place.DOOR
@@ -205,6 +218,11 @@ class HostSchedule(Generic[T]):
         queue = self._queues.get(name)
         return queue is not None and queue.host.is_aside
 
+    def has_gap(self, name: str) -> bool:
+        """Whether some time must pass between two requests to the host *name*."""
+        queue = self._queues.get(name)
+        return queue.host.gap_s > 0 if queue is not None else self._manners(name).gap_s > 0
+
     def is_wanted(self, name: str, besides: int = 0) -> bool:
         """Whether anybody waits for the host *name*, or it has more requests under way than *besides*."""
         queue = self._queues.get(name)
@@ -214,6 +232,19 @@ class HostSchedule(Generic[T]):
     def is_urgent(self) -> bool:
         """Whether there is nothing to do but to look after hosts that are set aside."""
         return bool(self._waiting_aside) and self.waiting == self._waiting_aside
+
+    def _drop_unwanted(self, name: str, queue: _Queue[T], now: float) -> bool:
+        """Drop the first items that nobody wants any more; return whether the host is still to have its turn."""
+        if self._is_wanted(queue.waiting[0][1]):
+            return True
+        while queue.waiting and not self._is_wanted(queue.waiting[0][1]):
+            heapq.heappop(queue.waiting)
+            self._count(name, queue, -1)
+            self._gone += 1
+        self._put(name, queue, now)
+        if not queue.waiting and not queue.host.active:
+            self._forget(name, queue)
+        return False
 
     def _start(self, name: str, queue: _Queue[T], now: float) -> T:
         _, item = heapq.heappop(queue.waiting)

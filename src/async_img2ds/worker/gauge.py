@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from async_img2ds.policy.limits import Limit, Sight, limit_of
+from async_img2ds.records import Spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,19 +18,32 @@ __all__ = ["Gauge", "Stage", "Stages"]
 
 
 class Stage:
-    """A stage of a row's life: a row is in it during the block of a ``with``."""
+    """A stage of a row's life: a row is in it during the block of a ``with``.
 
-    __slots__ = ("rows",)
+    *rows* are in it now; *seconds* is how long all that were in it were there, once it is empty.
+    """
+
+    __slots__ = ("rows", "seconds")
 
     def __init__(self) -> None:
         """Begin with no row in it."""
         self.rows = 0
+        self.seconds = 0.0
 
     def __enter__(self) -> None:
         self.rows += 1
+        self.seconds -= time.monotonic()
 
     def __exit__(self, *_: object) -> None:
         self.rows -= 1
+        self.seconds += time.monotonic()
+
+    def take(self) -> float:
+        """Return the seconds that rows have spent in it since the last call."""
+        now = time.monotonic()
+        spent = self.seconds + self.rows * now
+        self.seconds = -self.rows * now
+        return spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +89,10 @@ class Gauge:
         self._limits[limit] = self._limits.get(limit, 0.0) + passed_s
         return sight
 
-    def take(self) -> dict[str, float]:
-        """Return the seconds by limit since the last call."""
+    def take(self) -> Spent:
+        """Return the seconds since the last call, by limit and by stage."""
         taken, self._limits = self._limits, {}
-        return {str(limit): seconds for limit, seconds in taken.items()}
+        return Spent(
+            {str(limit): seconds for limit, seconds in taken.items()},
+            {name: getattr(self.stages, name).take() for name in ("fetching", "transforming", "writing")},
+        )

@@ -9,13 +9,14 @@ import os
 import random
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from async_img2ds.errors import AsyncImg2dsError
 from async_img2ds.fetch.ahead import look_ahead
 from async_img2ds.fetch.client import HttpClient
+from async_img2ds.fetch.connections import IDLE_MAX
 from async_img2ds.fetch.fetcher import Fetcher, user_agent
 from async_img2ds.fetch.pacer import PER_ADDRESS_MAX, Pacer
 from async_img2ds.fetch.permits import Permits
@@ -23,6 +24,7 @@ from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
 from async_img2ds.policy.host import Manners
+from async_img2ds.policy.host_rules import NO_RULES
 from async_img2ds.policy.limits import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, next_in_flight
 from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
@@ -34,9 +36,10 @@ from async_img2ds.worker.shard import ShardRunner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
-    from async_img2ds.host_rules import HostRule, HostRules
     from async_img2ds.options import FetchOptions
+    from async_img2ds.policy.host_rules import HostRule, HostRules
     from async_img2ds.records import Report, Shard
     from async_img2ds.worker.work import ShardWork
 
@@ -55,6 +58,8 @@ HOST_BOUND_S: Final = 1.0
 PROGRESS_S: Final = 0.5
 # Descriptors for everything but connections: libraries, the loop, open shards and look-ups.
 DESCRIPTORS_RESERVED: Final = 200
+# More is never asked for: some systems have a million, and look at all of them when a process is started.
+DESCRIPTORS_ENOUGH: Final = 65_536
 
 
 def work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
@@ -67,11 +72,12 @@ def work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report], None
 async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
     options, fetch = task.options, task.options.fetch
     addresses = AddressPolicy(map(parse_net, fetch.allow_net))
-    most = _connections(fetch.thread_count or IN_FLIGHT_MOST)
+    room = _room_for_connections()
+    most = _at_most(fetch.thread_count or IN_FLIGHT_MOST, room)
     share = _Share(fetch, task.host_rules, task.machine.processes)
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     transformer = Transformer(options.image, bool(options.input.verify_hash))
-    with Permits.open(share.permits) as permits, Pool.open(transformer, task.machine.threads) as pool:
+    with share.needed_permits() as permits, Pool.open(transformer, task.machine.threads) as pool:
         pacer = Pacer(
             in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
             connections_max=most,
@@ -80,7 +86,8 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
             permits=permits,
             per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
         )
-        async with HttpClient.open(fetch, addresses, agent, task.host_rules) as client:
+        idle_max = min(IDLE_MAX, room)  # the room is for those that are in use, and as many are left for the others
+        async with HttpClient.open(fetch, addresses, agent, task.host_rules, idle_max) as client:
             stages = Stages()
             runner = ShardRunner(
                 pacer=pacer,
@@ -118,6 +125,11 @@ class _Share:
         """Return how many may ask *host* at a time, None if that is one in each process at least."""
         at_once = self._at_once(self.rules.of(host))
         return at_once if at_once < self.processes else None
+
+    def needed_permits(self) -> AbstractContextManager[Permits | None]:
+        """Return what opens permits, if any host needs them."""
+        at_once = min(map(self._at_once, (NO_RULES.of(""), *self.rules.rules.values())))
+        return Permits.open(self.permits) if at_once < self.processes else nullcontext()
 
     def _at_once(self, rule: HostRule) -> int:
         return rule.max_per_host or self.fetch.max_per_host
@@ -232,30 +244,28 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _connections(wanted: int) -> int:
-    """Raise this process's limit of open files as far as it may.
+def _room_for_connections() -> int:
+    """Raise this process's limit of open files as far as it may; return how many connections it leaves room for.
 
-    Return how many of *wanted* connections it leaves room for.
+    As many again may be idle.
     """
     try:
         import resource
     except ImportError:  # on Windows, where sockets have no such limit
-        return wanted
+        return IN_FLIGHT_MOST + IDLE_MAX
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = 4 * wanted + DESCRIPTORS_RESERVED  # idle connections count, too, until their keep-alive ends
-    if soft != resource.RLIM_INFINITY and soft < enough:
-        soft = enough if hard == resource.RLIM_INFINITY else min(hard, enough)
+    if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS_ENOUGH:
+        soft = DESCRIPTORS_ENOUGH if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_ENOUGH)
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return wanted
-    room = max(1, (soft - DESCRIPTORS_RESERVED) // 2)
+        soft = DESCRIPTORS_ENOUGH
+    return max(1, (soft - DESCRIPTORS_RESERVED) // 2)
+
+
+def _at_most(wanted: int, room: int) -> int:
+    """Return how many rows may be under way, of those *wanted*, and say it if there is not *room* for all."""
     if room < wanted:
-        logger.warning(
-            "this process may open %d files, so %d URLs are under way at a time instead of %d (see ulimit -n)",
-            soft,
-            room,
-            wanted,
-        )
+        logger.warning("ulimit -n leaves room for %d URLs under way at a time in this process, not %d", room, wanted)
     return min(wanted, room)

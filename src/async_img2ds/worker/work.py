@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from async_img2ds.host_rules import NO_RULES
+from async_img2ds.policy.host_rules import NO_RULES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from async_img2ds.host_rules import HostRules
     from async_img2ds.options import Options
+    from async_img2ds.policy.host_rules import HostRules
     from async_img2ds.records import Report, Shard
     from async_img2ds.storage import Store
 

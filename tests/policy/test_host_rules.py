@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from async_img2ds.errors import OptionsError
-from async_img2ds.host_rules import NO_RULES, HostRule, HostRules
+from async_img2ds.policy.host_rules import NO_RULES, HostRule, HostRules
 
 RULES = """
 ["example.org"]
@@ -21,6 +21,12 @@ crawl_delay = 0.5
 
 ["127.0.0.1"]
 max_per_host = 1
+
+["2001:DB8:0:0::1"]
+max_per_host = 2
+
+["straße.de"]
+max_per_host = 3
 """
 
 
@@ -33,6 +39,9 @@ def test_longest_name_that_fits_counts() -> None:
     assert rules.of("a.slow.example.org") == HostRule(crawl_delay=3)
     assert rules.of("xn--bcher-kva.example") == HostRule(crawl_delay=0.5)
     assert rules.of("127.0.0.1") == HostRule(1)
+    assert rules.of("2001:db8::1") == HostRule(2)
+    assert rules.of("xn--strae-oqa.de") == HostRule(3)
+    assert rules.of("strasse.de") == HostRule()
     assert rules.of("badexample.org") == rules.of("org") == rules.of("") == HostRule()
     assert NO_RULES.of("example.org") == HostRule()
 
@@ -51,6 +60,8 @@ def test_longest_name_that_fits_counts() -> None:
         ('["a.org"]\nheaders = { Host = "b" }', "Host is for the program itself"),
         ('["a.org"]\nheaders = { A = "b\\nc" }', "not one line"),
         ('["http://a.org/"]\ncrawl_delay = 1', "is no host name"),
+        ('["a.org:80"]\ncrawl_delay = 1', "is no host name"),
+        ('["a.org"]\ncrawl_delay = 1\n["A.org."]\ncrawl_delay = 2', "a.org has two tables"),
     ],
 )
 def test_what_there_is_no_rule_for_is_refused(text: str, said: str) -> None:

@@ -18,22 +18,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from async_img2ds.errors import OptionsError
+from async_img2ds.errors import ErrorClass, FetchFailure, OptionsError
+from async_img2ds.headers import check_header
+from async_img2ds.policy import urls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["NO_RULES", "HostRule", "HostRules", "parse_header"]
-
-# RFC 9110 5.1: a name is a token. A value is one line, here of printable characters.
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Those by which one message is told from the next, or which ask for a part of an image.
-_OURS: Final = frozenset(
-    {
-        *("host", "connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect"),
-        *("accept-encoding", "range", "if-range", "if-modified-since", "if-none-match", "proxy-authorization"),
-    }
-)
+__all__ = ["NO_RULES", "HostRule", "HostRules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +59,20 @@ class HostRules:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise OptionsError(f"hosts_file: not TOML: {error}") from None
-        return cls({_host(name): _rule(name, table) for name, table in tables.items()})
+        rules: dict[str, HostRule] = {}
+        for name, table in tables.items():
+            if (host := _host(name)) in rules:
+                raise OptionsError(f"hosts_file: {host} has two tables")
+            rules[host] = _rule(name, table)
+        return cls(rules)
 
     def of(self, host: str) -> HostRule:
         """Return the rule for *host*: its own, or that of the longest name above it."""
         if not self.rules:
             return _PLAIN
         name = host.removesuffix(".")
+        if urls.is_address(name):
+            return self.rules.get(name, _PLAIN)
         while name:
             if rule := self.rules.get(name):
                 return rule
@@ -84,35 +83,15 @@ class HostRules:
 NO_RULES: Final = HostRules()
 
 
-def parse_header(text: str) -> tuple[str, str]:
-    """Read a header as it is typed, ``Name: value``.
-
-    Raises:
-        OptionsError: it is none, or one that the program itself sends.
-
-    """
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise OptionsError(f"header takes lines such as 'Accept-Language: de'; got {text!r}")
-    return _header(name.strip(), value.strip())
-
-
-def _header(name: str, value: object) -> tuple[str, str]:
-    if name.lower() in _OURS:
-        raise OptionsError(f"header: {name} is for the program itself to send")
-    if not _NAME.fullmatch(name) or not isinstance(value, str) or not value.isprintable():
-        raise OptionsError(f"header: {name!r} is no header name, or its value is not one line of printable text")
-    return name, value
-
-
 def _host(name: str) -> str:
+    """Return a name as hosts of URLs are called."""
     try:
-        host = name.encode("idna").decode().lower() if not name.isascii() else name.lower()
-    except UnicodeError:
-        host = ""
-    if not host or not re.fullmatch(r"[a-z0-9_.:-]+", host):
-        raise OptionsError(f'hosts_file: {name!r} is no host name; a table is called by one, such as ["example.org"]')
-    return host.strip(".")
+        if not re.fullmatch(r"[^/@?#\s]+", name):
+            raise FetchFailure(ErrorClass.URL_INVALID, "more than a host")  # noqa: TRY301  as for anything else that is none
+        return urls.parse(f"http://[{name}]/" if ":" in name else f"http://{name}/").host.removesuffix(".")
+    except FetchFailure:
+        said = f"hosts_file: {name!r} is no host name; a table is called by one, without a port, such as"
+        raise OptionsError(f'{said} ["example.org"]') from None
 
 
 # Rule → its type, and the least value it takes.
@@ -129,7 +108,7 @@ def _rule(name: str, table: object) -> HostRule:
     headers = table.get("headers", {})
     if not isinstance(headers, dict):
         raise OptionsError(f'hosts_file: headers of {name} must be a table such as {{ Referer = "https://…" }}')
-    return HostRule(**values, headers=dict(_header(key, value) for key, value in headers.items()))
+    return HostRule(**values, headers=dict(check_header(key, value) for key, value in headers.items()))
 
 
 def _check_known(name: str, table: Mapping[str, object], known: Iterable[str]) -> None:
