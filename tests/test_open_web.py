@@ -590,14 +590,15 @@ def test_host_that_sets_a_limit_gives_all_its_images(photographs: Path, tmp_path
 
 
 def test_host_that_asks_for_a_pause_is_left_alone(tmp_path: Path) -> None:
-    """By all its rows, for as long as it says: the server sees no request in between."""
+    """By all its rows in all processes, for as long as it says: the server sees no request in between."""
     with faulty.serve() as server:
         (tmp_path / "urls.txt").write_text("".join(f"{server.url('pausing')}?{n}\n" for n in range(30)))
         report = download(
             tmp_path / "urls.txt",
             output_folder=tmp_path / "out",
             disable_all_reencoding=True,
-            **{**QUIET, "processes_count": 1},
+            number_sample_per_shard=15,
+            **QUIET,
         )
 
     assert report.successes == 30

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from async_img2ds.errors import FetchFailure
+from async_img2ds.fetch.neighbours import Neighbours
 from async_img2ds.policy import urls
-from async_img2ds.policy.host import Outcome, Sign
+from async_img2ds.policy.host import PAUSE_MOST_S, Outcome, Sign
 from async_img2ds.policy.hosts import HostSchedule
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
 
-    from async_img2ds.fetch.permits import Permits
     from async_img2ds.policy.host import Manners
     from async_img2ds.policy.urls import Target
     from async_img2ds.records import Row
@@ -62,8 +62,7 @@ class Pacer:
     """A window of *in_flight_max* rows and *held_bytes_max* bytes of bodies over rows that wait per host.
 
     Rows that wait for a silent host are not counted, as long as there are no more than *connections_max* in all; by
-    default, no more than the window has. *permits* are what processes share where a host may be asked less often at a
-    time than there are processes.
+    default, no more than the window has. *neighbours* are other processes that may ask the same hosts.
     """
 
     def __init__(
@@ -73,14 +72,15 @@ class Pacer:
         held_bytes_max: int,
         manners: Callable[[str], Manners],
         connections_max: int = 0,
-        permits: Permits | None = None,
+        neighbours: Neighbours | None = None,
         per_address_max: int = PER_ADDRESS_MAX,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start empty; tell the time by *clock*, in seconds."""
-        self._permits = permits
-        may_ask = permits.take if permits else _always
-        self._schedule: HostSchedule[_Ticket] = HostSchedule(manners, per_address_max, may_ask, _is_wanted)
+        self._neighbours = neighbours or Neighbours()
+        self._schedule: HostSchedule[_Ticket] = HostSchedule(
+            manners, per_address_max, self._neighbours.leave_room, _is_wanted
+        )
         self._in_flight_max = in_flight_max
         self._connections_max = connections_max
         self._held_bytes_max = held_bytes_max
@@ -174,13 +174,9 @@ class Pacer:
 
     def leave_host(self, turn: Turn, outcome: Outcome) -> None:
         """Take the host's slot back from *turn*."""
-        self._end(turn.host, outcome)
+        self._neighbours.end(turn.host, min(PAUSE_MOST_S, outcome.pause_s))
+        self._schedule.end(turn.host, outcome, self._clock())
         self._pump()
-
-    def _end(self, host: str, outcome: Outcome) -> None:
-        if self._permits:
-            self._permits.give_back(host)
-        self._schedule.end(host, outcome, self._clock())
 
     def leave_window(self, turn: Turn) -> None:
         """Take the window's slot back from *turn*, and what it held in bytes."""
@@ -454,10 +450,6 @@ class _LaterTicket:
 
 
 _Ticket = _FirstTicket | _LaterTicket
-
-
-def _always(_host: str) -> bool:
-    return True
 
 
 def _is_wanted(ticket: _Ticket) -> bool:

@@ -18,7 +18,9 @@ from async_img2ds.fetch.ahead import look_ahead
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.fetch.connections import IDLE_MAX
 from async_img2ds.fetch.fetcher import Fetcher, user_agent
+from async_img2ds.fetch.neighbours import Neighbours
 from async_img2ds.fetch.pacer import PER_ADDRESS_MAX, Pacer
+from async_img2ds.fetch.pauses import Pauses
 from async_img2ds.fetch.permits import Permits
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
@@ -77,13 +79,17 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     share = _Share(fetch, task.host_rules, task.machine.processes)
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     transformer = Transformer(options.image, bool(options.input.verify_hash))
-    with share.needed_permits() as permits, Pool.open(transformer, task.machine.threads) as pool:
+    with (
+        share.needed_permits() as permits,
+        Pauses.open() if task.machine.processes > 1 else nullcontext() as pauses,
+        Pool.open(transformer, task.machine.threads) as pool,
+    ):
         pacer = Pacer(
             in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
             connections_max=most,
             held_bytes_max=fetch.in_flight_bytes_max,
             manners=share.manners,
-            permits=permits,
+            neighbours=Neighbours(permits, pauses),
             per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
         )
         idle_max = min(IDLE_MAX, room)  # the room is for those that are in use, and as many are left for the others

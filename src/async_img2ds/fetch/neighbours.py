@@ -1,0 +1,33 @@
+"""What this process and those beside it on the machine owe a host together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from async_img2ds.fetch.pauses import Pauses
+    from async_img2ds.fetch.permits import Permits
+
+__all__ = ["Neighbours"]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Other processes, by what they have written down: *permits* taken, *pauses* asked for. None where not needed."""
+
+    permits: Permits | None = None
+    pauses: Pauses | None = None
+
+    def leave_room(self, host: str) -> bool:
+        """Whether *host* may be asked as far as they are concerned; then :meth:`end` is to follow."""
+        if self.pauses is not None and self.pauses.is_paused(host):
+            return False
+        return self.permits is None or self.permits.take(host)
+
+    def end(self, host: str, pause_s: float) -> None:
+        """Say that a request to *host* has ended, and for how long it wants to be left alone."""
+        if pause_s and self.pauses is not None:
+            self.pauses.pause(host, pause_s)
+        if self.permits is not None:
+            self.permits.give_back(host)

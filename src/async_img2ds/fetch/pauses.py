@@ -1,0 +1,71 @@
+"""Pauses that hosts have asked for, known to all processes of a user on a machine: a small table in shared memory.
+
+A host that says ``Retry-After`` says it to one process, and means all of them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Pauses"]
+
+# Hosts that share an entry share their pauses: with a thousand that are paused, and there are seldom any, one in 260
+# others waits for a minute at the most.
+ENTRIES: Final = 2**18
+ENTRY_BYTES: Final = 8
+
+
+class Pauses:
+    """Until when hosts are to be left alone. Use :meth:`open`."""
+
+    def __init__(self, table: memoryview[float], clock: Callable[[], float] = time.time) -> None:
+        """Read and write *table*, of Unix times; tell the time by *clock*."""
+        self._table = table
+        self._clock = clock
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path | None = None) -> Iterator[Self | None]:
+        """Yield what all processes share that use the same *folder*, by default that of temporary files.
+
+        None where there is no such file to be had: then each process knows what it was told itself.
+        """
+        try:
+            path = (folder or Path(tempfile.gettempdir())) / f"aimg2ds-pauses-{os.getuid()}.table"
+            # A link of somebody else's making is not followed.
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                if os.fstat(file).st_size < ENTRIES * ENTRY_BYTES:
+                    os.ftruncate(file, ENTRIES * ENTRY_BYTES)
+                shared = mmap.mmap(file, ENTRIES * ENTRY_BYTES)
+            finally:
+                os.close(file)
+        except (OSError, AttributeError):  # as on Windows
+            yield None
+            return
+        with shared, memoryview(shared) as view, view.cast("d") as table:
+            yield cls(table)
+
+    def pause(self, host: str, seconds: float) -> None:
+        """Have *host* left alone for so long."""
+        entry = _entry(host)
+        self._table[entry] = max(self._table[entry], self._clock() + seconds)
+
+    def is_paused(self, host: str) -> bool:
+        """Whether *host* is to be left alone now."""
+        until = self._table[_entry(host)]
+        return until != 0.0 and until > self._clock()
+
+
+def _entry(host: str) -> int:
+    return zlib.crc32(host.encode()) % ENTRIES
