@@ -16,7 +16,7 @@ def workers_of(pid: int) -> list[int]:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
         return [child for child in children if b"distributors.local" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # one has ended meanwhile
         return []
 
 
@@ -24,7 +24,7 @@ def is_alive(pid: int) -> bool:
     """Whether *pid* is there and more than a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
