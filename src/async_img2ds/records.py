@@ -238,8 +238,8 @@ class RunReport:
         shards_lost: shards that could not be committed, by number, with the reason. A second run tries them again.
         limits: what the run waited for, as shares of its time, the largest first: CPU, network, hosts' politeness, DNS,
             disk, or the list's end.
-        stages: how long a row was being fetched, transformed and written on average, in seconds; waiting for a thread
-            or for the writer is in it, waiting for its turn is not.
+        stages: how long a row was being fetched, transformed and written on average, in seconds; waiting for another
+            attempt, for a thread or for the writer is in it, waiting for the first turn is not.
         seconds: wall time of the run.
         interrupted: whether the run was asked to stop before the end of the list.
 
