@@ -46,7 +46,7 @@ def test_our_own_columns_stand_behind_img2datasets(setting: str, both: Both) -> 
     """Readers that take columns by place find them."""
     columns = both(setting).ours.dataset.columns
 
-    assert [name for name, _ in columns[-3:]] == list(OUR_COLUMNS)
+    assert [name for name, _ in columns[-len(OUR_COLUMNS) :]] == list(OUR_COLUMNS)
 
 
 @pytest.mark.parametrize("setting", _WITH_ROWS)
