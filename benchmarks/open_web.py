@@ -5,6 +5,7 @@ Each yields lists that differ in one thing, so that what it costs is what one ru
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -12,14 +13,13 @@ import corpus
 import name_server
 import origin
 import web
-from web import HOSTS, Web
+from web import HOSTS, Web, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from origin import Origin
-    from web import UrlList
 
 __all__ = ["by_name", "late", "one_or_many", "rotten", "strict", "tarpit"]
 
@@ -30,7 +30,10 @@ TARPIT_HOSTS: Final = 100
 # Of the URLs of a host that sets a limit so many must come to an image.
 LIMITED_SHARE_LEAST: Final = 0.995
 LIVE_HOSTS: Final = 600
-DEAF_HOSTS: Final = 60
+SILENT: Final = tuple(f"127.0.2.{number}" for number in range(1, 61))
+REFUSING: Final = tuple(f"127.0.3.{number}" for number in range(1, 201))
+# Of ten URLs in turn: the web of a list that is a few years old, as published reports have it.
+ROT: Final = ("live",) * 7 + ("silent",) * 2 + ("refused",)
 
 
 @contextmanager
@@ -42,77 +45,65 @@ def rotten(folder: Path, rows: int) -> Iterator[Web]:
     hosts = [f"127.0.{4 + number // 200}.{number % 200 + 1}" for number in range(LIVE_HOSTS)]
     with ExitStack() as stack:
         server = stack.enter_context(origin.serve(corpus.images(), addresses=hosts, logged=True))
-        deaf = [(address, stack.enter_context(web.deaf(address))) for address in web.SILENT[:DEAF_HOSTS]]
+        deaf = [(address, stack.enter_context(_deaf(address))) for address in SILENT]
         closed = origin.free_port()
-        urls = []
-        for number, path in enumerate(_names(rows)):
-            name = f"{path}?{number}"
-            kind, turn = web.ROT[number % len(web.ROT)], number // len(web.ROT)
+
+        def url(number: int, name: str) -> str:
+            kind, turn = ROT[number % len(ROT)], number // len(ROT)
             if kind == "silent":
                 address, port = deaf[(2 * turn + number % 2) % len(deaf)]
-                urls.append(f"http://{address}:{port}/{name}")
-            elif kind == "refused":
-                urls.append(f"http://{web.REFUSING[turn % len(web.REFUSING)]}:{closed}/{name}")
-            else:
-                urls.append(server.url(name, hosts[number % len(hosts)]))
-        live = [url for number, url in enumerate(urls) if web.ROT[number % len(web.ROT)] == "live"]
-        lists = {"urls": _list(folder, "urls", urls), "live": _list(folder, "live", live)}
-        yield Web(lists, corpus.images(), server=server, live=len(live) / len(urls))
+                return f"http://{address}:{port}/{name}"
+            if kind == "refused":
+                return f"http://{REFUSING[turn % len(REFUSING)]}:{closed}/{name}"
+            return server.url(name, hosts[number % len(hosts)])
+
+        urls = web.corpus_urls(rows, url)
+        live = [url for number, url in enumerate(urls) if ROT[number % len(ROT)] == "live"]
+        yield _with_live(folder, urls, live, server)
 
 
 @contextmanager
 def late(folder: Path, rows: int) -> Iterator[Web]:
     """Serve the corpus on 2,000 hosts that answer after 0.3 s (``late``), and the same at once (``prompt``)."""
-    with ExitStack() as stack:
-        ports = {
-            name: stack.enter_context(web.thinking(seconds, LATE_HOSTS))
-            for name, seconds in (("late", LATE_S), ("prompt", 0.0))
-        }
-        lists = {
-            name: _list(
-                folder,
-                name,
-                [
-                    f"http://{LATE_HOSTS[number % len(LATE_HOSTS)]}:{port}/{path}?{number}"
-                    for number, path in enumerate(_names(rows))
-                ],
-            )
-            for name, port in ports.items()
-        }
-        yield Web(lists, corpus.images())
+
+    def urls(port: int) -> list[str]:
+        return web.corpus_urls(
+            rows, lambda number, name: f"http://{LATE_HOSTS[number % len(LATE_HOSTS)]}:{port}/{name}"
+        )
+
+    with web.thinking(LATE_S, LATE_HOSTS) as late, web.thinking(0.0, LATE_HOSTS) as prompt:
+        ports = {"late": late, "prompt": prompt}
+        yield Web({name: written(folder, name, urls(port)) for name, port in ports.items()}, corpus.images())
 
 
 @contextmanager
 def one_or_many(folder: Path, rows: int) -> Iterator[Web]:
     """Serve the corpus on 200 hosts (``many``), and all of it on one of them (``one``)."""
     with origin.serve(corpus.images(), addresses=HOSTS) as server:
-        lists = {
-            name: _list(folder, name, _urls(server, rows, hosts))
-            for name, hosts in (("many", HOSTS), ("one", HOSTS[:1]))
-        }
+        hosts = {"many": HOSTS, "one": HOSTS[:1]}
+        lists = {name: written(folder, name, _urls(server, rows, some)) for name, some in hosts.items()}
         yield Web(lists, corpus.images())
 
 
 @contextmanager
 def tarpit(folder: Path, rows: int) -> Iterator[Web]:
     """Serve the corpus on 99 hosts (``live``); in ``urls`` are those, and a hundredth on one that never answers."""
-    with origin.serve(corpus.images(), addresses=HOSTS, logged=True) as server, web.deaf(web.SILENT[0]) as port:
+    with origin.serve(corpus.images(), addresses=HOSTS, logged=True) as server, _deaf(SILENT[0]) as port:
         live = _urls(server, rows - rows // TARPIT_HOSTS, HOSTS[: TARPIT_HOSTS - 1])
         urls = []
         for number, url in enumerate(live):
             urls.append(url)
             if number % (TARPIT_HOSTS - 1) == 0 and len(urls) + len(live) - number <= rows:
-                urls.append(f"http://{web.SILENT[0]}:{port}/{number}.jpg")
-        lists = {"urls": _list(folder, "urls", urls), "live": _list(folder, "live", live)}
-        yield Web(lists, corpus.images(), server=server, live=len(live) / len(urls))
+                urls.append(f"http://{SILENT[0]}:{port}/{number}.jpg")
+        yield _with_live(folder, urls, live, server)
 
 
 @contextmanager
 def strict(folder: Path, rows: int) -> Iterator[Web]:
     """Serve the corpus on a host that answers 50 requests a second, and says 429 to what is more."""
     with origin.serve(corpus.images(), logged=True) as server:
-        urls = [server.url(f"strict/{name}?{number}") for number, name in enumerate(_names(rows))]
-        yield Web({"urls": _list(folder, "urls", urls)}, corpus.images(), server=server, live=LIMITED_SHARE_LEAST)
+        urls = web.corpus_urls(rows, lambda _, name: server.url(f"strict/{name}"))
+        yield Web({"urls": written(folder, "urls", urls)}, corpus.images(), server=server, live=LIMITED_SHARE_LEAST)
 
 
 @contextmanager
@@ -126,20 +117,24 @@ def by_name(folder: Path, rows: int) -> Iterator[Web]:
             "names": [server.url("small.jpg", name) for name, _ in names],
             "addresses": [server.url(f"small.jpg?{number}", address) for number, (_, address) in enumerate(names)],
         }
-        kept = {name: _list(folder, name, urls) for name, urls in lists.items()}
+        kept = {name: written(folder, name, urls) for name, urls in lists.items()}
         yield Web(kept, pictures, names=known)
 
 
-def _names(rows: int) -> Iterator[str]:
-    """Yield the names of the corpus's files over and over, *rows* in all."""
-    names = sorted(path.name for path in corpus.images().iterdir())
-    for number in range(rows):
-        yield names[number % len(names)]
-
-
 def _urls(server: Origin, rows: int, hosts: tuple[str, ...]) -> list[str]:
-    return [server.url(f"{name}?{number}", hosts[number % len(hosts)]) for number, name in enumerate(_names(rows))]
+    return web.corpus_urls(rows, lambda number, name: server.url(name, hosts[number % len(hosts)]))
 
 
-def _list(folder: Path, name: str, urls: list[str]) -> UrlList:
-    return web.written(folder / f"{name}.parquet", urls)
+def _with_live(folder: Path, urls: list[str], live: list[str], server: Origin) -> Web:
+    """Return a web whose list is *urls*, and ``live`` those of them that lead to an image."""
+    lists = {"urls": written(folder, "urls", urls), "live": written(folder, "live", live)}
+    return Web(lists, corpus.images(), server=server, live=len(live) / len(urls))
+
+
+@contextmanager
+def _deaf(address: str) -> Iterator[int]:
+    """Yield a port of *address* where connections are accepted, by the system, and nobody reads."""
+    with socket.socket() as listening:
+        listening.bind((address, 0))
+        listening.listen(4096)
+        yield int(listening.getsockname()[1])

@@ -8,15 +8,13 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-from async_img2ds.images import codec
-from environments import commit, environment
+from environments import environment
 from peers import PROGRAMS
 from scenarios import value_of
 
@@ -131,9 +129,7 @@ def load() -> float:
 
 def own_versions() -> dict[str, str]:
     """Return the versions that our figures depend on."""
-    packages = ("async-img2ds", "aiohttp", "aiodns", "uvloop", "pyarrow")
-    own = {package: version(package) for package in packages}
-    return {"python": platform.python_version(), "images": codec.library(), **own, "commit": commit()}
+    return PROGRAMS["ours"].versions()
 
 
 def versions_of(programs: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -170,7 +170,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "rot": Scenario(
         about="Seven URLs of ten alive, two on 60 hosts that accept and never answer, one refused; no second attempts.",
         rows=3_000,
-        serve=web.rotten,
+        serve=open_web.rotten,
         entries={"ours": Entry("ours", {"retries": 0}), "img2dataset": Entry("img2dataset", {"retries": 0})},
     ),
     "delay": Scenario(
@@ -183,8 +183,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         about="Corpus images from a single host: ours asks it for 64 at a time over all processes, and keeps "
         "connections.",
         rows=3_000,
-        serve=web.one_host,
-        entries={"ours": Entry("ours"), "img2dataset": Entry("img2dataset")},
+        serve=open_web.one_or_many,
+        entries={"ours": Entry("ours", urls="one"), "img2dataset": Entry("img2dataset", urls="one")},
     ),
     "memory": Scenario(
         about="The first minute of a parquet list of 50 million rows with captions; and the clean list into "

@@ -1,15 +1,14 @@
 """A web on loopback as a scenario wants it, and the lists that lead into it.
 
-Hosts are addresses: 200 that serve (127.0.1.x), 60 that accept and never answer (127.0.2.x), 200 where nobody listens
-(127.0.3.x). Each way of serving is a context manager that yields what programs are told.
+Hosts are addresses, 200 of them (127.0.1.x). Each way of serving is a context manager that yields what programs are
+told.
 """
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -31,14 +30,12 @@ __all__ = [
     "UrlList",
     "Web",
     "START_ROWS",
-    "deaf",
+    "corpus_urls",
     "delayed",
     "http",
     "https",
     "long_list",
     "many_lengths",
-    "one_host",
-    "rotten",
     "small_bodies",
     "small_picture",
     "thinking",
@@ -46,10 +43,6 @@ __all__ = [
 ]
 
 HOSTS: Final = tuple(f"127.0.1.{number}" for number in range(1, 201))
-SILENT: Final = tuple(f"127.0.2.{number}" for number in range(1, 61))
-REFUSING: Final = tuple(f"127.0.3.{number}" for number in range(1, 201))
-# Of ten URLs in turn: the web of a list that is a few years old, as published reports have it.
-ROT: Final = ("live",) * 7 + ("silent",) * 2 + ("refused",)
 DELAY_S: Final = 0.2
 # One row group, the default of Arrow's own writer; the list repeats it, as writing is not what is measured.
 GROUP_ROWS: Final = 2**20
@@ -97,13 +90,6 @@ def http(folder: Path, rows: int) -> Iterator[Web]:
 
 
 @contextmanager
-def one_host(folder: Path, rows: int) -> Iterator[Web]:
-    """Serve the corpus on a single host."""
-    with origin.serve(corpus.images()) as server:
-        yield _corpus_web(folder, rows, lambda _, name: server.url(name))
-
-
-@contextmanager
 def https(folder: Path, rows: int) -> Iterator[Web]:
     """Serve the corpus on 200 hosts over HTTPS, each with a certificate of a local authority."""
     bundle, certificates = authority.certify(folder, HOSTS)
@@ -114,26 +100,6 @@ def https(folder: Path, rows: int) -> Iterator[Web]:
             lambda number, name: server.secure_url(name, HOSTS[number % len(HOSTS)]),
             {"SSL_CERT_FILE": str(bundle)},
         )
-
-
-@contextmanager
-def rotten(folder: Path, rows: int) -> Iterator[Web]:
-    """Serve the corpus on 200 hosts to seven of ten URLs; two ask hosts that never answer, one a host that refuses."""
-    with ExitStack() as stack:
-        server = stack.enter_context(origin.serve(corpus.images(), addresses=HOSTS))
-        deaf = {address: stack.enter_context(deaf(address)) for address in SILENT}
-        closed = origin.free_port()
-
-        def url(number: int, name: str) -> str:
-            kind = ROT[number % len(ROT)]
-            if kind == "silent":
-                address = SILENT[number // len(ROT) % len(SILENT)]
-                return f"http://{address}:{deaf[address]}/{name}"
-            if kind == "refused":
-                return f"http://{REFUSING[number // len(ROT) % len(REFUSING)]}:{closed}/{name}"
-            return server.url(name, HOSTS[number % len(HOSTS)])
-
-        yield replace(_corpus_web(folder, rows, url), live=ROT.count("live") / len(ROT))
 
 
 @contextmanager
@@ -158,7 +124,7 @@ def many_lengths(folder: Path, lengths: list[int]) -> Iterator[Web]:
         lists = {}
         for name, rows in {"start": START_ROWS, **{str(length): length for length in lengths}}.items():
             urls = [server.url(f"small.jpg?{number}", HOSTS[number % len(HOSTS)]) for number in range(rows)]
-            lists[name] = written(folder / f"{name}.parquet", urls)
+            lists[name] = written(folder, name, urls)
         yield Web(lists, pictures)
 
 
@@ -178,16 +144,17 @@ def long_list(folder: Path, rows: int) -> Iterator[Web]:
 def _corpus_web(
     folder: Path, rows: int, url: Callable[[int, str], str], environment: Mapping[str, str] | None = None
 ) -> Web:
-    """Return a web whose list has *rows* URLs of corpus images; *url* makes one of its number and the file's name."""
-    pictures = corpus.images()
-    names = sorted(path.name for path in pictures.iterdir())
+    """Return a web whose list has *rows* URLs of corpus images, made by *url* as :func:`corpus_urls` says."""
+    urls = corpus_urls(rows, url)
+    lists = {"urls": written(folder, "urls", urls), "start": written(folder, "start", urls[:START_ROWS])}
+    return Web(lists, corpus.images(), environment or {})
+
+
+def corpus_urls(rows: int, url: Callable[[int, str], str]) -> list[str]:
+    """Return *rows* URLs of corpus images; *url* makes one of its number and the file's name."""
+    names = sorted(path.name for path in corpus.images().iterdir())
     # The query makes each URL another; servers of files do not look at it.
-    urls = [f"{url(number, names[number % len(names)])}?{number}" for number in range(rows)]
-    lists = {
-        "urls": written(folder / "urls.parquet", urls),
-        "start": written(folder / "start.parquet", urls[:START_ROWS]),
-    }
-    return Web(lists, pictures, environment or {})
+    return [f"{url(number, names[number % len(names)])}?{number}" for number in range(rows)]
 
 
 @contextmanager
@@ -203,8 +170,9 @@ def thinking(seconds: float, hosts: Sequence[str]) -> Iterator[int]:
             server.terminate()
 
 
-def written(path: Path, urls: list[str]) -> UrlList:
-    """Write a list."""
+def written(folder: Path, name: str, urls: list[str]) -> UrlList:
+    """Write a list into *folder*."""
+    path = folder / f"{name}.parquet"
     pq.write_table(pa.table({"url": urls}), path)
     return UrlList(path, len(urls))
 
@@ -228,12 +196,3 @@ def _write_long_list(path: Path, rows: int, server: origin.Origin) -> None:
     with pq.ParquetWriter(path, group.schema, use_dictionary=False) as writer:
         for start in range(0, rows, GROUP_ROWS):
             writer.write_table(group.slice(0, min(GROUP_ROWS, rows - start)))
-
-
-@contextmanager
-def deaf(address: str) -> Iterator[int]:
-    """Yield a port of *address* where connections are accepted, by the system, and nobody reads."""
-    with socket.socket() as listening:
-        listening.bind((address, 0))
-        listening.listen(4096)
-        yield int(listening.getsockname()[1])

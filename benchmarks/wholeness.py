@@ -112,11 +112,10 @@ def outage(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[st
     """The same list with a name server that is there, and with one that is killed for half a minute in mid-run."""
     rows = rows or 6_000
     names = [f"host-{number}.test" for number in range(rows)]
-    pictures = sorted(path.name for path in corpus.images().iterdir())
     records = (f"{name}. 300 IN A {web.HOSTS[number % len(web.HOSTS)]}" for number, name in enumerate(names))
     with origin.serve(corpus.images(), addresses=web.HOSTS) as server, name_server.serve(records) as known:
         urls = folder / "urls.txt"
-        urls.write_text("".join(f"{server.url(pictures[n % len(pictures)], name)}\n" for n, name in enumerate(names)))
+        urls.write_text("\n".join(web.corpus_urls(rows, lambda n, picture: server.url(picture, names[n]))))
         command = [*_webdataset_command(urls, processes), "--dns_servers", known.address]
         undisturbed = measure.run([*command, "--output_folder", str(folder / "undisturbed")])
         failing = threading.Timer(OUTAGE_AFTER_S, known.kill)

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from async_img2ds.errors import FetchFailure
+from async_img2ds.fetch.client import HttpClient
+from async_img2ds.fetch.fetcher import Fetcher, user_agent
+from async_img2ds.nets import parse_net
+from async_img2ds.options import FetchOptions
+from async_img2ds.policy.host_rules import HostRules
+from async_img2ds.policy.urls import AddressPolicy
+from async_img2ds.worker.process import loop_factory
 
 if TYPE_CHECKING:
+    from async_img2ds.images.transform import Transformer
     from async_img2ds.policy.host import Outcome
     from async_img2ds.policy.urls import Target
+    from async_img2ds.records import Body
 
 
 class Alone:
     """Paces a single fetch: no waiting, and a record of the delays asked for."""
 
-    is_refused = False
-
     def __init__(self) -> None:
+        self.is_refused = False
         self.delays: list[float] = []
         self.outcomes: list[Outcome] = []
         self.moves: list[str] = []
@@ -49,3 +62,31 @@ class Alone:
 
     async def wait_to_read(self) -> None:
         raise AssertionError("nothing told it to wait")
+
+
+def fetch(
+    url: str | None,
+    hold: Alone | None = None,
+    *,
+    rules: str = "",
+    transformer: Transformer | None = None,
+    **options: Any,
+) -> Body:
+    """Fetch one URL as a worker process does, with time-outs that suit a test."""
+    chosen = FetchOptions(**{"timeout": 0.5, "retries": 0, "allow_net": ("127.0.0.0/8",), **options})
+    addresses = AddressPolicy(map(parse_net, chosen.allow_net))
+    looked_at = transformer.may_take if transformer else lambda _: True
+
+    async def run() -> Body:
+        async with HttpClient.open(chosen, addresses, user_agent("1.2.3", chosen), HostRules.parse(rules)) as client:
+            return await Fetcher(client, chosen, addresses, lambda: 0.5, looked_at).fetch(url, hold or Alone())
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(run())
+
+
+def failure_of(url: str | None, hold: Alone | None = None, **options: Any) -> FetchFailure:
+    """Return how the fetch of a URL fails."""
+    with pytest.raises(FetchFailure) as caught:
+        fetch(url, hold, **options)
+    return caught.value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -13,20 +13,14 @@ import pytest
 
 import faulty
 import origin as origin_server
-from alone import Alone
-from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
-from async_img2ds.fetch.client import HttpClient
-from async_img2ds.fetch.fetcher import Fetcher, retry_after_s, user_agent
+from alone import Alone, failure_of, fetch
+from async_img2ds.errors import ErrorClass, LocalFault
+from async_img2ds.fetch.fetcher import retry_after_s
 from async_img2ds.fetch.resolver import Resolver
-from async_img2ds.nets import parse_net
-from async_img2ds.options import FetchOptions
-from async_img2ds.policy.urls import AddressPolicy
-from async_img2ds.worker.process import loop_factory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from async_img2ds.records import Body
     from faulty import FaultyServer
     from origin import Origin
 
@@ -35,27 +29,6 @@ if TYPE_CHECKING:
 def bad() -> Iterator[FaultyServer]:
     with faulty.serve() as server:
         yield server
-
-
-def fetch(url: str | None, hold: Alone | None = None, *, loopback: bool = True, **options: Any) -> Body:
-    """Fetch one URL as a worker process does, with time-outs that suit a test."""
-    chosen = FetchOptions(
-        **{"timeout": 0.5, "retries": 0, "allow_net": ("127.0.0.0/8",) if loopback else (), **options}
-    )
-    addresses = AddressPolicy(map(parse_net, chosen.allow_net))
-
-    async def run() -> Body:
-        async with HttpClient.open(chosen, addresses, user_agent("1.2.3", chosen)) as client:
-            return await Fetcher(client, chosen, addresses, lambda: 0.5).fetch(url, hold or Alone())
-
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(run())
-
-
-def failure_of(url: str | None, hold: Alone | None = None, *, loopback: bool = True, **options: Any) -> FetchFailure:
-    with pytest.raises(FetchFailure) as caught:
-        fetch(url, hold, loopback=loopback, **options)
-    return caught.value
 
 
 def test_body_is_what_the_server_sent(origin: Origin, photographs_bytes: dict[str, bytes]) -> None:
@@ -272,7 +245,7 @@ def test_closed_port_is_refused() -> None:
 def test_private_addresses_are_not_contacted_unless_allowed(bad: FaultyServer, host: str) -> None:
     """By literal or by name, a private address gets no connection, and the class says why."""
     before = len(bad.asked)
-    failure = failure_of(f"http://{host}:{bad.port}/fine", loopback=False)
+    failure = failure_of(f"http://{host}:{bad.port}/fine", allow_net=())
 
     assert failure.error_class is ErrorClass.ADDR_BLOCKED
     assert failure.attempts == 0
@@ -281,11 +254,8 @@ def test_private_addresses_are_not_contacted_unless_allowed(bad: FaultyServer, h
 
 def test_allowed_port_opens_no_other(bad: FaultyServer) -> None:
     """A network that is allowed for one port stays closed for the rest."""
-    assert fetch(bad.url("fine"), loopback=False, allow_net=(f"127.0.0.1/32:{bad.port}",)).http_status == 200
-    assert (
-        failure_of(bad.url("fine"), loopback=False, allow_net=("127.0.0.1/32:1",)).error_class
-        is ErrorClass.ADDR_BLOCKED
-    )
+    assert fetch(bad.url("fine"), allow_net=(f"127.0.0.1/32:{bad.port}",)).http_status == 200
+    assert failure_of(bad.url("fine"), allow_net=("127.0.0.1/32:1",)).error_class is ErrorClass.ADDR_BLOCKED
 
 
 def test_requests_are_honest(bad: FaultyServer) -> None:

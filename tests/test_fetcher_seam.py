@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alone import Alone
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.fetcher import LOCAL_FAULT_WAITS_S, Complaints, Fetcher
 from async_img2ds.options import FetchOptions
@@ -66,22 +67,28 @@ class FakeClient:
         return failure
 
 
-@dataclass
-class FakeHold:
+class FakeHold(Alone):
     """Lets a fetch go on, *full* times only after a wait.
 
     Hosts in *given_up* get no more requests, and those in *aside* are set aside.
     """
 
-    full: int = 0
-    delays: list[float] = field(default_factory=list)
-    waits: int = 0
-    wait_s: float = 0.0
-    is_refused: bool = False
-    given_up: tuple[str, ...] = ()
-    aside: bool = False
-    outcomes: list[Outcome] = field(default_factory=list)
-    moves: list[str] = field(default_factory=list)
+    def __init__(
+        self,
+        *,
+        full: int = 0,
+        wait_s: float = 0.0,
+        given_up: tuple[str, ...] = (),
+        is_refused: bool = False,
+        aside: bool = False,
+    ) -> None:
+        super().__init__()
+        self.is_refused = is_refused
+        self.full = full
+        self.wait_s = wait_s
+        self.given_up = given_up
+        self.aside = aside
+        self.waits = 0
 
     def pause(self, seconds: float) -> None:
         assert seconds > 0
@@ -89,22 +96,12 @@ class FakeHold:
     def is_host_aside(self) -> bool:
         return self.aside
 
-    def is_host_wanted(self) -> bool:
-        return True
-
-    def heard(self) -> None:
-        pass
-
-    def leave_host(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-
     async def again(self, target: Target, delay_s: float) -> bool:
-        self.delays.append(delay_s)
+        await super().again(target, delay_s)
         return target.host not in self.given_up
 
     async def move(self, target: Target, outcome: Outcome) -> bool:
-        self.moves.append(target.host)
-        self.outcomes.append(outcome)
+        await super().move(target, outcome)
         await asyncio.sleep(self.wait_s)
         return target.host not in self.given_up
 

@@ -20,7 +20,7 @@ import pytest
 import faulty
 import name_server
 import origin as origin_server
-from alone import Alone
+from alone import Alone, failure_of, fetch
 from async_img2ds import OptionsError, download
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.client import HttpClient
@@ -30,7 +30,6 @@ from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
 from async_img2ds.options import FetchOptions, ImageOptions
 from async_img2ds.policy import urls
-from async_img2ds.policy.host_rules import HostRules
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.worker.process import loop_factory
 
@@ -42,26 +41,6 @@ if TYPE_CHECKING:
     from origin import Origin
 
 QUIET: dict[str, Any] = {"allow_net": "127.0.0.0/8", "progress": "none", "processes_count": 2, "output_format": "dummy"}
-
-
-def fetch(url: str, *, rules: str = "", transformer: Transformer | None = None, **options: Any) -> Body:
-    """Fetch one URL as a worker process does, with time-outs that suit a test."""
-    chosen = FetchOptions(**{"timeout": 0.5, "retries": 0, "allow_net": ("127.0.0.0/8",), **options})
-    addresses = AddressPolicy(map(parse_net, chosen.allow_net))
-    looked_at = transformer.may_take if transformer else lambda _: True
-
-    async def run() -> Body:
-        async with HttpClient.open(chosen, addresses, "test", HostRules.parse(rules)) as client:
-            return await Fetcher(client, chosen, addresses, lambda: 0.5, looked_at).fetch(url, Alone())
-
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(run())
-
-
-def failure_of(url: str, **options: Any) -> FetchFailure:
-    with pytest.raises(FetchFailure) as caught:
-        fetch(url, **options)
-    return caught.value
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +242,8 @@ def test_headers_are_sent_as_told(bad: FaultyServer) -> None:
     fetch(bad.url("fine"), rules=rules, header=("Accept-Language: fr", "X-Mine: 1"))
 
     sent = bad.headers[-1].splitlines()
-    assert {"accept-language: de", "Referer: https://example.org/", "X-Mine: 1", "User-Agent: test"} <= set(sent)
+    assert {"accept-language: de", "Referer: https://example.org/", "X-Mine: 1"} <= set(sent)
+    assert any(line.startswith("User-Agent: AsyncImgDS/") for line in sent)
     assert not any("fr" in line for line in sent if line.lower().startswith("accept-language"))
 
 

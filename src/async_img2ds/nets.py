@@ -68,6 +68,11 @@ class Proxy:
     port: int
     authorization: str | None = field(default=None, repr=False)
 
+    @property
+    def lines(self) -> str:
+        """The header lines by which it is told."""
+        return f"Proxy-Authorization: {self.authorization}\r\n" if self.authorization else ""
+
 
 def parse_proxy(text: str) -> Proxy:
     """Read a proxy: ``http://proxy.example.org:3128``, with ``user:password@`` before the host if it wants that.

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from aiohttp.http import RawResponseMessage
 
-    from async_img2ds.nets import Proxy
     from async_img2ds.options import FetchOptions
     from async_img2ds.policy.host_rules import HostRules
     from async_img2ds.policy.urls import AddressPolicy, Target
@@ -117,7 +116,6 @@ class _Means:
     uplink: Uplink
     heads: _Heads
     timeout: float
-    proxy: Proxy | None
 
 
 class _Heads:
@@ -185,7 +183,7 @@ class HttpClient:
             )
             uplink = Uplink(loop.time)
             try:
-                yield cls(_Means(connections, uplink, heads, options.timeout, proxy), resolver)
+                yield cls(_Means(connections, uplink, heads, options.timeout), resolver)
             finally:
                 connections.close()
                 await uplink.close()
@@ -238,13 +236,14 @@ def _tls(options: FetchOptions) -> ssl.SSLContext:
 class _Request:
     """A request during whose block its answer is there. A class, as a generator costs several times as much."""
 
-    __slots__ = ("_keep", "_means", "_origin", "_talk", "_target")
+    __slots__ = ("_keep", "_means", "_origin", "_relay", "_talk", "_target")
 
     def __init__(self, means: _Means, target: Target, keep: Callable[[], bool]) -> None:
         self._means = means
         self._keep = keep
         self._target = target
         self._origin = means.connections.origin(target)
+        self._relay = means.connections.relay(target)
         self._talk: _Talk | None = None
 
     async def __aenter__(self) -> Answer:
@@ -259,7 +258,8 @@ class _Request:
 
     async def _answered(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         connections = self._means.connections
-        await connections.admit(self._target)
+        if connections.proxy is not None:
+            await connections.admit(self._target)
         while True:
             talk = connections.take_idle(self._origin)
             is_new = talk is None
@@ -269,7 +269,8 @@ class _Request:
             self._talk = talk
             try:
                 answered = await self._ask(talk)
-                self._check_proxy(answered[0].code)
+                if self._relay is not None:
+                    connections.check_proxy(answered[0].code, led_on=True)
                 return answered  # noqa: TRY300  what is checked is part of asking
             except BaseException as error:
                 talk.abort()
@@ -281,15 +282,6 @@ class _Request:
                     raise _failure(error, before_headers=True, encrypted=encrypted) from None
                 raise
 
-    def _check_proxy(self, status: int) -> None:
-        """Tell an answer of the proxy's own, that it does not know us, from one of the host's."""
-        connections = self._means.connections
-        if self._origin.scheme != "proxy" or connections.has_proxy_led_on:
-            return
-        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
-            raise LocalFault("the proxy wants other credentials")
-        connections.has_proxy_led_on = True
-
     async def _ask(self, talk: _Talk) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         """Send the request; return the head of the answer to it, and its body to come."""
         if talk.transport is None:
@@ -297,10 +289,8 @@ class _Request:
         _, _, rest = self._target.url.partition("://")
         authority, slash, path = rest.partition("/")
         asked, told = f"{slash}{path}", ""
-        if self._origin.scheme == "proxy" and self._means.proxy is not None:  # RFC 9112 3.2.2
-            asked = self._target.url
-            if self._means.proxy.authorization:
-                told = f"{hdrs.PROXY_AUTHORIZATION}: {self._means.proxy.authorization}\r\n"
+        if self._relay is not None:  # RFC 9112 3.2.2
+            asked, told = self._target.url, self._relay.lines
         talk.set_response_params(
             read_until_eof=True, read_timeout=self._means.timeout, read_bufsize=READ_BUFFER_BYTES, auto_decompress=True
         )

@@ -13,13 +13,13 @@ import socket
 import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import aiohappyeyeballs
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.resolver import ResolveError
+from async_img2ds.policy.urls import is_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,7 @@ class Connections(Generic[T]):
         self._resolver = resolver
         self._addresses = ways.addresses
         self._family = ways.family
-        self._proxy = ways.proxy
+        self.proxy = ways.proxy
         self._context = context
         self._connect_s = connect_s
         self._idle_s = idle_s
@@ -116,13 +116,28 @@ class Connections(Generic[T]):
         self._idle_by_origin: dict[Origin, dict[T, None]] = {}  # the longest idle first
         self._sweep: asyncio.TimerHandle | None = None
         self._opened = 0
-        self.has_proxy_led_on = False  # from then on what goes wrong behind it is not its credentials
+        self._has_led_on = False  # the proxy; from then on what goes wrong behind it is not its own fault
 
     def origin(self, target: Target) -> Origin:
         """Return where connections for *target* lead; through a proxy all that is not encrypted goes one way."""
-        if self._proxy is not None and target.scheme == "http":
-            return Origin("proxy", self._proxy.host, self._proxy.port)
+        if (relay := self.relay(target)) is not None:
+            return Origin("proxy", relay.host, relay.port)
         return Origin(target.scheme, target.host, target.port)
+
+    def relay(self, target: Target) -> Proxy | None:
+        """Return the proxy that is to pass requests for *target* on, None if they go there by themselves."""
+        return self.proxy if target.scheme == "http" else None
+
+    def check_proxy(self, status: int, *, led_on: bool) -> None:
+        """Take in the *status* by which the proxy answered, and whether it *led_on*.
+
+        Raises:
+            LocalFault: it does not know us; once it has led on, that is said by somebody behind it.
+
+        """
+        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and not self._has_led_on:
+            raise LocalFault("the proxy wants other credentials")
+        self._has_led_on = self._has_led_on or led_on
 
     def take_idle(self, origin: Origin) -> T | None:
         """Return the connection to *origin* that fell idle last, None if there is none that can serve again.
@@ -149,23 +164,15 @@ class Connections(Generic[T]):
             self._sweep = self._loop.call_later(self._idle_s, self._drop_expired)
 
     async def admit(self, target: Target) -> None:
-        """See that *target* may be asked for, before a connection is used that leads anywhere.
-
-        A proxy looks names up by itself, so behind one every address of a name must be allowed.
+        """See that *target* may be asked for by way of a proxy, whose connections are there before it is looked up.
 
         Raises:
             FetchFailure: it may not, or has no address.
             LocalFault: this machine could not find out.
 
         """
-        if self._proxy is None:
-            return
         try:
-            found = [(0, target.host)] if target.is_literal else await self._resolver.look_up(target.host)
-            for _, address in found:
-                self._check(address, target.port)
-            if target.is_literal:
-                await self._infos(target)
+            await self._infos(target)
         except OSError as error:
             raise connect_failure(error) from None
 
@@ -178,8 +185,8 @@ class Connections(Generic[T]):
 
         """
         try:
-            if self._proxy is not None:
-                return await self._through(self._proxy, target)
+            if self.proxy is not None:
+                return await self._through(self.proxy, target)
             return await self._connect(target, await self._infos(target))
         except ssl.SSLCertVerificationError as error:
             raise _certificate_failure(error) from None
@@ -205,11 +212,15 @@ class Connections(Generic[T]):
     async def _infos(self, target: Target) -> list[aiohappyeyeballs.AddrInfoType]:
         """Return the addresses to try, each time beginning with another, so that all of a host's servers are asked."""
         if target.is_literal:
-            info = _info(socket.AF_INET6 if ":" in target.host else socket.AF_INET, target.host, target.port)
-            if self._family not in (socket.AF_UNSPEC, info[0]):
+            family = _family_of(target.host)
+            self._check(target.host, target.port)
+            if self._family not in (socket.AF_UNSPEC, family):
                 raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
-            return [info]
+            return [_info(family, target.host, target.port)]
         found = await self._resolver.look_up(target.host)
+        if self.proxy is not None:  # which looks the name up by itself, so every address must do
+            for _, address in found:
+                self._check(address, target.port)
         allowed = [(kind, address) for kind, address in found if self._addresses.allows(address, target.port)]
         if not allowed:
             raise ResolveError(
@@ -270,18 +281,16 @@ class Connections(Generic[T]):
         return await self._spoken_over(connected, target)
 
     async def _reach(self, proxy: Proxy) -> socket.socket:
-        try:
-            family = socket.AF_INET6 if ip_address(proxy.host).version == 6 else socket.AF_INET  # noqa: PLR2004  as in its name
-            infos = [_info(family, proxy.host, proxy.port)]
-        except ValueError:
-            infos = [_info(kind, address, proxy.port) for kind, address in await self._resolver.look_up(proxy.host)]
+        found: list[tuple[int, str]] = [(_family_of(proxy.host), proxy.host)]
+        if not is_address(proxy.host):
+            found = await self._resolver.look_up(proxy.host)
+        infos = [_info(family, address, proxy.port) for family, address in found]
         return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop)
 
     async def _tunnel(self, connected: socket.socket, proxy: Proxy, target: Target) -> None:
         """Have the proxy lead on to *target* (RFC 9110 9.3.6)."""
         authority = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
-        told = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
-        asked = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{told}\r\n"
+        asked = f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{proxy.lines}\r\n"
         await self._loop.sock_sendall(connected, asked.encode())
         head = b""
         while b"\r\n\r\n" not in head:
@@ -291,16 +300,16 @@ class Connections(Generic[T]):
                 break
         found = _STATUS_LINE.match(head)
         if found is None:
-            if self.has_proxy_led_on:  # it hung up on this one
+            if self._has_led_on:  # it hung up on this one
                 raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
             raise LocalFault("the proxy does not speak HTTP")
-        status, words = found[1].decode(), found[2].decode("latin-1")
-        if status == str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value) and not self.has_proxy_led_on:
-            raise LocalFault("the proxy wants other credentials")
-        if not status.startswith("2"):
-            kind = ErrorClass.CONNECT_TIMEOUT if status == "504" else ErrorClass.CONNECT_UNREACHABLE
+        status, words = int(found[1]), found[2].decode("latin-1")
+        led_on = 200 <= status < 300  # noqa: PLR2004  any 2xx (RFC 9110 9.3.6)
+        self.check_proxy(status, led_on=led_on)
+        if not led_on:
+            late = status == HTTPStatus.GATEWAY_TIMEOUT
+            kind = ErrorClass.CONNECT_TIMEOUT if late else ErrorClass.CONNECT_UNREACHABLE
             raise FetchFailure(kind, f"<urlopen error Tunnel connection failed: {clean(f'{status} {words}')}>")
-        self.has_proxy_led_on = True
 
     def _socket(self, info: aiohappyeyeballs.AddrInfoType) -> socket.socket:
         """Return a socket for an address that may be connected to."""
@@ -337,6 +346,10 @@ class Connections(Generic[T]):
                 self._sweep = self._loop.call_at(until, self._drop_expired)
                 return
             self._drop(talk)
+
+
+def _family_of(literal: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in literal else socket.AF_INET
 
 
 def _info(family: int, address: str, port: int) -> aiohappyeyeballs.AddrInfoType:

@@ -273,7 +273,7 @@ class Fetcher:
             raise _too_large(most, answer)
         pieces: list[bytes] = []
         count = 0
-        is_looked_at = is_dropped = False
+        is_dropped = False
         pace = _Pace(self.clock())
         try:
             async with aclosing(answer.chunks()) as chunks:
@@ -282,11 +282,9 @@ class Fetcher:
                     count += len(piece)
                     if count > most:
                         raise _too_large(most, answer)
-                    if not is_looked_at and count >= HEAD_BYTES:
-                        is_looked_at = True
-                        if not self.may_be_image(b"".join(pieces)):
-                            is_dropped = True
-                            break
+                    if count - len(piece) < HEAD_BYTES <= count and not self.may_be_image(b"".join(pieces)):
+                        is_dropped = True
+                        break
                     pace.check(len(piece), self.clock())
                     if not hold.hold(len(piece)):
                         await self._off_the_clock(hold.wait_to_read(), course, deadline)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from async_img2ds.fetch.pauses import Pauses
+from async_img2ds.fetch.permits import Permits
 
 if TYPE_CHECKING:
-    from async_img2ds.fetch.pauses import Pauses
-    from async_img2ds.fetch.permits import Permits
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 __all__ = ["Neighbours"]
 
@@ -18,6 +22,21 @@ class Neighbours:
 
     permits: Permits | None = None
     pauses: Pauses | None = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, limit_of: Callable[[str], int | None] | None, folder: Path | None = None) -> Iterator[Self]:
+        """Yield those that use the same *folder*, by default that of temporary files.
+
+        *limit_of* says how many permits there are for a host, None if it needs none; without it no host does.
+
+        Raises:
+            OptionsError: what permits are written in is not to be had.
+
+        """
+        with ExitStack() as stack:
+            permits = None if limit_of is None else stack.enter_context(Permits.open(limit_of, folder))
+            yield cls(permits, stack.enter_context(Pauses.open(folder)))
 
     def leave_room(self, host: str) -> bool:
         """Whether *host* may be asked as far as they are concerned; then :meth:`end` is to follow."""

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 import time
 import zlib
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
+
+from async_img2ds.fetch.shared import open_shared, shared_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 __all__ = ["Pauses"]
 
@@ -41,16 +42,14 @@ class Pauses:
         None where there is no such file to be had: then each process knows what it was told itself.
         """
         try:
-            path = (folder or Path(tempfile.gettempdir())) / f"aimg2ds-pauses-{os.getuid()}.table"
-            # A link of somebody else's making is not followed.
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            file = open_shared(shared_path("pauses", "table", folder))
             try:
                 if os.fstat(file).st_size < ENTRIES * ENTRY_BYTES:
                     os.ftruncate(file, ENTRIES * ENTRY_BYTES)
                 shared = mmap.mmap(file, ENTRIES * ENTRY_BYTES)
             finally:
                 os.close(file)
-        except (OSError, AttributeError):  # as on Windows
+        except OSError:
             yield None
             return
         with shared, memoryview(shared) as view, view.cast("d") as table:

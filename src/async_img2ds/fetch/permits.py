@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 import time
 import zlib
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from async_img2ds.errors import OptionsError
+from async_img2ds.fetch.shared import open_shared, shared_path
 
 try:
     import fcntl
@@ -25,12 +24,15 @@ except ImportError:  # on Windows, where there are no such locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 __all__ = ["Permits"]
 
-# Bytes for each host; limits that need permits are below the number of processes of a machine. The last is the place
-# next in line.
+# Bytes for each host: its permits, of which there are fewer than processes on a machine, and the place next in line.
 PER_HOST: Final = 1024
+_NEXT_IN_LINE: Final = PER_HOST - 1
+# A byte that is nobody's.
+_TRIED: Final = PER_HOST * 2**32
 # One that stands in line comes again within a twentieth of a second. So long a permit is left to him, and so long
 # after it came last it is still in line.
 REST_S: Final = 0.15
@@ -64,17 +66,18 @@ class Permits:
         if fcntl is None:
             yield None
             return
-        path = (folder or Path(tempfile.gettempdir())) / f"aimg2ds-hosts-{os.getuid()}.lock"
-        try:  # a link of somebody else's making is not followed
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise OptionsError(
-                f"max_per_host below the number of processes needs locks on {path}, which cannot be opened: {error}"
-            ) from error
-        try:
+        path = shared_path("hosts", "lock", folder)
+        with ExitStack() as stack:
+            try:
+                file = open_shared(path)
+                stack.callback(os.close, file)
+                fcntl.lockf(file, fcntl.LOCK_SH, 1, _TRIED)  # not every file system can
+            except OSError as error:
+                raise OptionsError(
+                    f"max_per_host below the number of processes needs locks on {path}, which are not to be had: "
+                    f"{error}; let TMPDIR name a folder on a local disk"
+                ) from error
             yield cls(file, limit_of)
-        finally:
-            os.close(file)
 
     def take(self, host: str) -> bool:
         """Take a permit for *host*, if one is needed; return whether it may be asked."""
@@ -87,13 +90,13 @@ class Permits:
             return False
         self._resting.pop(place, None)
         held = self._held.setdefault(place, [])
-        for number in range(min(limit, PER_HOST - 1)):
+        for number in range(min(limit, _NEXT_IN_LINE)):
             if number not in held and self._lock(place + number):
                 held.append(number)
                 if self._in_line.pop(place, None) is not None:
-                    self._unlock(place + PER_HOST - 1)
+                    self._unlock(place + _NEXT_IN_LINE)
                 return True
-        if place in self._in_line or self._lock(place + PER_HOST - 1):
+        if place in self._in_line or self._lock(place + _NEXT_IN_LINE):
             self._in_line[place] = now
         return False
 
@@ -106,8 +109,8 @@ class Permits:
         if not held:
             del self._held[place]
         if place not in self._in_line:
-            if self._lock(place + PER_HOST - 1):
-                self._unlock(place + PER_HOST - 1)
+            if self._lock(place + _NEXT_IN_LINE):
+                self._unlock(place + _NEXT_IN_LINE)
             else:
                 self._resting[place] = self._clock() + REST_S
 
@@ -115,13 +118,13 @@ class Permits:
         """Leave those where nobody wants a permit any more."""
         for place in [place for place, came in self._in_line.items() if now - came > REST_S]:
             del self._in_line[place]
-            self._unlock(place + PER_HOST - 1)
+            self._unlock(place + _NEXT_IN_LINE)
 
     def _lock(self, byte: int) -> bool:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):  # somebody has it
+            if error.errno in (errno.EACCES, errno.EAGAIN, errno.ENOLCK):  # somebody has it, or the system has no more
                 return False
             raise
         return True

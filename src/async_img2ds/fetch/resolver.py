@@ -174,35 +174,33 @@ class Resolver:
 
     async def _ask(self, name: str, answers_before: int) -> tuple[list[tuple[int, str]], float]:
         """Return the addresses of *name*, and for how many seconds to keep them."""
-        code, found = await self._addresses(name, self._family)
-        if code == codes.ARES_ENODATA and self._family == socket.AF_UNSPEC:
+        found = await self._addresses(name, self._family)
+        if found == codes.ARES_ENODATA and self._family == socket.AF_UNSPEC:
             # c-ares says so, too, if one family has none and the other's query failed, as in the moment of an outage.
-            code, found = await self._addresses(name, socket.AF_INET)
-        if found is not None:
+            found = await self._addresses(name, socket.AF_INET)
+        if not isinstance(found, int):
             self._answers += 1
             self._answered.append(name)
             ttl_s = min((node.ttl for node in found.nodes), default=0)
             addresses = [(node.family, _literal(node.addr[0])) for node in found.nodes]
             return addresses, min(max(ttl_s, KEPT_LEAST_S), KEPT_MOST_S)
-        if code in _OF_THE_NAME:
+        if found in _OF_THE_NAME:
             self._answers += 1
-        elif code in _NOBODY_THERE:
+        elif found in _NOBODY_THERE:
             raise ResolveError(None, "no name server can be reached")
         elif self._answers == answers_before and not await self._is_alive.get():
             raise ResolveError(None, "no name server answers")
-        raise ResolveError(*_FAILURES.get(code or codes.ARES_ESERVFAIL, (ErrorClass.DNS_SERVFAIL, _TEMPORARY)))
+        raise ResolveError(*_FAILURES.get(found, (ErrorClass.DNS_SERVFAIL, _TEMPORARY)))
 
-    async def _addresses(
-        self, name: str, family: socket.AddressFamily
-    ) -> tuple[int | None, pycares.AddrInfoResult | None]:
-        """Return how a look-up of *name* ends, None if it ends well, and what was found."""
+    async def _addresses(self, name: str, family: socket.AddressFamily) -> pycares.AddrInfoResult | int:
+        """Return what was found of *name*, or the code of why nothing was."""
         await self._queries.enter()
         code = None
         try:
-            return None, await self._dns.getaddrinfo(name, family=family, type=socket.SOCK_STREAM)
+            return await self._dns.getaddrinfo(name, family=family, type=socket.SOCK_STREAM)
         except aiodns.error.DNSError as error:
-            code = int(error.args[0]) if error.args else int(codes.ARES_ESERVFAIL)
-            return code, None
+            code = _code_in(error)
+            return code
         finally:
             self._queries.leave(timed_out=code == codes.ARES_ETIMEOUT)
 
@@ -226,7 +224,7 @@ class Resolver:
         except TimeoutError:
             return int(codes.ARES_ETIMEOUT)
         except aiodns.error.DNSError as error:
-            return int(error.args[0]) if error.args else int(codes.ARES_ESERVFAIL)
+            return _code_in(error)
         return None
 
 
@@ -271,6 +269,10 @@ class _Window:
             if not turn.done():
                 self._under_way += 1
                 turn.set_result(None)
+
+
+def _code_in(error: aiodns.error.DNSError) -> int:
+    return int(error.args[0]) if error.args else int(codes.ARES_ESERVFAIL)
 
 
 def _literal(address: bytes | str) -> str:

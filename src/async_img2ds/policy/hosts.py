@@ -158,9 +158,7 @@ class HostSchedule(Generic[T]):
                 self._doors[queue.address] = None
                 continue
             if not self._may_ask(name):
-                self._numbers += 1
-                queue.number, queue.place = self._numbers, _Place.CLOCK
-                heapq.heappush(self._clock, (now + ASK_AGAIN_S, name, queue.number))
+                self._put_on_clock(name, queue, now + ASK_AGAIN_S)
                 continue
             return name, self._start(name, queue, now)
         return None
@@ -294,12 +292,17 @@ class HostSchedule(Generic[T]):
         elif queue.host.has_room():
             at = queue.host.may_start_at(urgent=urgent)
             if at > now:
-                queue.place = _Place.CLOCK
-                heapq.heappush(self._clock, (at, name, queue.number))
+                self._put_on_clock(name, queue, at)
             else:
                 queue.place = _Place.LINE
                 order = queue.waiting[0][0] + PLACES_PER_REQUEST * queue.host.active
                 heapq.heappush(self._line, (order, name, queue.number))
+
+    def _put_on_clock(self, name: str, queue: _Queue[T], at: float) -> None:
+        """Have a host wait until *at*, wherever it has been."""
+        self._numbers += 1
+        queue.number, queue.place = self._numbers, _Place.CLOCK
+        heapq.heappush(self._clock, (at, name, queue.number))
 
     def _give_up(self, name: str, queue: _Queue[T]) -> None:
         given_up, queue.waiting = sorted(queue.waiting, key=lambda entry: entry[0]), []

@@ -20,8 +20,6 @@ from async_img2ds.fetch.connections import IDLE_MAX
 from async_img2ds.fetch.fetcher import Fetcher, user_agent
 from async_img2ds.fetch.neighbours import Neighbours
 from async_img2ds.fetch.pacer import PER_ADDRESS_MAX, Pacer
-from async_img2ds.fetch.pauses import Pauses
-from async_img2ds.fetch.permits import Permits
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
@@ -79,17 +77,13 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     share = _Share(fetch, task.host_rules, task.machine.processes)
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     transformer = Transformer(options.image, bool(options.input.verify_hash))
-    with (
-        share.needed_permits() as permits,
-        Pauses.open() if task.machine.processes > 1 else nullcontext() as pauses,
-        Pool.open(transformer, task.machine.threads) as pool,
-    ):
+    with share.neighbours() as neighbours, Pool.open(transformer, task.machine.threads) as pool:
         pacer = Pacer(
             in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
             connections_max=most,
             held_bytes_max=fetch.in_flight_bytes_max,
             manners=share.manners,
-            neighbours=Neighbours(permits, pauses),
+            neighbours=neighbours,
             per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
         )
         idle_max = min(IDLE_MAX, room)  # the room is for those that are in use, and as many are left for the others
@@ -132,10 +126,12 @@ class _Share:
         at_once = self._at_once(self.rules.of(host))
         return at_once if at_once < self.processes else None
 
-    def needed_permits(self) -> AbstractContextManager[Permits | None]:
-        """Return what opens permits, if any host needs them."""
+    def neighbours(self) -> AbstractContextManager[Neighbours]:
+        """Return what opens the others, with permits if any host needs them."""
+        if self.processes == 1:
+            return nullcontext(Neighbours())
         at_once = min(map(self._at_once, (NO_RULES.of(""), *self.rules.rules.values())))
-        return Permits.open(self.permits) if at_once < self.processes else nullcontext()
+        return Neighbours.open(self.permits if at_once < self.processes else None)
 
     def _at_once(self, rule: HostRule) -> int:
         return rule.max_per_host or self.fetch.max_per_host
