@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 __all__ = ["with_image_feature"]
 
@@ -24,7 +23,7 @@ def with_image_feature(table: pa.Table, image: str) -> pa.Table:
     """
     at = table.schema.get_field_index(image)
     images = table.column(image).combine_chunks()
-    paths = pc.binary_join_element_wise(table.column("key").combine_chunks(), image, ".")
+    paths = pa.array([f"{key}.{image}" for key in table.column("key").to_pylist()], pa.string())
     structs = pa.StructArray.from_arrays([images, paths], fields=list(_IMAGE), mask=images.is_null())
     table = table.set_column(at, pa.field(image, _IMAGE), structs)
     features = {

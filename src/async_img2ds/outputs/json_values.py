@@ -10,7 +10,6 @@ import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +39,8 @@ def _objects(array: pa.StructArray) -> list[Any]:
 
 
 def _lists(array: pa.Array) -> list[Any]:
+    import pyarrow.compute as pc  # a tenth of what a worker's start takes, and few lists have such columns
+
     items = iter(_values(array.flatten()))
     lengths = pc.list_value_length(array).to_pylist()
     return [None if length is None else list(itertools.islice(items, length)) for length in lengths]
@@ -56,6 +57,8 @@ def _name(key: Any) -> str:  # noqa: ANN401  any value of JSON
 
 
 def _timestamps(array: pa.TimestampArray) -> list[Any]:
+    import pyarrow.compute as pc
+
     in_utc = array.view(pa.timestamp(array.type.unit)).cast(pa.string())
     zone = "+00:00" if array.type.tz else ""
     texts = pc.replace_substring_regex(in_utc, r"^(\S+) ([0-9:.]+)$", rf"\1T\2{zone}")  # no year 10**9: Arrow words it

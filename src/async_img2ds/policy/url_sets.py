@@ -11,7 +11,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Self, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,7 +48,7 @@ class KnownUrls:
         return both
 
     def _hold(self, values: pa.UInt64Array) -> None:
-        self._values = values.take(pc.sort_indices(values))
+        self._values = values.sort()
         self._sorted = memoryview(self._values.buffers()[1]).cast("B")[: 8 * len(values)].cast("Q")
 
     @staticmethod
