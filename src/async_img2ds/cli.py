@@ -222,7 +222,8 @@ def _limits_in_words(report: RunReport, *, explain: bool) -> list[str]:
 def _worst_case_in_words(options: Options) -> str:
     """Return how long a million URLs take if all of them are as slow as they may be."""
     from async_img2ds.distributors.local import usable_cores
-    from async_img2ds.policy.limits import IN_FLIGHT_LEAST, worst_case_s
+    from async_img2ds.policy.limits import worst_case_s
+    from async_img2ds.policy.window import IN_FLIGHT_LEAST
 
     rows, row_s = 10**6, options.fetch.row_deadline_s
     processes = options.run.processes_count or usable_cores()

@@ -1,4 +1,4 @@
-"""What keeps a worker from being faster at a moment, and how many rows it should have under way because of it."""
+"""What keeps a worker from being faster at a moment, and how long a list takes at the worst."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["IN_FLIGHT_LEAST", "IN_FLIGHT_MOST", "Limit", "Sight", "limit_of", "next_in_flight", "worst_case_s"]
+__all__ = ["BACKLOG_LEAST", "BUSY_SHARE", "Limit", "Sight", "limit_of", "worst_case_s"]
 
-# Where the number of rows under way begins, and how far it goes by itself. A core makes about 250 images a second, so
-# 64 keep it busy while servers answer within a quarter of a second, and 1,024 within four.
-IN_FLIGHT_LEAST: Final = 64
-IN_FLIGHT_MOST: Final = 1024
-GROWTH: Final = 1.5
 # Bodies that wait for each core: enough that none runs out of work within the moment between two looks, which is
 # half a second, would be a hundred; but each holds its bytes, and a body comes in while others are decoded.
 BACKLOG_LEAST: Final = 2
-BACKLOG_MOST: Final = 32
 # Of its cores' time; the rest is lost between waking up and going to sleep.
 BUSY_SHARE: Final = 0.85
 
@@ -37,6 +31,7 @@ class Sight:
     """A worker at a moment.
 
     Attributes:
+        at: which moment, in seconds by a clock that does not jump.
         cpu_share: CPU time since the last look, as a share of what its cores had.
         cores: that it may use.
         window: rows that may be under way.
@@ -46,9 +41,11 @@ class Sight:
         fetching: rows being fetched, look-ups included.
         transforming: rows whose bodies wait for a thread or are in one.
         writing: rows that wait for their sample to be taken for writing.
+        bodies: that have come so far.
 
     """
 
+    at: float
     cpu_share: float
     cores: int
     window: int
@@ -58,6 +55,7 @@ class Sight:
     fetching: int
     transforming: int
     writing: int
+    bodies: int
 
 
 def worst_case_s(rows: int, under_way: int, row_s: float) -> float:
@@ -78,13 +76,3 @@ def limit_of(sight: Sight) -> Limit:
     if sight.in_flight < sight.window:
         return Limit.HOSTS if sight.waiting else Limit.LIST
     return Limit.DNS if sight.looking_up > sight.fetching // 2 else Limit.NETWORK
-
-
-def next_in_flight(sight: Sight, most: int = IN_FLIGHT_MOST) -> int:
-    """Return how many rows should be under way from now on: more while threads run dry, fewer while bodies pile up."""
-    if sight.transforming > BACKLOG_MOST * sight.cores:
-        return max(min(IN_FLIGHT_LEAST, most), round(sight.window / GROWTH))
-    hungry = sight.in_flight >= sight.window and sight.transforming <= BACKLOG_LEAST * sight.cores
-    if hungry and sight.cpu_share < BUSY_SHARE:
-        return min(most, round(sight.window * GROWTH))
-    return sight.window

@@ -20,18 +20,20 @@ __all__ = ["Gauge", "Stage", "Stages"]
 class Stage:
     """A stage of a row's life: a row is in it during the block of a ``with``.
 
-    *rows* are in it now; *seconds* is how long all that were in it were there, once it is empty.
+    *rows* are in it now, and *came* have been so far; *seconds* is how long all that were in it were there, once it is
+    empty.
     """
 
-    __slots__ = ("rows", "seconds")
+    __slots__ = ("came", "rows", "seconds")
 
     def __init__(self) -> None:
         """Begin with no row in it."""
-        self.rows = 0
+        self.rows = self.came = 0
         self.seconds = 0.0
 
     def __enter__(self) -> None:
         self.rows += 1
+        self.came += 1
         self.seconds -= time.monotonic()
 
     def __exit__(self, *_: object) -> None:
@@ -74,6 +76,7 @@ class Gauge:
         wall_s, cpu_s = time.monotonic(), time.process_time()
         passed_s = wall_s - self._wall_s
         sight = Sight(
+            at=wall_s,
             cpu_share=(cpu_s - self._cpu_s) / max(1e-9, passed_s * self.cores),
             cores=self.cores,
             window=pacer.window,
@@ -83,6 +86,7 @@ class Gauge:
             fetching=self.stages.fetching.rows,
             transforming=self.stages.transforming.rows,
             writing=self.stages.writing.rows,
+            bodies=self.stages.transforming.came,
         )
         self._wall_s, self._cpu_s = wall_s, cpu_s
         limit = limit_of(sight)

@@ -25,9 +25,9 @@ from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
 from async_img2ds.policy.host import Manners
 from async_img2ds.policy.host_rules import NO_RULES
-from async_img2ds.policy.limits import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, next_in_flight
 from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
+from async_img2ds.policy.window import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, Window, next_window
 from async_img2ds.records import Done, Lost, Progress, Tally
 from async_img2ds.worker.gauge import Gauge, Stages
 from async_img2ds.worker.pool import Pool
@@ -74,12 +74,13 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     addresses = AddressPolicy(map(parse_net, fetch.allow_net))
     room = _room_for_connections()
     most = _at_most(fetch.thread_count or IN_FLIGHT_MOST, room)
+    window = Window(most if fetch.thread_count else min(most, IN_FLIGHT_LEAST))
     share = _Share(fetch, task.host_rules, task.machine.processes)
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     transformer = Transformer(options.image, bool(options.input.verify_hash))
     with share.neighbours() as neighbours, Pool.open(transformer, task.machine.threads) as pool:
         pacer = Pacer(
-            in_flight_max=most if fetch.thread_count else min(most, IN_FLIGHT_LEAST),
+            in_flight_max=window.size,
             connections_max=most,
             held_bytes_max=fetch.in_flight_bytes_max,
             manners=share.manners,
@@ -101,7 +102,7 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
                 naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
             )
             gauge = Gauge(stages, task.machine.cores, client.looking_up)
-            worker = _Worker(runner, pacer, client, gauge, None if fetch.thread_count else most, emit)
+            worker = _Worker(runner, pacer, client, gauge, window, None if fetch.thread_count else most, emit)
             await worker.run(shards, stop)
 
 
@@ -141,13 +142,15 @@ class _Share:
 class _Worker:
     """The open shards of a process, and what is said of them.
 
-    *in_flight_most* is how far the number of rows under way may grow by itself, None where it was given.
+    *window* says how many rows are under way, and *in_flight_most* how many may become so by themselves, None where the
+    number was given.
     """
 
     runner: ShardRunner
     pacer: Pacer
     client: HttpClient
     gauge: Gauge
+    window: Window
     in_flight_most: int | None
     emit: Callable[[Report], None]
     _open: dict[int, tuple[Shard, Tally]] = field(default_factory=dict)
@@ -217,7 +220,8 @@ class _Worker:
             await asyncio.sleep(PROGRESS_S)
             sight = self.gauge.look(self.pacer.statistics())
             if self.in_flight_most is not None:
-                self.pacer.resize(next_in_flight(sight, self.in_flight_most))
+                self.window = next_window(self.window, sight, self.in_flight_most)
+                self.pacer.resize(self.window.size)
             self._emit_progress()
 
     def _emit_progress(self) -> None:
