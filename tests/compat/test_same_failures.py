@@ -43,13 +43,17 @@ def tls_port(photographs: Path) -> Iterator[int]:
 def answers(tools: Tools, photographs: Path, origin: Origin, faults: FaultyServer, tls_port: int) -> Pair:
     """What both make of the failing URLs, asked once each."""
     picture = (photographs / "size-200x150.jpg").read_bytes()
-    for name in ("size-200x150 copy.jpg", "größe.jpg"):
-        (photographs / name).write_bytes(picture)
+    copies = [photographs / name for name in ("size-200x150 copy.jpg", "größe.jpg")]
+    for copy in copies:
+        copy.write_bytes(picture)
     cases = failing_urls.urls(origin, faults, tls_port)
     path = tools.folder / "failing.parquet"
     pq.write_table(pa.table({"url": list(cases.values()), "case": list(cases)}), path)
     words = [str(path), "--input_format", "parquet", "--save_additional_columns", '["case"]']
-    return tools.run("failing", [*words, "--timeout", "3", "--retries", "0", "--output_folder", "dataset"])
+    pair = tools.run("failing", [*words, "--timeout", "3", "--retries", "0", "--output_folder", "dataset"])
+    for copy in copies:  # lists that are made of the folder later on do not have them
+        copy.unlink()
+    return pair
 
 
 def test_both_end_well_whatever_fails(answers: Pair) -> None:
