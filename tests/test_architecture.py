@@ -30,7 +30,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 # Distributors know shards, reports and a callable; storage serves the list and the outputs, so it knows of neither.
 SEALED = {
     "distributors": {"errors", "startup", "records", "options", "distributors"},
-    "storage": {"errors"},
+    "storage": {"errors", "records"},
     "progress": {"records"},
     "records": {"errors"},
 }

@@ -93,6 +93,7 @@ class Gated:
             image=options.image,
             output=options.output,
             naming=Naming(10_000, 5),
+            made_with=options.shape(),
         )
 
     async def _transform(self, _content: bytes, _boxes: object) -> Encoded:

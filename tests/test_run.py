@@ -590,16 +590,89 @@ def test_column_types_that_python_lacks_reach_every_format(origin: Origin, tmp_p
     assert pq.read_schema(tmp_path / "out" / "00000.parquet").field("at").type == pa.timestamp("ns")
 
 
-@pytest.mark.parametrize("other", [{"rows": 12}, {"rows": 9}, {"number_sample_per_shard": 5}])
-def test_finished_shards_of_another_list_are_refused(origin: Origin, tmp_path: Path, other: dict[str, int]) -> None:
-    """Shards are known by their numbers, so rows of a list that has grown, or is cut otherwise, would be left out."""
-    out = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "number_sample_per_shard": 4}
+@pytest.fixture
+def begun(origin: Origin, tmp_path: Path) -> dict[str, Any]:
+    """Return the options of a run that has been made: ten rows, four to a shard."""
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    options["number_sample_per_shard"] = 4
     write_list(tmp_path / "urls.txt", origin, 10)
-    assert download(**out).count == 10
-    write_list(tmp_path / "urls.txt", origin, other.pop("rows", 10))
+    assert download(**options).count == 10
+    return options
+
+
+@pytest.mark.parametrize("anyway", [False, True])
+@pytest.mark.parametrize("rows", [12, 9])
+def test_finished_shards_of_a_longer_or_shorter_list_are_refused(
+    origin: Origin, begun: dict[str, Any], rows: int, *, anyway: bool
+) -> None:
+    """Shards are known by their numbers, so rows would be left out; that nobody can want."""
+    write_list(begun["url_list"], origin, rows)
 
     with pytest.raises(InputError, match=r"made of \d+ rows, and of this list it would have \d+: go on with the list"):
-        download(**out | other)
+        download(**begun, resume_anyway=anyway)
+
+
+def test_finished_shards_of_other_urls_are_refused(origin: Origin, begun: dict[str, Any]) -> None:
+    """Unless that is what somebody wants, who has put their new addresses into the list, say."""
+    write_list(begun["url_list"], origin, 10)
+    lines = begun["url_list"].read_text().splitlines()
+    begun["url_list"].write_text("\n".join([*lines[:5], lines[5] + "?other", *lines[6:]]))
+    (begun["output_folder"] / "00002_stats.json").unlink()
+
+    with pytest.raises(InputError, match=r"shard 1 in the output folder was made of other URLs .* --resume_anyway"):
+        download(**begun)
+    assert download(**begun, resume_anyway=True).shards_skipped == 2
+
+
+def test_finished_shards_that_were_made_otherwise_are_refused_in_words(begun: dict[str, Any]) -> None:
+    """A dataset of two kinds of images is nobody's wish; what is there stays as it is, unless told otherwise."""
+    other = {**begun, "image_size": 128, "number_sample_per_shard": 5}
+    before = {path: path.read_bytes() for path in begun["output_folder"].rglob("*.*")}
+
+    with pytest.raises(OptionsError, match=r"number_sample_per_shard was 4 and is 5; image_size was 256 and is 128"):
+        download(**other)
+    assert {path: path.read_bytes() for path in begun["output_folder"].rglob("*.*")} == before
+    assert download(**{**begun, "image_size": 128}, resume_anyway=True).shards_skipped == 3
+    assert download(**{**begun, "timeout": 3, "retries": 1}).shards_skipped == 3
+
+
+def test_list_may_have_moved(begun: dict[str, Any], tmp_path: Path) -> None:
+    """What counts is its rows, not where they lie or in which format."""
+    begun["url_list"].rename(tmp_path / "moved.txt")
+    urls = (tmp_path / "moved.txt").read_text().splitlines()
+    pq.write_table(pa.table({"link": urls}), tmp_path / "urls.parquet")
+
+    assert download(**{**begun, "url_list": tmp_path / "moved.txt"}).shards_skipped == 3
+    moved = {"url_list": tmp_path / "urls.parquet", "input_format": "parquet", "url_col": "link"}
+    assert download(**{**begun, **moved}).shards_skipped == 3
+
+
+def test_shards_of_img2dataset_say_nothing_of_that(begun: dict[str, Any]) -> None:
+    """Whoever has begun with it goes on here, with options of any names."""
+    for path in begun["output_folder"].glob("*_stats.json"):
+        told = json.loads(path.read_bytes())
+        path.write_text(json.dumps({name: told[name] for name in list(told)[:8]}))
+
+    assert download(**{**begun, "image_size": 128}).shards_skipped == 3
+
+
+@pytest.mark.parametrize("output_format", sorted(WRITERS))
+def test_marker_tells_the_files_of_its_shard(origin: Origin, tmp_path: Path, output_format: str) -> None:
+    """By size and sha256, so that anybody can see whether they are what was written."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    out = tmp_path / "out"
+    download(**QUIET, url_list=tmp_path / "urls.txt", output_folder=out, output_format=output_format)
+    told = json.loads((out / "00000_stats.json").read_bytes())["files"]
+
+    assert set(told) == {path.name for path in out.iterdir()} - {"00000_stats.json"}
+    for name, file in told.items():
+        if (path := out / name).is_file():
+            assert file == {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        else:
+            command = ["sh", "-c", "LC_ALL=C; export LC_ALL; sha256sum * | sha256sum"]
+            said = subprocess.run(command, cwd=path, capture_output=True, check=True)
+            sizes = [entry.stat().st_size for entry in path.iterdir()]
+            assert file == {"bytes": sum(sizes), "sha256": said.stdout.split()[0].decode(), "files": len(sizes)}
 
 
 def test_proxies_of_the_environment_are_said_not_to_be_used(

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from async_img2ds.errors import InputError
+from async_img2ds.errors import InputError, OptionsError
+from async_img2ds.policy.markers import Made, Marker, differences
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
+    from async_img2ds.options import Options
     from async_img2ds.storage import Store
 
-__all__ = ["STARTS", "Start", "clear", "finished_shards", "known_urls"]
+__all__ = ["STARTS", "Start", "checked", "clear", "finished_shards", "known_urls"]
 
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
+# Finished shards that are asked what they were made of, evenly spread.
+ASKED: Final = 64
 
 
 def finished_shards(store: Store) -> dict[int, str]:
@@ -39,35 +42,57 @@ class Start:
 
     Attributes:
         finished: the shards of the list that need not be done.
-        rows: how many rows some of these have.
+        made: what some of these were made of, by number.
         first_shard: the number of the list's first shard.
         known: URLs whose rows are left out.
 
     """
 
     finished: Container[int] = ()
-    rows: Mapping[int, int] = field(default_factory=dict)
+    made: Mapping[int, Made] = field(default_factory=dict)
     first_shard: int = 0
     known: Container[str | None] = ()
 
 
 def _behind_finished(store: Store) -> Start:
-    """Return the start behind finished shards, with the rows of the first and the last of them.
+    """Return the start behind finished shards, with what some of them say, the first and the last among them.
 
-    These two tell another number of rows in a shard, and a list that has grown or shrunk.
+    The last tells another number of rows in a shard, and a list that has grown or shrunk before it.
     """
     finished = finished_shards(store)
-    told = {end: _rows_told(store, finished[end]) for end in {min(finished), max(finished)}} if finished else {}
-    return Start(finished, {shard_id: rows for shard_id, rows in told.items() if rows is not None})
+    in_order = sorted(finished)
+    some = sorted({in_order[at * (len(in_order) - 1) // (ASKED - 1)] for at in range(ASKED)} if in_order else ())
+    with ThreadPoolExecutor(READERS, "markers") as readers:
+        told = dict(zip(some, readers.map(lambda shard_id: _told(store, finished[shard_id]), some), strict=True))
+    return Start(finished, {shard_id: made for shard_id, made in told.items() if made is not None})
 
 
-def _rows_told(store: Store, name: str) -> int | None:
+def _told(store: Store, name: str) -> Made | None:
     try:
-        with store.open(name) as file:
-            count = json.loads(file.read())["count"]
-    except (OSError, ValueError, LookupError, TypeError):
+        marker = Marker.parse(store.content(name))
+    except (OSError, ValueError):
         return None
-    return count if isinstance(count, int) else None
+    return Made(marker.tally.count, marker.urls, marker.made_with)
+
+
+def checked(start: Start, options: Options) -> Start:
+    """Return *start* with what the list is to be compared with, once the finished shards are seen to be made alike.
+
+    Shards that img2dataset has finished do not say what they were made with, and are taken as they are.
+
+    Raises:
+        OptionsError: they are not, and ``resume_anyway`` is not set.
+
+    """
+    if options.output.resume_anyway:  # but a shard of another length would leave rows out
+        return replace(start, made={shard_id: replace(made, urls=None) for shard_id, made in start.made.items()})
+    for shard_id, made in start.made.items():
+        if different := differences(made.made_with or {}, options.shape()):
+            raise OptionsError(
+                f"output_folder: shard {shard_id} that lies there was made otherwise: {'; '.join(different)}. Go on "
+                "with the options that it was begun with, choose another folder, or mix both with --resume_anyway"
+            )
+    return start
 
 
 def _next_shard(store: Store) -> int:

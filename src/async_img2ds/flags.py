@@ -13,7 +13,7 @@ import types
 import typing
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from async_img2ds.errors import OptionsError
 
@@ -36,20 +36,24 @@ def option(  # noqa: PLR0913  an option has so many sides
     whole: tuple[str, str] | None = None,
     unset: str = "none",
     secret: bool = False,
+    shapes: bool | None = None,
 ) -> Any:  # noqa: ANN401  as dataclasses.field itself
     """Declare one option; *least* and *most* are inclusive.
 
     A list whose items may have commas in them is not split at these; *whole* says what an item is called, and how a
-    list of them is written. *unset* is another word for None. The value of a *secret* one is told to nobody.
+    list of them is written. *unset* is another word for None. The value of a *secret* one is told to nobody. *shapes*
+    says whether it changes what a dataset holds, given the same answers; by default its group's ``SHAPE`` says it.
     """
     words = {"help": help, "choices": choices, "whole": whole, "unset": unset}
-    return field(default=default, repr=not secret, metadata={**words, "least": least, "most": most, "secret": secret})
+    limits = {"least": least, "most": most}
+    return field(default=default, repr=not secret, metadata={**words, **limits, "secret": secret, "shapes": shapes})
 
 
 class Checked:
     """Turn the words of each field into its type, and refuse what its declaration does not allow."""
 
     __slots__ = ()
+    SHAPE: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for flag in flags_of(type(self)):
@@ -70,6 +74,7 @@ class Flag:
     whole: tuple[str, str] | None
     unset: str
     secret: bool
+    shapes: bool
 
     @property
     def required(self) -> bool:
@@ -152,7 +157,12 @@ class Flag:
 def _flags_of(group: typing.Hashable) -> tuple[Flag, ...]:
     assert isinstance(group, type)
     hints = typing.get_type_hints(group)
-    return tuple(Flag(f.name, hints[f.name], f.default, **f.metadata) for f in dataclasses.fields(group))
+    shape = getattr(group, "SHAPE", False)
+    return tuple(Flag(f.name, hints[f.name], f.default, **_sides(f.metadata, shape)) for f in dataclasses.fields(group))
+
+
+def _sides(told: Mapping[str, Any], shape: bool) -> dict[str, Any]:  # noqa: FBT001  no flag of a caller's
+    return {**told, "shapes": shape if told["shapes"] is None else told["shapes"]}
 
 
 def flags_of(group: type[Any]) -> tuple[Flag, ...]:

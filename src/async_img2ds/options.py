@@ -11,7 +11,7 @@ import difflib
 import math
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from async_img2ds.errors import OptionsError
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
@@ -62,20 +62,24 @@ INPUT_FORMATS: Final = (
 class InputOptions(Checked):
     """What to fetch."""
 
+    SHAPE: ClassVar[bool] = True
+
     url_list: tuple[str, ...] = option(
         whole=("path", '["a.txt","b.txt"]'),
+        shapes=False,  # but for its rows, which are compared by themselves
         help="The list of URLs: a file, a folder of files, a pattern such as 'data/*.parquet', "
         "or several in a list; on disk or at any fsspec URL.",
     )
     recipe: str | None = option(
         None,
         choices=tuple(RECIPES),
+        shapes=False,
         help="A public dataset whose options to use; what is given beside it counts more.",
     )
     input_format: str = option(
-        "txt", choices=INPUT_FORMATS, help="Format of the list; in a folder, also the file ending."
+        "txt", choices=INPUT_FORMATS, shapes=False, help="Format of the list; in a folder, also the file ending."
     )
-    url_col: str = option("url", help="Column that holds the URL (all formats but txt).")
+    url_col: str = option("url", shapes=False, help="Column that holds the URL (all formats but txt).")
     caption_col: str | None = option(None, help="Column that holds the caption; stored with each image.")
     bbox_col: str | None = option(
         None,
@@ -178,6 +182,7 @@ class FetchOptions(Checked):
     )
     disallowed_header_directives: tuple[str, ...] | None = option(
         None,
+        shapes=True,
         help="X-Robots-Tag directives that keep an image out, as a list; [] for none. "
         "Default: noai, noimageai, noindex, noimageindex.",
     )
@@ -235,6 +240,8 @@ class FetchOptions(Checked):
 class ImageOptions(Checked):
     """What to make of each image."""
 
+    SHAPE: ClassVar[bool] = True
+
     image_size: int = option(256, least=1, most=65_500, help="Target side in pixels.")
     resize_mode: str = option(
         "border",
@@ -284,18 +291,27 @@ class OutputOptions(Checked):
 
     output_folder: str = option("images", help="Folder for the dataset, on disk or at any fsspec URL.")
     output_format: str = option(
-        "files", choices=("files", "webdataset", "parquet", "tfrecord", "dummy"), help="How the images are stored."
+        "files",
+        choices=("files", "webdataset", "parquet", "tfrecord", "dummy"),
+        shapes=True,
+        help="How the images are stored.",
     )
     hf_image: bool = option(
         default=False,
+        shapes=True,
         help="parquet: store the images as a column that Hugging Face datasets decodes, a struct of bytes and path.",
     )
-    oom_shard_count: int = option(5, least=0, most=20, help="Digits of the shard number.")
+    oom_shard_count: int = option(5, least=0, most=20, shapes=True, help="Digits of the shard number.")
     incremental_mode: str = option(
         "incremental",
         choices=("incremental", "overwrite", "extend", "extend_new"),
         help="What to do where a dataset lies already. incremental: fetch the shards that are not there; "
         "overwrite: delete it; extend: add all rows; extend_new: add rows with new URLs.",
+    )
+    resume_anyway: bool = option(
+        default=False,
+        help="Go on with a dataset although it was begun with other URLs, or with options that make other images of "
+        "them; by default that is refused.",
     )
 
 
@@ -370,6 +386,19 @@ class Options:
             for group_name, group in GROUPS.items()
         }
         return cls(**groups)
+
+    def shape(self) -> dict[str, Any]:
+        """Return the options that change what a dataset holds, given the same answers, as values of JSON."""
+        shaping = (
+            (flag.name, getattr(getattr(self, group_name), flag.name))
+            for group_name, group in GROUPS.items()
+            for flag in flags_of(group)
+            if flag.shapes
+        )
+        return {
+            name: list(value) if isinstance(value, tuple) else None if value == math.inf else value
+            for name, value in shaping
+        }
 
     def __post_init__(self) -> None:
         _check_input(self.input)

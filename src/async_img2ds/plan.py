@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from async_img2ds.errors import AsyncImg2dsError, OptionsError, StorageError
-from async_img2ds.existing import STARTS, clear
+from async_img2ds.existing import STARTS, checked, clear
 from async_img2ds.inputs import UrlList
 from async_img2ds.policy.host_rules import NO_RULES, HostRules
 from async_img2ds.preflight import check_apart, check_shared
@@ -93,8 +93,8 @@ def _plan(options: Options, stop: Stop) -> Plan:
     store = open_store(options.output.output_folder)
     try:
         store.prepare()
-        start = STARTS[options.output.incremental_mode](store)
-        shards = url_list.shards(start.finished, start.rows, first_shard=start.first_shard, known=start.known)
+        start = checked(STARTS[options.output.incremental_mode](store), options)
+        shards = url_list.shards(start.finished, start.made, first_shard=start.first_shard, known=start.known)
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
         if options.output.incremental_mode == "overwrite" and first:
             url_list.check_all()

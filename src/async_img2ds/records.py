@@ -120,6 +120,19 @@ class Sample:
     final_url: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FileSum:
+    """A file of a shard: its *bytes* and their *sha256* in hex.
+
+    Of a folder *files* is how many it has, *bytes* those of all, and *sha256* that of what ``sha256sum *`` prints in
+    it: for each file, by name, its sum, two spaces, its name and a line feed.
+    """
+
+    bytes: int
+    sha256: str
+    files: int | None = None
+
+
 # img2dataset keeps at most this many distinct messages a shard, and its readers expect no more.
 MESSAGES_MAX = 100_000
 # As many as img2dataset shows of them.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import hashlib
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, cast
 import fsspec
 
 from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
+from async_img2ds.records import FileSum
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -106,6 +108,9 @@ class Store(Protocol):
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
+
+    def staged(self, name: str) -> Path:
+        """Return where on local disk lies what was staged for *name*."""
 
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
@@ -189,14 +194,18 @@ class LocalStore:
 
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
-        path = self._staging(name) / self._own
+        path = self.staged(name)
         path.parent.mkdir(exist_ok=True)
         _remove(path)
         return path
 
+    def staged(self, name: str) -> Path:
+        """Return where on local disk lies what was staged for *name*."""
+        return self._staging(name) / self._own
+
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
-        staged, final = self._staging(name) / self._own, self._root / name
+        staged, final = self.staged(name), self._root / name
         if staged.is_dir():
             os.sync()  # one call for all its files; a sync of each would take longer than fetching them
         else:
@@ -214,7 +223,7 @@ class LocalStore:
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
         _remove(self._taken(name))
-        _remove(self._staging(name) / self._own)
+        _remove(self.staged(name))
         with suppress(OSError):  # others have something there, or it is gone
             self._staging(name).rmdir()
 
@@ -318,13 +327,17 @@ class RemoteStore:
     def stage(self, name: str) -> Path:
         """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
         self._staging.mkdir(parents=True, exist_ok=True)
-        path = self._staged(name)
+        path = self.staged(name)
         _remove(path)
         return path
 
+    def staged(self, name: str) -> Path:
+        """Return where on local disk lies what was staged for *name*."""
+        return self._staging / f"{name}.{self._own}"
+
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
-        staged = self._staged(name)
+        staged = self.staged(name)
         # put_file of a finished local file either completes its object or makes none; a handle left
         # by an exception would publish half of it.
         final = f"{self._root}/{name}"
@@ -339,10 +352,7 @@ class RemoteStore:
 
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
-        _remove(self._staged(name))
-
-    def _staged(self, name: str) -> Path:
-        return self._staging / f"{name}.{self._own}"
+        _remove(self.staged(name))
 
     def close(self) -> None:
         """Remove all that was staged."""
@@ -400,6 +410,10 @@ class Attempt:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
         except OSError as error:
             raise StorageError(f"cannot write: {error}") from error
+
+    async def sums(self) -> dict[str, FileSum]:
+        """Return what was written of each file and folder staged so far, by name."""
+        return await self.run(lambda: {name: _sum_of(self._store.staged(name)) for name in self._staged})
 
     async def standing(self, marker: str) -> bytes:
         """Return what is in the file *marker* if another attempt has finished the shard; nothing if none has."""
@@ -506,6 +520,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _sum_of(path: Path) -> FileSum:
+    if not path.is_dir():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            return FileSum(file.tell(), digest.hexdigest())
+    size, lines = 0, hashlib.sha256()
+    entries = sorted(path.iterdir(), key=lambda entry: entry.name)
+    for entry in entries:
+        content = entry.read_bytes()
+        size += len(content)
+        lines.update(f"{hashlib.sha256(content).hexdigest()}  {entry.name}\n".encode())
+    return FileSum(size, lines.hexdigest(), len(entries))
 
 
 def _take_place(staged: Path, final: Path) -> None:

@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # 203 is a 200 that a proxy has touched; any other 2xx carries no image or only a part of one.
 _WHOLE: Final = frozenset({200, 203})
-# A shortage of this machine is waited out, ten seconds a time at the most, for about an hour in all, as most outages end
-# sooner; then the shard is given back and with it all its rows, because nothing can be said about them.
+# A shortage of this machine is waited out, ten seconds a time at the most, for about an hour in all, as most outages
+# end sooner; then the shard is given back and with it all its rows, because nothing can be said about them.
 LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, *(10.0,) * 360)
 
 COMPLAINT_S: Final = 30.0

@@ -16,6 +16,7 @@ from async_img2ds.inputs.arrays import mapped
 from async_img2ds.inputs.columns import arranged, check_names, columns_of, missing
 from async_img2ds.inputs.files import files_of, split_format
 from async_img2ds.inputs.formats import FORMATS
+from async_img2ds.policy.markers import digest_of_urls
 from async_img2ds.policy.shards import cut, packed
 from async_img2ds.policy.url_sets import SeenUrls
 from async_img2ds.records import Shard
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from async_img2ds.inputs.formats import Format
     from async_img2ds.inputs.streams import ListFile
     from async_img2ds.options import InputOptions
+    from async_img2ds.policy.markers import Made
 
 __all__ = ["UrlList"]
 
@@ -77,14 +79,14 @@ class UrlList:
     def shards(
         self,
         finished: Container[int] = (),
-        rows: Mapping[int, int] | None = None,
+        made: Mapping[int, Made] | None = None,
         *,
         first_shard: int = 0,
         known: Container[str | None] = (),
     ) -> Iterator[Shard]:
         """Yield the shards of the list that are not in *finished*, numbered through from *first_shard*.
 
-        *rows* says how many rows some of the finished ones were made of.
+        *made* says what some of the finished ones were made of.
 
         They are cut file by file, or from all files as from one, of the rows whose URL is not among *known*.
 
@@ -98,7 +100,8 @@ class UrlList:
             self.rows_read += table.num_rows
             repeats = seen.repeats_in(table.column("url")) if seen else frozenset()
             if shard_id in finished:
-                _check_rows(shard_id, (rows or {}).get(shard_id, table.num_rows), table.num_rows)
+                if before := (made or {}).get(shard_id):
+                    _check_same(shard_id, before, table)
                 self.shards_skipped += 1
                 self.rows_skipped += table.num_rows
             else:
@@ -181,13 +184,23 @@ class UrlList:
         return InputError(f"url_list: {file.name} cannot be read as {self.options.input_format}: {_words(error)}")
 
 
-def _check_rows(shard_id: int, there: int, listed: int) -> None:
-    if there != listed:
+def _check_same(shard_id: int, made: Made, table: pa.Table) -> None:
+    if made.rows != table.num_rows:
         raise InputError(
-            f"url_list: shard {shard_id} in the output folder was made of {there} rows, and of this list it would have "
-            f"{listed}: go on with the list and the number_sample_per_shard that it was begun with, take "
-            "--incremental_mode extend_new for new rows only, or choose another folder"
+            f"url_list: shard {shard_id} in the output folder was made of {made.rows} rows, and of this list it would "
+            f"have {table.num_rows}: {_GO_ON}"
         )
+    if made.urls not in (None, digest_of_urls(table.column("url"))):
+        raise InputError(
+            f"url_list: shard {shard_id} in the output folder was made of other URLs than this list has there: "
+            f"{_GO_ON}; or leave finished shards as they are with --resume_anyway"
+        )
+
+
+_GO_ON = (
+    "go on with the list and the number_sample_per_shard that it was begun with, take --incremental_mode extend_new "
+    "for new rows only, or choose another folder"
+)
 
 
 _APART = "make the files agree, or leave out shard_across_files"

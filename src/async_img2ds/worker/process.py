@@ -100,6 +100,7 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
                 image=options.image,
                 output=options.output,
                 naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
+                made_with=options.shape(),
             )
             gauge = Gauge(stages, task.machine.cores, client.looking_up)
             worker = _Worker(runner, pacer, client, gauge, window, None if fetch.thread_count else most, emit)

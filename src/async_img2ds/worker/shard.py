@@ -6,22 +6,20 @@ import asyncio
 import logging
 import time
 import traceback
-from collections import Counter
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import orjson
+from typing import TYPE_CHECKING, Any
 
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure
 from async_img2ds.outputs.base import Output, open_writer
+from async_img2ds.policy.markers import SCHEMA_VERSION, Marker, digest_of_urls
 from async_img2ds.policy.schema import Columns
 from async_img2ds.policy.shards import rows_of
-from async_img2ds.records import Row, Sample, Status, Tally
+from async_img2ds.records import Row, Sample, Status
 from async_img2ds.storage import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     import pyarrow as pa
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from async_img2ds.options import ImageOptions, InputOptions, OutputOptions
     from async_img2ds.outputs.base import ShardWriter
     from async_img2ds.policy.shards import Naming
-    from async_img2ds.records import Body, Encoded, Shard
+    from async_img2ds.records import Body, Encoded, Shard, Tally
     from async_img2ds.storage import Store
     from async_img2ds.worker.gauge import Stages
 
@@ -43,7 +41,8 @@ logger = logging.getLogger(__name__)
 class ShardRunner:
     """What a process lends to each of its shards.
 
-    *transform* turns the body of a row into an image in the thread pool; *stages* counts where rows are.
+    *transform* turns the body of a row into an image in the thread pool; *stages* counts where rows are. *made_with*
+    are the options that shape the dataset.
     """
 
     pacer: Pacer
@@ -55,6 +54,7 @@ class ShardRunner:
     image: ImageOptions
     output: OutputOptions
     naming: Naming
+    made_with: Mapping[str, Any]
 
     async def run(self, shard: Shard, tally: Tally) -> tuple[Tally, float]:
         """Fetch, transform and write all rows of *shard*, and commit it; *tally* follows it as it goes.
@@ -91,7 +91,8 @@ class ShardRunner:
                 sample.add_done_callback(turn.end_with)
         await writer.finish()
         seconds = time.monotonic() - began
-        stats = _stats(tally, started, seconds)
+        files, urls = await attempt.sums(), digest_of_urls(listed.column("url"))
+        stats = Marker(tally, started, seconds, files, urls, self.made_with, SCHEMA_VERSION).to_json()
         standing = await attempt.commit(marker, stats)
         return (tally, seconds) if standing is stats else _told(standing)
 
@@ -169,37 +170,7 @@ class ShardRunner:
         )
 
 
-def _stats(tally: Tally, started: float, seconds: float) -> bytes:
-    """Return the stats file: img2dataset's fields, then our own. Times are Unix times in seconds."""
-    return orjson.dumps(
-        {
-            "count": tally.count,
-            "successes": tally.successes,
-            "failed_to_download": tally.failed_to_download,
-            "failed_to_resize": tally.failed_to_resize,
-            "duration": seconds,
-            "start_time": started,
-            "end_time": started + seconds,
-            "status_dict": dict(tally.messages.most_common()),
-            "error_classes": dict(tally.error_classes.most_common()),
-            "bytes_received": tally.body_bytes,
-            "bytes_written": tally.image_bytes,
-        },
-        option=orjson.OPT_INDENT_2,
-    )
-
-
-def _told(stats: bytes) -> tuple[Tally, float]:
+def _told(standing: bytes) -> tuple[Tally, float]:
     """Return the counts and the seconds that a stats file tells."""
-    told = orjson.loads(stats)
-    tally = Tally(
-        count=told["count"],
-        successes=told["successes"],
-        failed_to_download=told["failed_to_download"],
-        failed_to_resize=told["failed_to_resize"],
-        body_bytes=told["bytes_received"],
-        image_bytes=told["bytes_written"],
-        messages=Counter(told["status_dict"]),
-        error_classes=Counter(told["error_classes"]),
-    )
-    return tally, told["duration"]
+    marker = Marker.parse(standing)
+    return marker.tally, marker.seconds
