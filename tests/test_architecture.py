@@ -15,13 +15,13 @@ PACKAGE = Path(async_img2ds.__file__).parent
 
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
-    {"errors", "startup"},
+    {"errors", "startup", "blocking"},
     {"records", "flags", "nets", "headers", "hints", "recipes"},
     {"options"},
     {"policy", "storage"},
     {"inputs", "fetch", "images", "outputs", "existing"},
     {"worker", "distributors", "progress", "wandb", "preflight"},
-    {"plan"},
+    {"plan", "dataset"},
     {"run"},
     {"cli"},
     {"__main__"},

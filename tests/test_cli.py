@@ -12,7 +12,7 @@ import pytest
 
 from async_img2ds import cli
 from async_img2ds.hints import FASTER
-from async_img2ds.options import flags
+from async_img2ds.options import POSITIONAL, flags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,7 +159,7 @@ def test_version_is_shown() -> None:
 )
 def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> None:
     """All that Python Fire reads for img2dataset, and hyphens in values are never touched."""
-    assert cli._in_one_spelling(typed) == meant
+    assert cli._Spelling(tuple(flags()), POSITIONAL).in_one_spelling(typed) == meant
 
 
 @pytest.mark.parametrize(

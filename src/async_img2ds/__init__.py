@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from async_img2ds.dataset.verify import VerifyReport, verify
     from async_img2ds.errors import (
         AsyncImg2dsError,
         ErrorClass,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from async_img2ds.options import FetchOptions, ImageOptions, InputOptions, Options, OutputOptions, RunOptions
-    from async_img2ds.records import RunReport, Status
+    from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
 
 __all__ = [
@@ -29,6 +30,9 @@ __all__ = [
     "download",
     "download_async",
     "RunReport",
+    "verify",
+    "VerifyReport",
+    "Defect",
     "Status",
     "ErrorClass",
     # its options
@@ -53,6 +57,9 @@ _HOMES = {
     "download": "run",
     "download_async": "run",
     "RunReport": "records",
+    "verify": "dataset.verify",
+    "VerifyReport": "dataset.verify",
+    "Defect": "records",
     "Status": "records",
     "ErrorClass": "errors",
     "Options": "options",

@@ -1,6 +1,7 @@
 """The command line: typer commands made from the options' own declarations, and the outcome as an exit status.
 
 0  every row of the list is accounted for in a committed shard
+1  a dataset that was checked has defects or is not finished
 2  the request was refused: an option or the list
 3  the run ended with lost shards, internal errors, or workers that would not run
 130, 143  interrupted by Ctrl-C or SIGTERM; the same command goes on
@@ -18,6 +19,7 @@ import signal
 import sys
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, cast
 
 import typer
@@ -26,11 +28,12 @@ from typer.core import TyperCommand
 from async_img2ds import startup
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, OptionsError
 from async_img2ds.flags import Flag, flags_of
-from async_img2ds.options import GROUPS, POSITIONAL, Options, flags
+from async_img2ds.options import GROUPS, POSITIONAL, Options, VerifyOptions, flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from async_img2ds.dataset.verify import VerifyReport
     from async_img2ds.records import RunReport
     from async_img2ds.run import Stop
 
@@ -38,6 +41,7 @@ __all__ = ["app", "main"]
 
 logger = logging.getLogger(__name__)
 
+DEFECTIVE: Final = 1
 REFUSED: Final = 2
 INCOMPLETE: Final = 3
 
@@ -144,6 +148,56 @@ def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
         logger.warning("stopping: open shards get %g s to finish; once more to drop them now", grace_s)
 
 
+def _verify(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Check a dataset: whether every finished shard is what was written, row by row and sample by sample."""
+    try:
+        options = VerifyOptions(**{name: word for name, word in words.items() if word is not None})
+        report = asyncio.run(_verify_until_signalled(options))
+    except OptionsError as error:
+        typer.echo(f"aimg2ds: {error}", err=True)
+        raise typer.Exit(REFUSED) from None
+    except AsyncImg2dsError as error:
+        typer.echo(f"aimg2ds: {error}", err=True)
+        raise typer.Exit(INCOMPLETE) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(128 + signal.SIGINT) from None
+    with suppress(OSError):
+        typer.echo(_findings(report))
+    if report.unread:
+        raise typer.Exit(INCOMPLETE)
+    if not report.good:
+        raise typer.Exit(DEFECTIVE)
+
+
+async def _verify_until_signalled(options: VerifyOptions) -> VerifyReport:
+    startup.keep_pandas_out()
+    from async_img2ds.dataset.verify import run_verify
+
+    startup.settle()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    return await run_verify(options)
+
+
+def _findings(report: VerifyReport) -> str:
+    """Return what is wrong with a dataset, a line for each."""
+    lines = [str(defect) for defect in report.defects]
+    lines += [f"unfinished: {what}" for what in report.unfinished]
+    lines += [f"NOT READ: {stem}: {reason}" for stem, reason in report.unread.items()]
+    lines.append(
+        f"{report.shards:,} shards, {report.rows:,} rows, {report.successes:,} images "
+        f"checked in {report.seconds:.1f} s: " + ("good" if report.good else f"{len(report.defects):,} defects")
+    )
+    if report.set_back:
+        lines.append(f"removed: shards {', '.join(report.set_back)}; the fetch that made them makes them again")
+    elif report.defects:
+        lines.append("--repair removes the shards that have defects, so that the fetch that made them makes them again")
+    if report.unfinished:
+        lines.append("unfinished: run the fetch again to go on")
+    if report.is_in_use:
+        lines.append("a run is writing to this folder; only what is finished was checked")
+    return "\n".join(lines)
+
+
 _AGAIN: Final = "run the same command again"
 _GO_ON: Final = {
     "incremental": _AGAIN,
@@ -235,63 +289,66 @@ def _worst_case_in_words(options: Options) -> str:
     )
 
 
-class _Spelled(TyperCommand):
-    """A command whose flags may be typed in every way in which img2dataset's are."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  typer's own copy of click's Context
-        return super().parse_args(ctx, _in_one_spelling(args))
-
-
 _TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
 
 
-def _in_one_spelling(words: list[str]) -> list[str]:
-    """Bring the ways in which people type options to one: flags as ``--name=value``, then the list.
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    """The ways in which the options of a command may be typed: its *flags*, and *order*, those that need no name.
 
-    Python Fire reads img2dataset's command line: a name with ``_`` or ``-`` behind one dash or two, its value behind
-    ``=`` or as the next word, a switch bare, with a value, or as ``--noname``; words that belong to no flag are the
-    options in the order of the function's parameters that no flag names.
+    The first of these is its argument.
     """
-    spelled: list[str] = []
-    alone: list[str] = []
-    named: set[str] = set()
-    rest = deque(words)
-    while rest:
-        word = rest.popleft()
-        found = _flag_in(word)
-        if word == "--":
-            alone += rest
-            break
-        if found is None:
-            (spelled if word.startswith("-") else alone).append(word)
-            continue
-        flag, value = found
-        if value is None and flag.kind is bool:
-            value = rest.popleft() if rest and rest[0].lower() in _TRUTHS else "True"
-        elif value is None and rest and _flag_in(rest[0]) is None:
-            value = rest.popleft()
-        named.add(flag.name)
-        spelled.append(f"--{flag.name}={value or ''}")
-    left = [name for name in POSITIONAL if name not in named]
-    spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
-    # The list is an argument here, and a flag, too, where people come from.
-    lists = [word.partition("=")[2] for word in spelled if word.startswith("--url_list=")]
-    flags_only = [word for word in spelled if not word.startswith("--url_list=")]
-    return [*flags_only, *(["--", lists[-1]] if lists else []), *alone[len(left) :]]
 
+    flags: tuple[Flag, ...]
+    order: tuple[str, ...]
 
-def _flag_in(word: str) -> tuple[Flag, str | None] | None:
-    """Return the flag that *word* names and its value if there is one in it; None if it names none."""
-    if not word.startswith("-"):
+    def in_one_spelling(self, words: list[str]) -> list[str]:
+        """Bring the ways in which people type options to one: flags as ``--name=value``, then the argument.
+
+        Python Fire reads img2dataset's command line: a name with ``_`` or ``-`` behind one dash or two, its value
+        behind ``=`` or as the next word, a switch bare, with a value, or as ``--noname``; words that belong to no flag
+        are the options in the order of the function's parameters that no flag names.
+        """
+        spelled: list[str] = []
+        alone: list[str] = []
+        named: set[str] = set()
+        rest = deque(words)
+        while rest:
+            word = rest.popleft()
+            found = self._flag_in(word)
+            if word == "--":
+                alone += rest
+                break
+            if found is None:
+                (spelled if word.startswith("-") else alone).append(word)
+                continue
+            flag, value = found
+            if value is None and flag.kind is bool:
+                value = rest.popleft() if rest and rest[0].lower() in _TRUTHS else "True"
+            elif value is None and rest and self._flag_in(rest[0]) is None:
+                value = rest.popleft()
+            named.add(flag.name)
+            spelled.append(f"--{flag.name}={value or ''}")
+        left = [name for name in self.order if name not in named]
+        spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
+        # The argument is a flag, too, where people come from.
+        as_flag = f"--{self.order[0]}="
+        arguments = [word.removeprefix(as_flag) for word in spelled if word.startswith(as_flag)]
+        flags_only = [word for word in spelled if not word.startswith(as_flag)]
+        return [*flags_only, *(["--", arguments[-1]] if arguments else []), *alone[len(left) :]]
+
+    def _flag_in(self, word: str) -> tuple[Flag, str | None] | None:
+        """Return the flag that *word* names and its value if there is one in it; None if it names none."""
+        if not word.startswith("-"):
+            return None
+        name, equals, value = word.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        for flag in self.flags:
+            if name == flag.name:
+                return flag, value if equals else None
+            if name == f"no{flag.name}" and flag.kind is bool and not equals:
+                return flag, "False"
         return None
-    name, equals, value = word.lstrip("-").partition("=")
-    name = name.replace("-", "_")
-    for flag in flags():
-        if name == flag.name:
-            return flag, value if equals else None
-        if name == f"no{flag.name}" and flag.kind is bool and not equals:
-            return flag, "False"
-    return None
 
 
 def _joined(name: str, word: str | list[str]) -> object:
@@ -306,12 +363,19 @@ def _joined(name: str, word: str | list[str]) -> object:
     return None if lists == [None] else [item for items in lists for item in items or ()]
 
 
-def _command(function: Callable[..., None]) -> Callable[..., None]:
-    """Give *function* a parameter for each option, so that typer makes flags and help of them."""
-    parameters = [_parameter(flag, _panel(GROUPS[group])) for group, flag in _grouped_flags()]
+def _add_command(name: str, function: Callable[..., None], groups: Iterable[type], order: tuple[str, ...]) -> None:
+    """Have *function* called by *name*, with the options of *groups*, of which those in *order* need no name."""
+    in_groups = [(group, flag) for group in groups for flag in flags_of(group)]
+    parameters = [_parameter(flag, _panel(group)) for group, flag in in_groups]
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature looks for first
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return function
+    spelling = _Spelling(tuple(flag for _, flag in in_groups), order)
+
+    class Spelled(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  typer's own copy of click's Context
+            return super().parse_args(ctx, spelling.in_one_spelling(args))
+
+    app.command(name, cls=Spelled)(function)
 
 
 def _parameter(flag: Flag, panel: str) -> inspect.Parameter:
@@ -348,4 +412,5 @@ def _metavar(flag: Flag) -> str:
     return {str: "TEXT", int: "N", float: "NUMBER", bool: "BOOL", tuple: "LIST"}[flag.kind]
 
 
-app.command("fetch", cls=_Spelled)(_command(_fetch))
+_add_command("fetch", _fetch, GROUPS.values(), POSITIONAL)
+_add_command("verify", _verify, [VerifyOptions], ("output_folder",))

@@ -16,12 +16,12 @@ from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping
+    from collections.abc import Callable, Collection, Container, Mapping
 
     from async_img2ds.options import Options
     from async_img2ds.storage import Store
 
-__all__ = ["STARTS", "Start", "checked", "clear", "finished_shards", "known_urls"]
+__all__ = ["STARTS", "Start", "checked", "clear", "finished_shards", "known_urls", "remove_shards"]
 
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
@@ -146,16 +146,22 @@ def _hashes_in(store: Store, name: str) -> array[int]:
 def clear(store: Store) -> None:
     """Delete the dataset in *store* and nothing else: the shards that have a marker.
 
-    Markers go first, so that at no moment a shard without its data looks finished. What a killed run has left without
-    one is not told from other people's files, and stays.
+    What a killed run has left without one is not told from other people's files, and stays.
     """
-    names = [name for name, _ in store.names()]
-    markers = [name for name in names if Naming.finished_shard(name) is not None]
-    marked = {name.removesuffix("_stats.json") for name in markers}
-    store.remove(markers)
-    data = (name.partition(".") for name in names)
-    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in DATA_ENDINGS and stem in marked])
-    for folder in marked.intersection(store.folders()):
+    markers = (name for name, _ in store.names() if Naming.finished_shard(name) is not None)
+    remove_shards(store, [name.removesuffix("_stats.json") for name in markers])
+
+
+def remove_shards(store: Store, stems: Collection[str]) -> None:
+    """Delete the shards whose files are called by *stems*, each of which has a marker.
+
+    Markers go first, so that at no moment a shard without its data looks finished.
+    """
+    removed = set(stems)
+    store.remove([f"{stem}_stats.json" for stem in stems])
+    data = [name.partition(".") for name, _ in store.names()]
+    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in DATA_ENDINGS and stem in removed])
+    for folder in removed.intersection(store.folders()):
         samples = (name for name, _ in store.names(folder))
         store.remove([f"{folder}/{name}" for name in samples if _is_sample(name)])
 

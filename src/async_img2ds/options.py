@@ -32,6 +32,7 @@ __all__ = [
     "Options",
     "OutputOptions",
     "RunOptions",
+    "VerifyOptions",
     "flags",
     "parameters",
 ]
@@ -337,6 +338,25 @@ class RunOptions(Checked):
     explain: bool = option(
         default=False,
         help="Say how long it may take at the worst, and at the end what it waited for and what would make it faster.",
+    )
+    progress: str = option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions(Checked):
+    """How to check a dataset."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    deep: bool = option(default=False, help="Decode every image and read every JSON, too.")
+    repair: bool = option(
+        default=False, help="Remove the shards that have defects, so that the run that made them fetches them again."
+    )
+    processes_count: int | None = option(
+        None, least=1, help="Processes that read. Default: the cores this process may use."
     )
     progress: str = option(
         "auto",

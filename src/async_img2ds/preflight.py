@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from async_img2ds.inputs.streams import ListFile
     from async_img2ds.options import Options
 
-__all__ = ["EXTRAS", "check_apart", "check_installed", "check_shared"]
+__all__ = ["EXTRAS", "check_apart", "check_image_library", "check_importable", "check_installed", "check_shared"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,17 +47,38 @@ def check_installed(options: Options) -> None:
         said = "--proxy is used instead" if options.fetch.proxy else "every host is asked directly, unless by --proxy"
         logger.warning("%s is set and not used: %s", " and ".join(proxies), said)
     for (option, choice), (module, extra) in EXTRAS.items():
-        if attrgetter(option)(options) == choice and importlib.util.find_spec(module) is None:
-            raise MissingExtraError(f"{option.rpartition('.')[2]} {choice}", extra)
+        if attrgetter(option)(options) == choice:
+            check_importable(f"{option.rpartition('.')[2]} {choice}", module, extra)
 
 
-def _check_image_library(options: Options) -> None:
+def check_importable(what: str, module: str, extra: str) -> None:
+    """Refuse *what* needs *module* where it is not installed.
+
+    Raises:
+        MissingExtraError: the package of the *extra* is missing.
+
+    """
+    if importlib.util.find_spec(module) is None:
+        raise MissingExtraError(what, extra)
+
+
+def check_image_library() -> None:
+    """Refuse to go on without any image library.
+
+    Raises:
+        OptionsError: there is none.
+
+    """
     if importlib.util.find_spec("PIL") is None:
         raise OptionsError(
             "no image library is installed. Type one of these two lines:\n"
             "  pip install 'async-img2ds[simd]'     # pillow-simd: faster, compiled on this machine\n"
             "  pip install 'async-img2ds[pillow]'   # Pillow: ready to use"
         )
+
+
+def _check_image_library(options: Options) -> None:
+    check_image_library()
     from async_img2ds.images import codec
 
     if options.image.convert_to_srgb and not codec.converts_profiles():

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Body",
+    "Checked",
+    "Defect",
     "Done",
     "Encoded",
+    "FileSum",
     "Lost",
     "Progress",
     "Report",
@@ -218,6 +221,26 @@ class Done:
     tally: Tally
     seconds: float
     spent: Spent = field(default_factory=Spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """Something wrong in a dataset: *what*, with the *file* or folder, of the sample *key* if it is of one."""
+
+    file: str
+    what: str
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key + ' ' if self.key else ''}{self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Done):
+    """A finished shard that was read again: what is wrong with it, and its *columns*, in words."""
+
+    defects: tuple[Defect, ...] = ()
+    columns: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from concurrent.futures import Future
 from functools import partial
 from inspect import Signature
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from async_img2ds.blocking import waited_for
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.options import Options, parameters
 from async_img2ds.plan import planned
@@ -56,11 +54,7 @@ def download(*values: Any, **options: Any) -> RunReport:  # noqa: ANN401  checke
     From a script, a notebook, or inside a running event loop.
     """
     checked = Options.of(*values, **options)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(run(checked))
-    return _in_thread(checked)
+    return waited_for(lambda: run(checked))
 
 
 # What inspect.signature looks for first, so that help() and notebooks show the options themselves.
@@ -119,28 +113,3 @@ def _report(totals: Totals, url_list: UrlList | None, seconds: float, *, interru
         seconds=seconds,
         interrupted=interrupted,
     )
-
-
-def _in_thread(options: Options) -> RunReport:
-    """Run in a loop of its own in another thread, because this one's loop is running."""
-    outcome: Future[RunReport] = Future()
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(run(options))
-
-    def target() -> None:
-        try:
-            outcome.set_result(loop.run_until_complete(task))
-        except BaseException as error:  # noqa: BLE001  carried over to the thread that waits
-            outcome.set_exception(error)
-        finally:
-            loop.close()
-
-    thread = Thread(target=target, name="async-img2ds")
-    thread.start()
-    try:
-        return outcome.result()
-    except KeyboardInterrupt:
-        loop.call_soon_threadsafe(task.cancel)
-        raise
-    finally:
-        thread.join()

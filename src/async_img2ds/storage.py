@@ -31,14 +31,25 @@ from async_img2ds.records import FileSum
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterator
 
-__all__ = ["AppendFile", "Attempt", "LocalStore", "RemoteStore", "Store", "file_system", "open_store", "protocols"]
+__all__ = [
+    "PARTIAL",
+    "AppendFile",
+    "Attempt",
+    "LocalStore",
+    "RemoteStore",
+    "Store",
+    "file_system",
+    "open_store",
+    "protocols",
+]
 
 T = TypeVar("T")
 
 # Bytes gathered before a write goes to the I/O thread: two thread hand-overs cost about
 # 0.1 ms, so one for each 30 images or so.
 APPEND_BYTES: Final = 2**20
-_PARTIAL: Final = ".partial"
+# What the names of files end with that are not finished.
+PARTIAL: Final = ".partial"
 # The files of samples in a folder bear their keys, which are digits.
 _SAMPLE: Final = re.compile(r"[0-9]+\.[a-z]+")
 # File systems whose top folders are buckets, which nobody wants made by a misspelt name.
@@ -87,6 +98,9 @@ class Store(Protocol):
 
     def prepare(self) -> None:
         """Create the folder, or raise OptionsError if it cannot be written to."""
+
+    def is_in_use(self) -> bool:
+        """Whether a run is writing to the folder, as far as that can be seen from here."""
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
@@ -152,6 +166,18 @@ class LocalStore:
             ) from None
         except OSError as error:
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
+
+    def is_in_use(self) -> bool:
+        """Whether a run on this machine is writing to the folder."""
+        try:
+            lock = _locked(self._root)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        if lock is not None:
+            os.close(lock)
+        return False
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
@@ -228,14 +254,14 @@ class LocalStore:
             self._staging(name).rmdir()
 
     def _staging(self, name: str) -> Path:
-        return self._root / (name + _PARTIAL)
+        return self._root / (name + PARTIAL)
 
     def _taken(self, name: str) -> Path:
-        return self._root / f"{name}.{self._own}{_PARTIAL}"
+        return self._root / f"{name}.{self._own}{PARTIAL}"
 
     def _sweep(self) -> None:
         for entry in self._root.iterdir():
-            if entry.name.endswith(_PARTIAL):
+            if entry.name.endswith(PARTIAL):
                 _remove(entry)
 
     def close(self) -> None:
@@ -273,6 +299,10 @@ class RemoteStore:
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error}") from error
         if not found:
             raise OptionsError(f"output_folder: there is no bucket {bucket!r}")
+
+    def is_in_use(self) -> bool:
+        """Whether a run is writing to the folder; there are no locks to tell it by."""
+        return False
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""

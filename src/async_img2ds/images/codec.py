@@ -187,6 +187,16 @@ class Source:
             )
         return cls(name, (width, height), image)
 
+    def decode(self) -> None:
+        """Decode all pixels, to see whether that can be done.
+
+        Raises:
+            TransformFailure: it cannot.
+
+        """
+        with _translated():
+            self._image.load()
+
     @property
     def has_alpha(self) -> bool:
         """Whether any pixel may be transparent."""

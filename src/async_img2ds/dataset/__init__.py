@@ -1,0 +1,1 @@
+"""Work on a dataset that is there already, without the web."""
