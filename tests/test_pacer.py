@@ -78,11 +78,11 @@ def test_busy_host_does_not_hold_up_others() -> None:
         paced = pacer(per_host=1)
         shard = Shard(paced, rows(*(["http://busy.test/"] * 10), "http://free.test/"))
         await settle()
-        assert [turn.host for turn in shard.turns] == ["busy.test", "free.test"]
+        assert [turn.site.host for turn in shard.turns] == ["busy.test", "free.test"]
 
         shard.turns[0].leave_host()
         await settle()
-        assert [turn.host for turn in shard.turns] == ["busy.test", "free.test", "busy.test"]
+        assert [turn.site.host for turn in shard.turns] == ["busy.test", "free.test", "busy.test"]
 
         shard.task.cancel()
 
@@ -175,7 +175,7 @@ def test_redirect_to_another_host_waits_for_room_there() -> None:
 
         new.end()
         assert await moved
-        assert (old.host, old.at_host, old.in_window) == ("new.test", True, True)
+        assert (old.site.host, old.at_host, old.in_window) == ("new.test", True, True)
         await shard.task
 
     asyncio.run(run())
@@ -197,15 +197,17 @@ def test_rows_of_a_dead_host_get_their_turn_refused() -> None:
         again = asyncio.create_task(again_of(shard.turns[0], 0))
         await settle()
         now = 2.0
-        shard.turns[1].end()  # the look is the row's that tries again
-        assert await again
-        again = asyncio.create_task(again_of(shard.turns[1], 0))
+        shard.turns[1].end()
         await settle()
-        shard.turns[0].leave_host(absent)
+        assert len(shard.turns) == 3  # the look is that of another row
+        also_again = asyncio.create_task(again_of(shard.turns[1], 0))
+        await settle()
+        shard.turns[2].leave_host(absent)
 
         assert not await again
+        assert not await also_again
         await shard.task
-        assert [turn.is_refused for turn in shard.turns] == [False, False, True, True, True, True]
+        assert [turn.is_refused for turn in shard.turns] == [False, False, False, True, True, True]
         assert paced.statistics().waiting == 0
 
     asyncio.run(run())
@@ -333,7 +335,7 @@ def test_host_is_wanted_while_others_come() -> None:
         shard = Shard(paced, rows(*["http://busy.test/"] * 3, "http://rare.test/", "http://short.test/"))
         await settle()
         busy, rare, short = (
-            [turn for turn in shard.turns if turn.host == f"{name}.test"] for name in ("busy", "rare", "short")
+            [turn for turn in shard.turns if turn.site.host == f"{name}.test"] for name in ("busy", "rare", "short")
         )
         assert busy[0].is_host_wanted()
         assert not rare[0].is_host_wanted()

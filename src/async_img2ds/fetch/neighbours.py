@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from async_img2ds.fetch.pauses import Pauses
 from async_img2ds.fetch.permits import Permits
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Neighbours"]
+
+# When others have all that may be asked of a host, this is looked at again after so long.
+ASK_AGAIN_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,11 @@ class Neighbours:
             permits = None if limit_of is None else stack.enter_context(Permits.open(limit_of, folder))
             yield cls(permits, stack.enter_context(Pauses.open(folder)))
 
-    def leave_room(self, host: str) -> bool:
-        """Whether *host* may be asked as far as they are concerned; then :meth:`end` is to follow."""
-        if self.pauses is not None and self.pauses.is_paused(host):
-            return False
-        return self.permits is None or self.permits.take(host)
+    def wait_s(self, host: str) -> float:
+        """Return after how many seconds to ask again for *host*; none if it may be asked, then :meth:`end` follows."""
+        if self.pauses is not None and (left_s := self.pauses.left_s(host)):
+            return left_s
+        return 0.0 if self.permits is None or self.permits.take(host) else ASK_AGAIN_S
 
     def end(self, host: str, pause_s: float) -> None:
         """Say that a request to *host* has ended, and for how long it wants to be left alone."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from async_img2ds.errors import FetchFailure
 from async_img2ds.fetch.neighbours import Neighbours
 from async_img2ds.policy import urls
-from async_img2ds.policy.host import PAUSE_MOST_S, Outcome, Sign
-from async_img2ds.policy.hosts import HostSchedule
+from async_img2ds.policy.host import Outcome, Sign
+from async_img2ds.policy.hosts import HostSchedule, Site
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -79,7 +79,7 @@ class Pacer:
         """Start empty; tell the time by *clock*, in seconds."""
         self._neighbours = neighbours or Neighbours()
         self._schedule: HostSchedule[_Ticket] = HostSchedule(
-            manners, per_address_max, self._neighbours.leave_room, _is_wanted
+            manners, per_address_max, self._neighbours.wait_s, _is_wanted
         )
         self._in_flight_max = in_flight_max
         self._connections_max = connections_max
@@ -113,7 +113,7 @@ class Pacer:
                 if ticket.turn.target is None:
                     ticket.go()
                 else:
-                    ticket.turn.order = self._schedule.add(ticket.turn.host, ticket, self._clock())
+                    ticket.turn.order = self._schedule.add(ticket.turn.site, ticket, self._clock())
                 if len(tickets) % PARSE_BATCH == 0:
                     self._pump()
                     await asyncio.sleep(0)
@@ -174,8 +174,8 @@ class Pacer:
 
     def leave_host(self, turn: Turn, outcome: Outcome) -> None:
         """Take the host's slot back from *turn*."""
-        self._neighbours.end(turn.host, min(PAUSE_MOST_S, outcome.pause_s))
-        self._schedule.end(turn.host, outcome, self._clock())
+        self._neighbours.end(turn.site.host, outcome.wanted_pause_s)
+        self._schedule.end(turn.site, outcome, self._clock())
         self._pump()
 
     def leave_window(self, turn: Turn) -> None:
@@ -204,16 +204,16 @@ class Pacer:
         try:
             if delay_s:
                 await asyncio.sleep(delay_s)
-            self._schedule.add(turn.host, ticket, self._clock(), turn.order)
+            self._schedule.add(turn.site, ticket, self._clock(), turn.order)
             self._pump()
             return await ticket.waiter
         finally:
             self._late -= 1
             self._pump()
 
-    def is_aside(self, host: str) -> bool:
-        """Whether *host* is set aside."""
-        return self._schedule.is_aside(host)
+    def is_aside(self, site: Site) -> bool:
+        """Whether *site* is set aside."""
+        return self._schedule.is_aside(site)
 
     def has_gap(self, host: str) -> bool:
         """Whether some time must pass between two requests to *host*."""
@@ -221,7 +221,7 @@ class Pacer:
 
     def is_wanted(self, turn: Turn) -> bool:
         """Whether rows other than that of *turn* want its host."""
-        return self._schedule.is_wanted(turn.host, besides=int(turn.at_host))
+        return self._schedule.is_wanted(turn.site, besides=int(turn.at_host))
 
     def hold(self, turn: Turn, count: int) -> bool:
         """Count *count* more bytes as held; return whether *turn* may read on at once."""
@@ -321,15 +321,15 @@ class Turn:
     its host was given up before it came to it.
     """
 
-    __slots__ = ("_pacer", "at_host", "host", "in_window", "is_refused", "order", "row", "target")
+    __slots__ = ("_pacer", "at_host", "in_window", "is_refused", "order", "row", "site", "target")
 
     def __init__(self, pacer: Pacer, row: Row, target: Target | None) -> None:
         """Made by the pacer only."""
         self._pacer = pacer
         self.row = row
         self.target = target
-        # What it is paced under; a row that nobody can be asked for needs no slot.
-        self.host = _paced_under(target) if target else ""
+        # Where it waits; a row that nobody can be asked for needs no slot.
+        self.site = _site_of(target) if target else Site("", 0)
         self.order = 0
         self.at_host = False
         self.in_window = False
@@ -353,8 +353,10 @@ class Turn:
 
     def end(self) -> None:
         """Give back what is still held."""
-        self.leave_host()
-        self.leave_window()
+        try:
+            self.leave_host()
+        finally:
+            self.leave_window()
 
     def end_with(self, _task: asyncio.Task[None]) -> None:
         """Be the done-callback of the task that this turn was given to."""
@@ -366,11 +368,11 @@ class Turn:
 
     def is_host_aside(self) -> bool:
         """Whether its host is set aside, as it does not answer."""
-        return self._pacer.is_aside(self.host)
+        return self._pacer.is_aside(self.site)
 
     def is_host_wanted(self) -> bool:
         """Whether its host is likely to be asked again soon: others want it, or a redirect led there."""
-        return self._pacer.is_wanted(self) or self.target is None or self.host != _paced_under(self.target)
+        return self._pacer.is_wanted(self) or self.target is None or self.site != _site_of(self.target)
 
     async def again(self, target: Target, delay_s: float) -> bool:
         """Give both slots back, wait *delay_s* seconds, and take both for *target* as soon as there is room.
@@ -380,7 +382,7 @@ class Turn:
 
         """
         self.end()
-        self.host = _paced_under(target)
+        self.site = _site_of(target)
         return await self._pacer.come_back(self, delay_s)
 
     async def move(self, target: Target, outcome: Outcome) -> bool:
@@ -392,12 +394,12 @@ class Turn:
             Whether there is; if not, that host has been given up.
 
         """
-        host = _paced_under(target)
-        if host == self.host and not self._pacer.has_gap(host):
+        site = _site_of(target)
+        if site == self.site and not self._pacer.has_gap(site.host):
             return True
         self.leave_host(outcome)
         self.leave_window()
-        self.host = host
+        self.site = site
         return await self._pacer.come_back(self, 0.0)
 
     def hold(self, count: int) -> bool:
@@ -456,8 +458,8 @@ def _is_wanted(ticket: _Ticket) -> bool:
     return ticket.is_wanted()
 
 
-def _paced_under(target: Target) -> str:
-    return target.host.removesuffix(".")
+def _site_of(target: Target) -> Site:
+    return Site(target.host.removesuffix("."), target.port)
 
 
 def _target_of(row: Row) -> Target | None:

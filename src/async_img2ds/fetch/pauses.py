@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from async_img2ds.fetch.shared import open_shared, shared_path
+from async_img2ds.policy.host import PAUSE_MOST_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ class Pauses:
             file = open_shared(shared_path("pauses", "table", folder))
             try:
                 if os.fstat(file).st_size < ENTRIES * ENTRY_BYTES:
-                    os.ftruncate(file, ENTRIES * ENTRY_BYTES)
+                    _fill(file, ENTRIES * ENTRY_BYTES)
                 shared = mmap.mmap(file, ENTRIES * ENTRY_BYTES)
             finally:
                 os.close(file)
@@ -57,13 +58,28 @@ class Pauses:
 
     def pause(self, host: str, seconds: float) -> None:
         """Have *host* left alone for so long."""
-        entry = _entry(host)
-        self._table[entry] = max(self._table[entry], self._clock() + seconds)
+        until = self._clock() + min(seconds, PAUSE_MOST_S)
+        if self.left_s(host) < seconds:
+            self._table[_entry(host)] = until
 
-    def is_paused(self, host: str) -> bool:
-        """Whether *host* is to be left alone now."""
+    def left_s(self, host: str) -> float:
+        """Return for how many seconds *host* is to be left alone yet.
+
+        A pause that is too long for one was written by a clock that was wrong, and is none.
+        """
         until = self._table[_entry(host)]
-        return until != 0.0 and until > self._clock()
+        if until == 0.0:
+            return 0.0
+        left_s = until - self._clock()
+        return left_s if 0 < left_s <= PAUSE_MOST_S else 0.0
+
+
+def _fill(file: int, size: int) -> None:
+    """Give a file its size, and its place where that can be done: writing to a hole of a full disk kills."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
 
 
 def _entry(host: str) -> int:

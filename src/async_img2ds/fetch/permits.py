@@ -7,7 +7,6 @@ back while somebody stands there leaves it to him.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import zlib
@@ -89,14 +88,14 @@ class Permits:
         if self._resting.get(place, now) > now:
             return False
         self._resting.pop(place, None)
-        held = self._held.setdefault(place, [])
+        held = self._held.get(place, [])
         for number in range(min(limit, _NEXT_IN_LINE)):
             if number not in held and self._lock(place + number):
-                held.append(number)
+                self._held[place] = [*held, number]
                 if self._in_line.pop(place, None) is not None:
                     self._unlock(place + _NEXT_IN_LINE)
                 return True
-        if place in self._in_line or self._lock(place + _NEXT_IN_LINE):
+        if self._in_line.pop(place, None) is not None or self._lock(place + _NEXT_IN_LINE):
             self._in_line[place] = now
         return False
 
@@ -112,21 +111,23 @@ class Permits:
             if self._lock(place + _NEXT_IN_LINE):
                 self._unlock(place + _NEXT_IN_LINE)
             else:
+                self._resting.pop(place, None)
                 self._resting[place] = self._clock() + REST_S
 
     def _leave_lines(self, now: float) -> None:
-        """Leave those where nobody wants a permit any more."""
-        for place in [place for place, came in self._in_line.items() if now - came > REST_S]:
+        """Leave those where nobody wants a permit any more, and forget rests that are over."""
+        while self._in_line and now - next(iter(self._in_line.values())) > REST_S:  # who came last stands last
+            place = next(iter(self._in_line))
             del self._in_line[place]
             self._unlock(place + _NEXT_IN_LINE)
+        while self._resting and next(iter(self._resting.values())) <= now:
+            del self._resting[next(iter(self._resting))]
 
     def _lock(self, byte: int) -> bool:
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN, errno.ENOLCK):  # somebody has it, or the system has no more
-                return False
-            raise
+        except OSError:  # somebody has it, or the system has no more at the moment
+            return False
         return True
 
     def _unlock(self, byte: int) -> None:

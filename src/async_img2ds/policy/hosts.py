@@ -1,37 +1,45 @@
 """Which queued item may start now, given what its host, and the address behind it, can bear.
 
-Items wait per host, not in line: a host that can take no more at the moment holds up nobody else. Among hosts that can,
-the item that came first goes first, each request that its host has under way counting as a few places further back: so
-a list is worked through in about its own order, and a slow host at its head does not fill the window before others
-have begun. What a single host can bear is decided in :mod:`async_img2ds.policy.host`.
+Items wait per host and port, not in line: a host that can take no more at the moment holds up nobody else. Among those
+that can, the item that came first goes first, each request that its host has under way counting as a few places further
+back: so a list is worked through in about its own order, and a slow host at its head does not fill the window before
+others have begun. What a single host can bear is decided in :mod:`async_img2ds.policy.host`.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from async_img2ds.policy import urls
-from async_img2ds.policy.host import Host
+from async_img2ds.policy.host import Host, Pace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from async_img2ds.policy.host import Manners, Outcome
 
-__all__ = ["HostSchedule"]
+__all__ = ["HostSchedule", "Site"]
 
-# Hosts remembered while nobody asks them, for what there is to know of them; about 300 bytes each.
+# Hosts, and ports of them, remembered while nobody asks them, for what there is to know; about 300 bytes each.
 REMEMBERED_MAX: Final = 50_000
-# When others have all that may be asked of a host, this is looked at again after so long.
-ASK_AGAIN_S: Final = 0.05
 # A host with 64 requests under way lets a thousand rows go before its next one.
 PLACES_PER_REQUEST: Final = 16
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Site(NamedTuple):
+    """A port of a host: what is there, or not, as a whole."""
+
+    host: str
+    port: int
 
 
 class _Place(Enum):
@@ -48,28 +56,37 @@ class _Place(Enum):
 
 
 @dataclass(slots=True)
-class _Queue(Generic[T]):
-    """Those who wait for a host. An entry in the line or on the clock is good as long as *number* is what it says."""
+class _Name(Generic[T]):
+    """A host as a whole: its pace, the queues of its ports, and the address behind it, if that is known."""
 
+    pace: Pace
+    sites: dict[Site, _Queue[T]] = field(default_factory=dict)
+    address: str = ""
+
+
+@dataclass(slots=True)
+class _Queue(Generic[T]):
+    """Those who wait for a port of a host. What stands for it in a heap is good as long as *number* is what it says."""
+
+    name: _Name[T]
     host: Host
     waiting: list[tuple[int, T]] = field(default_factory=list)
     since: float = 0.0
     place: _Place = _Place.OUT
     number: int = 0
-    address: str = ""
 
 
 @dataclass(slots=True)
 class _Address:
-    """What shares an address: how many hosts, requests under way, and hosts that wait for room."""
+    """What shares an address: how many hosts, requests under way, and those that wait for room."""
 
     hosts: int = 0
     active: int = 0
-    at_door: deque[str] = field(default_factory=deque)
+    at_door: deque[Site] = field(default_factory=deque)
 
 
 class HostSchedule(Generic[T]):
-    """Items by host. Each host is treated as *manners* says, and every address has *per_address_max* requests at most.
+    """Items by host and port. Hosts are treated as *manners* says; an address has *per_address_max* requests at most.
 
     Times are seconds on a clock that never goes back. Memory is that of the items waiting and active, and of what is
     remembered of hosts that were not well.
@@ -79,35 +96,37 @@ class HostSchedule(Generic[T]):
         self,
         manners: Callable[[str], Manners],
         per_address_max: int,
-        may_ask: Callable[[str], bool] = lambda _: True,
+        leave: Callable[[str], float] = lambda _: 0.0,
         is_wanted: Callable[[T], bool] = lambda _: True,
     ) -> None:
         """Start empty.
 
-        *may_ask* is asked of a host last before a request to it begins, *is_wanted* of an item before its turn comes.
+        *leave* is asked for a host last before a request to it begins, and says after how many seconds to ask again,
+        none if it may begin; *is_wanted* is asked of an item before its turn comes.
         """
         self._manners = manners
-        self._may_ask = may_ask
+        self._leave = leave
         self._is_wanted = is_wanted
         self._per_address_max = per_address_max
-        self._queues: dict[str, _Queue[T]] = {}
-        self._remembered: dict[str, Host] = {}
+        self._names: dict[str, _Name[T]] = {}
+        self._queues: dict[Site, _Queue[T]] = {}
+        self._paces: dict[str, Pace] = {}  # remembered, and so are
+        self._hosts: dict[Site, Host] = {}
         self._addresses: dict[str, _Address] = {}
-        self._line: list[tuple[int, str, int]] = []
-        self._clock: list[tuple[float, str, int]] = []
-        self._unseen: deque[tuple[int, str]] = deque()
+        self._line: list[tuple[int, Site, int]] = []
+        self._clock: list[tuple[float, Site, int]] = []
+        self._hurry: list[tuple[float, Site, int]] = []  # those set aside, and when there is something to do if all are
+        self._unseen: list[tuple[int, str]] = []
         self._hopeless: list[T] = []
         self._added = 0
         self._gone = 0  # taken or given up, and not come again
         self._numbers = 0
         self._doors: dict[str, None] = {}
-        self._aside: dict[str, None] = {}  # hosts that are, and for which somebody waits
         self._waiting_aside = 0
-        self._was_urgent = False
         self.waiting = 0
 
-    def add(self, name: str, item: T, now: float, order: int | None = None) -> int:
-        """Queue *item* for the host *name*: behind all others, or at *order* if it has had its turn before.
+    def add(self, site: Site, item: T, now: float, order: int | None = None) -> int:
+        """Queue *item* for *site*: behind all others, or at *order* if it has had its turn before.
 
         Returns:
             its place in the order.
@@ -118,112 +137,101 @@ class HostSchedule(Generic[T]):
             order = self._added
         else:
             self._gone -= 1
-        queue = self._queues.get(name)
+        queue = self._queues.get(site)
         if queue is None:
-            host = self._remembered.pop(name) if name in self._remembered else Host(self._manners(name))
-            queue = self._queues[name] = _Queue(host)
-            if urls.is_address(name):
-                self.locate(name, name)
-            self._unseen.append((order, name))
+            queue = self._opened(site, order)
         if not queue.waiting:
             queue.since = now
         is_first = not queue.waiting or order < queue.waiting[0][0]
         heapq.heappush(queue.waiting, (order, item))
-        self._count(name, queue, 1)
+        self._count(queue, 1)
         if is_first or queue.place is _Place.OUT:
-            self._put(name, queue, now)
+            self._put(site, queue, now)
         return order
 
-    def take(self, now: float) -> tuple[str, T] | None:
-        """Hand out the next item that may start, with its host, and begin its request; None if all must wait."""
-        while self._clock and self._clock[0][0] <= now:
-            _, name, number = heapq.heappop(self._clock)
-            queue = self._queues.get(name)
-            if queue is not None and queue.number == number:
-                self._put(name, queue, now)
-        if self.is_urgent and not self._was_urgent:
-            for name in list(self._aside):
-                self._put(name, self._queues[name], now)
-        self._was_urgent = self.is_urgent
+    def take(self, now: float) -> tuple[Site, T] | None:
+        """Hand out the next item that may start, with its site, and begin its request; None if all must wait."""
+        while self._wake_first(self._clock, now):
+            pass
+        while self.is_urgent and self._wake_first(self._hurry, now):
+            pass
         while self._line or self._let_in(now):
-            _, name, number = heapq.heappop(self._line)
-            queue = self._queues.get(name)
+            _, site, number = heapq.heappop(self._line)
+            queue = self._queues.get(site)
             if queue is None or queue.number != number:
                 continue
-            if not self._drop_unwanted(name, queue, now):
+            if not self._drop_unwanted(site, queue, now):
                 continue
-            if not self._has_room(queue.address):
+            if not self._may_start(queue, now):  # another port of the host has had its turn
+                self._put(site, queue, now)
+                continue
+            if not self._has_room(queue.name.address):
                 queue.place = _Place.DOOR
-                self._addresses[queue.address].at_door.append(name)
-                self._doors[queue.address] = None
+                self._addresses[queue.name.address].at_door.append(site)
+                self._doors[queue.name.address] = None
                 continue
-            if not self._may_ask(name):
-                self._put_on_clock(name, queue, now + ASK_AGAIN_S)
+            if wait_s := self._leave(site.host):
+                self._put_on_clock(site, queue, now + wait_s, now)
                 continue
-            return name, self._start(name, queue, now)
+            return site, self._start(site, queue, now)
         return None
 
-    def end(self, name: str, outcome: Outcome, now: float) -> None:
-        """Say how a request to the host *name* ended."""
-        queue = self._queues[name]
+    def end(self, site: Site, outcome: Outcome, now: float) -> None:
+        """Say how a request to *site* ended."""
+        queue = self._queues[site]
         was_aside = queue.host.is_aside
         queue.host.end(outcome, now)
         if queue.host.is_aside != was_aside:
-            self._turn_aside(name, queue, now)
-        if queue.address:
-            self._addresses[queue.address].active -= 1
-            self._open_door(queue.address, now)
-        if queue.waiting:
-            self._put(name, queue, now)
-        elif not queue.host.active:
-            self._forget(name, queue)
+            self._turn_aside(queue, now)
+        if address := queue.name.address:
+            self._addresses[address].active -= 1
+            self._open_door(address, now)
+        for other_site, other in tuple(queue.name.sites.items()):
+            if other is not queue and other.place is _Place.OUT:
+                self._put(other_site, other, now)
+        self._put(site, queue, now)
 
     def given_up(self) -> list[T]:
         """Hand out the items whose hosts are not worth waiting for any longer."""
         given_up, self._hopeless = self._hopeless, []
         return given_up
 
-    def locate(self, name: str, address: str) -> None:
-        """Say which address the host *name* has: hosts that share one share its room."""
-        queue = self._queues.get(name)
-        if queue is not None and not queue.address:
-            queue.address = address
+    def locate(self, host: str, address: str) -> None:
+        """Say which address *host* has: hosts that share one share its room."""
+        name = self._names.get(host)
+        if name is not None and not name.address:
+            name.address = address
             entry = self._addresses.setdefault(address, _Address())
             entry.hosts += 1
-            entry.active += queue.host.active
+            entry.active += name.pace.active
 
     def coming(self, ahead: int) -> list[str]:
         """Return the hosts, each once, whose first item is among the next *ahead* to start by the order they came."""
         names = []
         while self._unseen and self._unseen[0][0] <= self._gone + ahead:
-            _, name = self._unseen.popleft()
-            if name in self._queues:
+            _, name = heapq.heappop(self._unseen)
+            if name in self._names:
                 names.append(name)
         return names
 
     def next_at(self) -> float | None:
         """Return when an item can start by the mere passing of time, None if none can."""
-        while self._clock:
-            at, name, number = self._clock[0]
-            queue = self._queues.get(name)
-            if queue is not None and queue.number == number:
-                return at
-            heapq.heappop(self._clock)
-        return None
+        heaps = (self._clock, self._hurry) if self.is_urgent else (self._clock,)
+        return min((at for heap in heaps if (at := self._first_in(heap)) is not None), default=None)
 
-    def is_aside(self, name: str) -> bool:
-        """Whether the host *name* is set aside."""
-        queue = self._queues.get(name)
+    def is_aside(self, site: Site) -> bool:
+        """Whether *site* is set aside."""
+        queue = self._queues.get(site)
         return queue is not None and queue.host.is_aside
 
-    def has_gap(self, name: str) -> bool:
-        """Whether some time must pass between two requests to the host *name*."""
-        queue = self._queues.get(name)
-        return queue.host.gap_s > 0 if queue is not None else self._manners(name).gap_s > 0
+    def has_gap(self, host: str) -> bool:
+        """Whether some time must pass between two requests to *host*."""
+        name = self._names.get(host)
+        return (name.pace.gap_s if name is not None else self._manners(host).gap_s) > 0
 
-    def is_wanted(self, name: str, besides: int = 0) -> bool:
-        """Whether anybody waits for the host *name*, or it has more requests under way than *besides*."""
-        queue = self._queues.get(name)
+    def is_wanted(self, site: Site, besides: int = 0) -> bool:
+        """Whether anybody waits for *site*, or it has more requests under way than *besides*."""
+        queue = self._queues.get(site)
         return queue is not None and (bool(queue.waiting) or queue.host.active > besides)
 
     @property
@@ -231,99 +239,145 @@ class HostSchedule(Generic[T]):
         """Whether there is nothing to do but to look after hosts that are set aside."""
         return bool(self._waiting_aside) and self.waiting == self._waiting_aside
 
-    def _drop_unwanted(self, name: str, queue: _Queue[T], now: float) -> bool:
+    def _opened(self, site: Site, order: int) -> _Queue[T]:
+        """Return a new queue, with what is remembered of its site."""
+        name = self._names.get(site.host)
+        if name is None:
+            pace = self._paces.pop(site.host, None) or Pace(self._manners(site.host))
+            name = self._names[site.host] = _Name(pace)
+            heapq.heappush(self._unseen, (order, site.host))
+            if urls.is_address(site.host):
+                self.locate(site.host, site.host)
+        host = self._hosts.pop(site, None) or Host(name.pace)
+        host.pace = name.pace
+        queue = self._queues[site] = name.sites[site] = _Queue(name, host)
+        return queue
+
+    def _wake_first(self, heap: list[tuple[float, Site, int]], now: float) -> bool:
+        """Put the first in *heap* anew if its time has come; return whether it had."""
+        if (at := self._first_in(heap)) is None or at > now:
+            return False
+        _, site, _ = heapq.heappop(heap)
+        self._put(site, self._queues[site], now)
+        return True
+
+    def _first_in(self, heap: list[tuple[float, Site, int]]) -> float | None:
+        while heap:
+            at, site, number = heap[0]
+            queue = self._queues.get(site)
+            if queue is not None and queue.number == number:
+                return at
+            heapq.heappop(heap)
+        return None
+
+    def _may_start(self, queue: _Queue[T], now: float) -> bool:
+        return queue.host.has_room() and queue.host.may_start_at(urgent=self.is_urgent) <= now
+
+    def _drop_unwanted(self, site: Site, queue: _Queue[T], now: float) -> bool:
         """Drop the first items that nobody wants any more; return whether the host is still to have its turn."""
         if self._is_wanted(queue.waiting[0][1]):
             return True
         while queue.waiting and not self._is_wanted(queue.waiting[0][1]):
-            heapq.heappop(queue.waiting)
-            self._count(name, queue, -1)
-            self._gone += 1
-        self._put(name, queue, now)
-        if not queue.waiting and not queue.host.active:
-            self._forget(name, queue)
+            self._drop(queue, 0)
+        self._put(site, queue, now)
         return False
 
-    def _start(self, name: str, queue: _Queue[T], now: float) -> T:
-        _, item = heapq.heappop(queue.waiting)
-        self._count(name, queue, -1)
+    def _drop(self, queue: _Queue[T], at: int) -> T:
+        """Take the first (0) or the last (-1) out of those who wait for a host."""
+        _, item = queue.waiting.pop() if at else heapq.heappop(queue.waiting)
+        self._count(queue, -1)
         self._gone += 1
-        queue.host.start(now, queue.since)
-        if queue.address:
-            self._addresses[queue.address].active += 1
-        self._put(name, queue, now)
         return item
 
-    def _count(self, name: str, queue: _Queue[T], items: int) -> None:
+    def _start(self, site: Site, queue: _Queue[T], now: float) -> T:
+        if queue.host.is_aside:  # one from far behind finds out more than the neighbour of those that have failed
+            while not self._is_wanted(queue.waiting[-1][1]):
+                self._drop(queue, -1)
+            item = self._drop(queue, -1)
+        else:
+            item = self._drop(queue, 0)
+        queue.host.start(now, queue.since)
+        if queue.name.address:
+            self._addresses[queue.name.address].active += 1
+        self._put(site, queue, now)
+        return item
+
+    def _count(self, queue: _Queue[T], items: int) -> None:
         """Count *items* more that wait for a host, and separately if it is set aside."""
         self.waiting += items
         if queue.host.is_aside:
             self._waiting_aside += items
-            self._note_aside(name, queue)
 
-    def _turn_aside(self, name: str, queue: _Queue[T], now: float) -> None:
+    def _turn_aside(self, queue: _Queue[T], now: float) -> None:
         """Count those who wait for a host otherwise, as it has just been set aside, or is back."""
         if queue.host.is_aside:
             queue.since = now
             self._waiting_aside += len(queue.waiting)
         else:
             self._waiting_aside -= len(queue.waiting)
-        self._note_aside(name, queue)
-        self._was_urgent = False  # what has been put before may be put otherwise now
 
-    def _note_aside(self, name: str, queue: _Queue[T]) -> None:
-        if queue.host.is_aside and queue.waiting:
-            self._aside[name] = None
-        else:
-            self._aside.pop(name, None)
-
-    def _put(self, name: str, queue: _Queue[T], now: float) -> None:
-        """Put a host where it belongs now."""
+    def _put(self, site: Site, queue: _Queue[T], now: float) -> None:
+        """Put a host where it belongs now; one that nobody waits for and nobody asks is forgotten."""
         if queue.place is _Place.DOOR:
             return
         self._numbers += 1
-        queue.number = self._numbers
-        queue.place = _Place.OUT
-        if not queue.waiting:
-            return
+        queue.number, queue.place = self._numbers, _Place.OUT
         urgent = self.is_urgent
-        if queue.host.is_hopeless(now, queue.since, urgent=urgent):
-            self._give_up(name, queue)
+        if queue.waiting and queue.host.is_hopeless(now, queue.since, urgent=urgent):
+            self._give_up(queue)
+        if not queue.waiting:
+            if not queue.host.active:
+                self._forget(site, queue)
         elif queue.host.has_room():
             at = queue.host.may_start_at(urgent=urgent)
             if at > now:
-                self._put_on_clock(name, queue, at)
+                self._put_on_clock(site, queue, at, now)
             else:
                 queue.place = _Place.LINE
-                order = queue.waiting[0][0] + PLACES_PER_REQUEST * queue.host.active
-                heapq.heappush(self._line, (order, name, queue.number))
+                order = queue.waiting[0][0] + PLACES_PER_REQUEST * queue.name.pace.active
+                heapq.heappush(self._line, (order, site, queue.number))
 
-    def _put_on_clock(self, name: str, queue: _Queue[T], at: float) -> None:
-        """Have a host wait until *at*, wherever it has been."""
+    def _put_on_clock(self, site: Site, queue: _Queue[T], at: float, now: float) -> None:
+        """Have a host wait until *at*, wherever it has been, or sooner if it is set aside and all others are, too."""
         self._numbers += 1
         queue.number, queue.place = self._numbers, _Place.CLOCK
-        heapq.heappush(self._clock, (at, name, queue.number))
+        heapq.heappush(self._clock, (at, site, queue.number))
+        if (hurried_at := self._hurried_at(queue, now)) < at:
+            heapq.heappush(self._hurry, (hurried_at, site, queue.number))
 
-    def _give_up(self, name: str, queue: _Queue[T]) -> None:
+    def _hurried_at(self, queue: _Queue[T], now: float) -> float:
+        """Return when there is something to do about a host that is set aside if there is nothing else to do."""
+        host = queue.host
+        if not host.is_aside:
+            return math.inf
+        if host.is_hopeless(now, queue.since, urgent=True):
+            return now
+        look_at, hurried_from = host.may_start_at(urgent=True), host.hurried_from()
+        return min(look_at, hurried_from) if hurried_from > now else look_at
+
+    def _give_up(self, queue: _Queue[T]) -> None:
         given_up, queue.waiting = sorted(queue.waiting, key=lambda entry: entry[0]), []
         self._hopeless += [item for _, item in given_up]
         self._gone += len(given_up)
-        self._count(name, queue, -len(given_up))
-        if not queue.host.active:
-            self._forget(name, queue)
+        self._count(queue, -len(given_up))
 
-    def _forget(self, name: str, queue: _Queue[T]) -> None:
-        """Drop a host that nobody waits for and nobody asks, but for what there is to remember of it."""
-        del self._queues[name]
-        if queue.address:
-            entry = self._addresses[queue.address]
+    def _forget(self, site: Site, queue: _Queue[T]) -> None:
+        """Drop what nobody waits for and nobody asks, but for what there is to remember of it."""
+        del self._queues[site]
+        if not queue.host.is_plain:
+            _remember(self._hosts, site, queue.host)
+        name = queue.name
+        del name.sites[site]
+        if name.sites:
+            return
+        del self._names[site.host]
+        if name.address:
+            entry = self._addresses[name.address]
             entry.hosts -= 1
             if not entry.hosts:
-                del self._addresses[queue.address]
-        if not queue.host.is_plain:
-            self._remembered[name] = queue.host
-            if len(self._remembered) > REMEMBERED_MAX:
-                del self._remembered[next(iter(self._remembered))]
+                del self._addresses[name.address]
+        if not name.pace.is_plain:
+            _remember(self._paces, site.host, name.pace)
 
     def _has_room(self, address: str) -> bool:
         return not address or self._addresses[address].active < self._per_address_max
@@ -338,11 +392,17 @@ class HostSchedule(Generic[T]):
         """If an address has room, let one host that waits for it go on that can start at once."""
         at_door = self._addresses[address].at_door
         while at_door and self._has_room(address):
-            name = at_door.popleft()
-            queue = self._queues[name]
+            site = at_door.popleft()
+            queue = self._queues[site]
             queue.place = _Place.OUT
-            self._put(name, queue, now)
+            self._put(site, queue, now)
             if queue.place is _Place.LINE:
                 break
         if not at_door:
             self._doors.pop(address, None)
+
+
+def _remember(memory: dict[K, V], key: K, value: V) -> None:
+    memory[key] = value
+    if len(memory) > REMEMBERED_MAX:
+        del memory[next(iter(memory))]

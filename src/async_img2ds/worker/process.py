@@ -9,7 +9,7 @@ import os
 import random
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -52,9 +52,12 @@ logger = logging.getLogger(__name__)
 # number of open files that any system allows.
 OPEN_ROWS_MAX: Final = 40_000
 OPEN_SHARDS_MAX: Final = 64
-# So many rows that wait for their hosts say that hosts are the limit; then the next shard is opened after this long.
+# So many rows that wait for their hosts say that hosts are the limit; then the next shard is opened after so many
+# seconds for each so many rows that are open.
 HOST_BOUND_ROWS: Final = 256
 HOST_BOUND_S: Final = 1.0
+HOST_BOUND_PER_ROWS: Final = 10_000
+LOOK_S: Final = 0.1
 PROGRESS_S: Final = 0.5
 # Descriptors for everything but connections: libraries, the loop, open shards and look-ups.
 DESCRIPTORS_RESERVED: Final = 200
@@ -130,8 +133,6 @@ class _Share:
 
     def neighbours(self) -> AbstractContextManager[Neighbours]:
         """Return what opens the others, with permits if any host needs them."""
-        if self.processes == 1:
-            return nullcontext(Neighbours())
         at_once = min(map(self._at_once, (NO_RULES.of(""), *self.rules.rules.values())))
         return Neighbours.open(self.permits if at_once < self.processes else None)
 
@@ -191,15 +192,26 @@ class _Worker:
         """Wait until another shard would have rows to start and memory to be open in."""
         while True:
             await self.pacer.wait_hungry()
-            if self._open and self.pacer.statistics().waiting >= HOST_BOUND_ROWS:
-                # Only their hosts hold the rows back. Others may help, but not at once and not without end: a shard
-                # that is opened here early is one that another worker does not get.
-                await asyncio.sleep(HOST_BOUND_S * len(self._open))
-            rows = sum(shard.row_count for shard, _ in self._open.values())
+            await self._hold_back()
+            rows = self._rows_open()
             if len(self._open) < 2 or (len(self._open) < OPEN_SHARDS_MAX and rows < OPEN_ROWS_MAX):  # noqa: PLR2004  one whose tail runs, one that fills the window
                 return
             self._closed.clear()
             await self._closed.wait()
+
+    async def _hold_back(self) -> None:
+        """Wait a while if only their hosts hold the rows back.
+
+        Other shards may help, but not at once and not without end: one that is opened here early is one that another
+        worker does not get.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HOST_BOUND_S * self._rows_open() / HOST_BOUND_PER_ROWS
+        while self.pacer.statistics().waiting >= HOST_BOUND_ROWS and (left_s := until - loop.time()) > 0:  # noqa: ASYNC110  a look is enough
+            await asyncio.sleep(min(left_s, LOOK_S))
+
+    def _rows_open(self) -> int:
+        return sum(shard.row_count for shard, _ in self._open.values())
 
     async def _run_shard(self, shard: Shard, tally: Tally) -> None:
         """Run one shard and report how it ended; whatever happens in it ends with it."""
