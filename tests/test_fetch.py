@@ -184,7 +184,7 @@ def test_reservation_on_an_error_is_no_opt_out(bad: FaultyServer) -> None:
 
 def test_name_server_that_never_answers_is_no_fault_of_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     """However short the time for an attempt, the silence of our own resolver does not become a row's time-out."""
-    monkeypatch.setattr("async_img2ds.fetch.fetcher.LOCAL_FAULT_WAITS_S", (0.0,))
+    monkeypatch.setattr("async_img2ds.fetch.fetcher.LOCAL_FAULT_MOST_S", 0.0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mute:
         mute.bind(("127.0.0.1", 0))
         server = f"127.0.0.1:{mute.getsockname()[1]}"

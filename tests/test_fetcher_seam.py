@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,6 +34,7 @@ class FakeAnswer:
     reason: str = "OK"
     content_length: int | None = None
     body: tuple[bytes, ...] = (b"image",)
+    latency_s: float = 0.1
     lines: dict[str, list[str]] = field(default_factory=dict)
 
     def headers(self, name: str) -> list[str]:
@@ -132,10 +133,22 @@ def test_local_fault_is_waited_out_and_is_no_attempt() -> None:
 def test_local_fault_that_stays_is_never_the_urls() -> None:
     """When the machine does not recover the fault itself travels up, and no failure of the row is made of it."""
     fetch, client = fetcher(LocalFault("no name server answers"))
+    hold = FakeHold()
 
     with pytest.raises(LocalFault):
-        asyncio.run(fetch.fetch(URL, FakeHold()))
-    assert len(client.asked) == len(LOCAL_FAULT_WAITS_S) + 1
+        # Each attempt takes three seconds, of which the clock knows as of those that are waited.
+        asyncio.run(replace(fetch, clock=lambda: 3.0 * len(client.asked) + sum(hold.delays)).fetch(URL, hold))
+    assert 3600 <= sum(hold.delays) + 3 * len(client.asked) < 3620
+
+
+def test_local_faults_between_attempts_are_counted_by_themselves() -> None:
+    """A row that has been tried meanwhile is not given back for the sum of all outages of a day."""
+    dead, busy = LocalFault("no name server answers"), FetchFailure(ErrorClass.HTTP_STATUS_5XX, "busy", http_status=503)
+    fetch, _ = fetcher(*([dead] * 5), busy, *([dead] * 5), FakeAnswer())
+    hold = FakeHold()
+
+    assert asyncio.run(fetch.fetch(URL, hold)).attempts == 2
+    assert hold.delays[:5] == hold.delays[6:11] == [*LOCAL_FAULT_WAITS_S, LOCAL_FAULT_WAITS_S[-1]]
 
 
 def test_waiting_for_our_own_memory_is_not_charged_to_the_server() -> None:

@@ -394,7 +394,7 @@ def test_encrypted_images_come_through_a_tunnel(
 @pytest.mark.parametrize("kind", ["nobody", "stranger", "silent", "no proxy"])
 def test_fault_of_a_proxy_is_not_the_urls(monkeypatch: pytest.MonkeyPatch, scheme: str, kind: str) -> None:
     """Neither that it is not there, nor that it does not know us; and no password is told."""
-    monkeypatch.setattr("async_img2ds.fetch.fetcher.LOCAL_FAULT_WAITS_S", ())
+    monkeypatch.setattr("async_img2ds.fetch.fetcher.LOCAL_FAULT_MOST_S", 0.0)
     url = f"{scheme}://127.0.0.1:1/x.jpg"
     strange = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
 
@@ -593,8 +593,13 @@ def test_worst_case_is_told_when_asked_for(origin: Origin, tmp_path: Path) -> No
     command = ["aimg2ds", "fetch", str(tmp_path / "urls.txt"), "--output_folder", str(tmp_path / "out"), "--explain"]
     command += ["--allow_net", "127.0.0.0/8", "--row_timeout_s", "36", "--thread_count", "50", "--processes_count", "2"]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
-
     assert "a million URLs take 100 h at the most" in said.stderr
+
+    slow = subprocess.run(
+        [*command, "--crawl_delay", "3.6", "--retries", "0"], capture_output=True, text=True, check=True
+    )
+    assert "a million URLs take 1,100 h at the most" in slow.stderr
+    assert "all be on one host, which is asked every 3.6 s" in slow.stderr
 
 
 def test_few_descriptors_are_enough(tmp_path: Path) -> None:

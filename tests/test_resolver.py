@@ -12,7 +12,15 @@ import pytest
 from aiodns import error as codes
 
 from async_img2ds.errors import ErrorClass
-from async_img2ds.fetch.resolver import KEPT_LEAST_S, KEPT_MISSING_S, KEPT_MOST_S, QUERIES_FIRST, ResolveError, Resolver
+from async_img2ds.fetch.resolver import (
+    KEPT_LEAST_S,
+    KEPT_MISSING_S,
+    KEPT_MOST_S,
+    QUERIES_FIRST,
+    QUERIES_MOST,
+    ResolveError,
+    Resolver,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -131,14 +139,14 @@ def test_one_query_serves_all_who_wait() -> None:
         server.answering.clear()
         waiting = [asyncio.create_task(resolver.look_up("a.test")) for _ in range(3)]
         await asyncio.sleep(0)
-        assert resolver.looking_up == 1
+        assert len(resolver._pending) == 1
         waiting[0].cancel()
         await asyncio.sleep(0)
         server.answering.set()
 
         assert await waiting[1] == await waiting[2] == [(socket.AF_INET, "192.0.2.1")]
         assert server.asked == ["a.test"]
-        assert resolver.looking_up == 0
+        assert not resolver._pending
 
     check(test)
 
@@ -217,6 +225,89 @@ def test_queries_under_way_are_bounded_and_fewer_after_time_outs() -> None:
     check(test)
 
 
+def test_names_whose_servers_are_gone_do_not_hold_up_others() -> None:
+    """One in ten of an old list; the name servers that are asked are well."""
+
+    class Old(NameServer):
+        async def getaddrinfo(self, name: str, **others: Any) -> Any:
+            self.error = codes.ARES_ETIMEOUT if name.endswith("0.test") else None
+            return await super().getaddrinfo(name, **others)
+
+    async def test() -> None:
+        server, clock = Old(), Clock()
+        server.error_of_others = codes.ARES_ENOTFOUND
+        resolver = Resolver(cast("aiodns.DNSResolver", server), clock)
+        for clock.now in range(0, 300, 3):
+            await asyncio.gather(
+                *(resolver.look_up(f"{clock.now}-{n}.test") for n in range(20)), return_exceptions=True
+            )
+        server.answering.clear()
+        server.asked.clear()
+        waiting = [asyncio.create_task(resolver.look_up(f"a{n}.test")) for n in range(1000)]
+        await asyncio.sleep(0.01)
+
+        assert len(server.asked) == QUERIES_MOST
+        for task in waiting:
+            task.cancel()
+
+    asyncio.run(test())
+
+
+def test_name_that_nobody_was_asked_for_is_no_slow_name() -> None:
+    """A row whose time is over before its look-up began has waited for ourselves."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        server.answering.clear()
+        waiting = [asyncio.create_task(resolver.look_up(f"a{n}.test")) for n in range(QUERIES_FIRST + 1)]
+        await asyncio.sleep(0.01)
+        server.error_of_others = codes.ARES_ENOTFOUND
+        asked, queued = await resolver.overdue("a0.test"), await resolver.overdue(f"a{QUERIES_FIRST}.test")
+        for task in waiting:
+            task.cancel()
+
+        assert asked is not None
+        assert asked.error_class is ErrorClass.DNS_TIMEOUT
+        assert queued is not None
+        assert queued.error_class is None
+
+    check(test)
+
+
+def test_name_servers_that_are_cut_off_from_the_start_are_no_fault_of_a_name() -> None:
+    """They say that they cannot find anything, the root's name servers included."""
+
+    async def test(server: NameServer, resolver: Resolver, _clock: Clock) -> None:
+        server.error_of_others = codes.ARES_ESERVFAIL
+        with pytest.raises(ResolveError) as caught:
+            await resolver.look_up("a.test")
+        assert caught.value.error_class is None
+
+    check(test, error=codes.ARES_ESERVFAIL)
+
+
+def test_name_that_was_looked_up_during_an_outage_is_asked_for_again() -> None:
+    """Though names are found again when its time is over, and though some were found when it began."""
+
+    async def test(server: NameServer, resolver: Resolver, clock: Clock) -> None:
+        await resolver.look_up("good.test")
+        server.answering.clear()
+        server.error = codes.ARES_ETIMEOUT
+        slow = asyncio.create_task(resolver.look_up("slow.test"))
+        await asyncio.sleep(0.01)
+        server.error_of_others = codes.ARES_ETIMEOUT
+        clock.now = 3
+        assert await resolver.overdue("slow.test") is not None  # found out: nobody answers
+        server.error_of_others = codes.ARES_ENOTFOUND
+        clock.now = 6
+        server.answering.set()
+        with pytest.raises(ResolveError) as caught:
+            await slow
+
+        assert caught.value.error_class is None
+
+    check(test)
+
+
 def test_one_who_gives_up_in_the_queue_takes_nobodys_place() -> None:
     """Places are handed on."""
 
@@ -229,7 +320,8 @@ def test_one_who_gives_up_in_the_queue_takes_nobodys_place() -> None:
         server.answering.set()
 
         assert all(await asyncio.gather(*waiting[1::2]))
-        assert resolver.looking_up == 0 or await asyncio.sleep(0.1, result=resolver.looking_up == 0)
+        await asyncio.sleep(0.01)
+        assert not resolver._pending
 
     check(test)
 

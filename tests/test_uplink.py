@@ -93,10 +93,11 @@ def test_what_witnesses_said_holds_for_a_moment(monkeypatch: pytest.MonkeyPatch)
         world.now = 20
         assert isinstance(await world.uplink.judge(SILENCE, 10), LocalFault)
         world.reachable = {"192.0.2.1"}
-        assert isinstance(await world.uplink.judge(SILENCE, 10), LocalFault)
+        assert isinstance(await world.uplink.judge(SILENCE, 20), LocalFault)
         world.now += uplink.FRESH_S + 0.1
 
-        assert await world.uplink.judge(SILENCE, 10) is SILENCE
+        assert await world.uplink.judge(SILENCE, 20.1) is SILENCE
+        assert isinstance(await world.uplink.judge(SILENCE, 19), LocalFault), "it was down for a part of that wait"
 
     check(monkeypatch, test)
 
@@ -115,6 +116,37 @@ def test_what_somebody_said_is_an_answer(monkeypatch: pytest.MonkeyPatch, error_
 
         assert await world.uplink.judge(failure, 10) is failure
         assert world.asked == []
+
+    check(monkeypatch, test)
+
+
+def test_what_was_heard_early_in_a_wait_says_nothing_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cable was pulled while it waited."""
+
+    async def test(world: World) -> None:
+        world.uplink.reached("192.0.2.1", 443)
+        world.now = 10
+        world.uplink.heard()
+        world.now = 19.9
+
+        assert isinstance(await world.uplink.judge(SILENCE, 9.9), LocalFault)
+
+    check(monkeypatch, test)
+
+
+def test_what_was_found_before_a_wait_says_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A route that is lost is told at once, a moment after all was well."""
+
+    async def test(world: World) -> None:
+        world.uplink.reached("192.0.2.1", 443)
+        world.reachable = {"192.0.2.1"}
+        world.now = 20
+        assert await world.uplink.judge(SILENCE, 10) is SILENCE
+        world.reachable = set()
+        world.now = 20.5
+
+        assert isinstance(await world.uplink.judge(SILENCE, 20.4), LocalFault)
+        assert len(world.asked) == 2
 
     check(monkeypatch, test)
 

@@ -42,8 +42,8 @@ __all__ = ["Answer", "Client", "HttpClient"]
 # Unread bodies up to this size are read to keep their connection; anything longer costs more than a new connection.
 DRAIN_BYTES_MAX: Final = 16_384
 _FAMILIES: Final = {"any": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF_INET6}
-# Bytes that may wait unread are twice this. uvloop hands over up to 256,000 at a time; to pause and resume
-# reading after each of them would cost two calls of the system.
+# Reading pauses when twice this waits unread. uvloop hands over up to 256,000 at a time, so half a megabyte may wait;
+# to pause and resume reading after each of them would cost two calls of the system.
 READ_BUFFER_BYTES: Final = 131_072
 
 
@@ -61,6 +61,10 @@ class Answer(Protocol):
     @property
     def content_length(self) -> int | None:
         """Bytes of body that the server announced."""
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from the request, once it was connected, to these headers."""
 
     def headers(self, name: str) -> list[str]:
         """Return the values of all header lines called *name*, in order."""
@@ -97,6 +101,11 @@ class _Talk(ResponseHandler):
     """HTTP over a connection that takes nothing for an answer while none is expected."""
 
     is_idle = False
+    was_reset = False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.was_reset = exc is not None
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self.is_idle:
@@ -208,8 +217,8 @@ class HttpClient:
         return await self._resolver.look_up(name)
 
     def looking_up(self) -> int:
-        """Return how many names are being looked up."""
-        return self._resolver.looking_up
+        """Return how many requests wait for the addresses of their hosts."""
+        return self._means.connections.looking_up
 
     async def overdue(self, target: Target, failure: FetchFailure, took_s: float) -> FetchFailure | LocalFault:
         """Return what to think of an attempt on *target* that used up its *took_s* seconds: *failure*, if it was made.
@@ -236,7 +245,7 @@ def _tls(options: FetchOptions) -> ssl.SSLContext:
 class _Request:
     """A request during whose block its answer is there. A class, as a generator costs several times as much."""
 
-    __slots__ = ("_keep", "_means", "_origin", "_relay", "_talk", "_target")
+    __slots__ = ("_asked_at", "_keep", "_means", "_origin", "_relay", "_talk", "_target")
 
     def __init__(self, means: _Means, target: Target, keep: Callable[[], bool]) -> None:
         self._means = means
@@ -245,6 +254,7 @@ class _Request:
         self._origin = means.connections.origin(target)
         self._relay = means.connections.relay(target)
         self._talk: _Talk | None = None
+        self._asked_at = 0.0
 
     async def __aenter__(self) -> Answer:
         uplink = self._means.uplink
@@ -254,7 +264,9 @@ class _Request:
         except (FetchFailure, LocalFault) as failure:
             raise await uplink.judge(failure, began) from None
         uplink.heard()
-        return _HttpAnswer(message, body, uplink, encrypted=self._target.scheme == "https")
+        encrypted = self._target.scheme == "https"
+        latency_s = uplink.now() - self._asked_at
+        return _HttpAnswer(message, body, self._talk, uplink, latency_s=latency_s, encrypted=encrypted)
 
     async def _answered(self) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         connections = self._means.connections
@@ -278,6 +290,8 @@ class _Request:
                 if not is_new and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
                     continue
                 if isinstance(error, aiohttp.ClientError | http_exceptions.HttpProcessingError | OSError):
+                    if self._relay is not None:
+                        connections.check_relay()
                     encrypted = self._target.scheme == "https"
                     raise _failure(error, before_headers=True, encrypted=encrypted) from None
                 raise
@@ -296,6 +310,7 @@ class _Request:
         )
         head = self._means.heads.of(self._target.host)
         talk.transport.write(f"GET {asked} HTTP/1.1\r\nHost: {authority}\r\n{head}{told}\r\n".encode())
+        self._asked_at = self._means.uplink.now()
         talk.start_timeout()
         message, body = await talk.read()
         while 100 <= message.code < 200 and message.code != HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004  interim answers
@@ -316,15 +331,36 @@ class _Request:
 class _HttpAnswer:
     """An answer, as the rest of the program sees it."""
 
-    __slots__ = ("_body", "_encrypted", "_headers", "_uplink", "content_length", "reason", "status")
+    __slots__ = (
+        "_body",
+        "_encrypted",
+        "_headers",
+        "_is_chunked",
+        "_talk",
+        "_uplink",
+        "content_length",
+        "latency_s",
+        "reason",
+        "status",
+    )
 
     def __init__(
-        self, message: RawResponseMessage, body: aiohttp.StreamReader, uplink: Uplink, *, encrypted: bool
+        self,
+        message: RawResponseMessage,
+        body: aiohttp.StreamReader,
+        talk: _Talk | None,
+        uplink: Uplink,
+        *,
+        latency_s: float,
+        encrypted: bool,
     ) -> None:
         self._body = body
+        self._talk = talk
         self._uplink = uplink
+        self._is_chunked = message.chunked
         self._headers = message.headers
         self._encrypted = encrypted
+        self.latency_s = latency_s
         self.status = message.code
         self.reason = message.reason
         announced = message.headers.get(hdrs.CONTENT_LENGTH, "")
@@ -340,6 +376,10 @@ class _HttpAnswer:
                 if not (chunk := await self._body.readany()):
                     break
                 yield chunk
+            # A body that nothing but the end of its connection ends is only whole if that is a proper one.
+            is_open = self.content_length is None and not self._is_chunked
+            if is_open and self._talk is not None and self._talk.was_reset:
+                raise FetchFailure(ErrorClass.BODY_RESET, "[Errno 104] Connection reset by peer")
         except aiohttp.ClientPayloadError as error:
             raise _body_failure(error, self._body.total_bytes, self.content_length) from None
         except (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:

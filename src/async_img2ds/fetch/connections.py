@@ -116,6 +116,7 @@ class Connections(Generic[T]):
         self._idle_by_origin: dict[Origin, dict[T, None]] = {}  # the longest idle first
         self._sweep: asyncio.TimerHandle | None = None
         self._opened = 0
+        self.looking_up = 0  # who wait for the addresses of a host
         self._has_led_on = False  # the proxy; from then on what goes wrong behind it is not its own fault
 
     def origin(self, target: Target) -> Origin:
@@ -135,9 +136,20 @@ class Connections(Generic[T]):
             LocalFault: it does not know us; once it has led on, that is said by somebody behind it.
 
         """
-        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and not self._has_led_on:
+        refused = (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, *(() if led_on else (HTTPStatus.UNAUTHORIZED,)))
+        if status in refused and not self._has_led_on:
             raise LocalFault("the proxy wants other credentials")
         self._has_led_on = self._has_led_on or led_on
+
+    def check_relay(self) -> None:
+        """Take in that the proxy did not answer.
+
+        Raises:
+            LocalFault: it never has, so that is its own fault and not that of the host behind it.
+
+        """
+        if not self._has_led_on:
+            raise LocalFault("the proxy does not answer")
 
     def take_idle(self, origin: Origin) -> T | None:
         """Return the connection to *origin* that fell idle last, None if there is none that can serve again.
@@ -217,7 +229,11 @@ class Connections(Generic[T]):
             if self._family not in (socket.AF_UNSPEC, family):
                 raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
             return [_info(family, target.host, target.port)]
-        found = await self._resolver.look_up(target.host)
+        self.looking_up += 1
+        try:
+            found = await self._resolver.look_up(target.host)
+        finally:
+            self.looking_up -= 1
         if self.proxy is not None:  # which looks the name up by itself, so every address must do
             for _, address in found:
                 self._check(address, target.port)
@@ -404,7 +420,7 @@ def connect_failure(error: OSError) -> FetchFailure | LocalFault:
         return FetchFailure(ErrorClass.CONNECT_TIMEOUT, "<urlopen error timed out>")
     # Where several addresses failed in different ways, aiohappyeyeballs gives their errnos in words only.
     numbers = [error.errno] if error.errno else [int(number) for number in re.findall(r"\[Errno (\d+)\]", str(error))]
-    if numbers and _LOCAL_ERRNOS.issuperset(numbers):
+    if _LOCAL_ERRNOS.intersection(numbers):  # one of the addresses could not be tried, so nothing is known of the host
         return LocalFault(clean(str(error)))
     for number, kind in _ERRNOS.items():
         if number in numbers:

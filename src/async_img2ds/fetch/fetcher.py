@@ -32,9 +32,10 @@ logger = logging.getLogger(__name__)
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # 203 is a 200 that a proxy has touched; any other 2xx carries no image or only a part of one.
 _WHOLE: Final = frozenset({200, 203})
-# A shortage of this machine is waited out, ten seconds a time at the most, for about an hour in all, as most outages
-# end sooner; then the shard is given back and with it all its rows, because nothing can be said about them.
-LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, *(10.0,) * 360)
+# A shortage of this machine is waited out, looked at after so long, the last time over and over, for an hour, as most
+# outages end sooner; then the shard is given back and with it all its rows, because nothing can be said about them.
+LOCAL_FAULT_WAITS_S: Final = (1.0, 2.0, 5.0, 10.0)
+LOCAL_FAULT_MOST_S: Final = 3600.0
 
 COMPLAINT_S: Final = 30.0
 # A new connection costs less than waiting this long for the rest of an old one.
@@ -152,7 +153,7 @@ class Fetcher:
         left_s = self.options.row_deadline_s
         sign_before: Sign | None = None
         attempt = 1
-        faults = 0
+        faults, fault_at = 0, 0.0
         while True:
             began = self.clock()
             course = _Course([target], began)
@@ -165,20 +166,25 @@ class Fetcher:
                 took_s = self.clock() - course.asked_at
                 hold.leave_host(Outcome(sign, took_s, pause_s=failure.retry_after_s or 0.0, again=sign is sign_before))
                 sign_before = sign
+                if failure.error_class is ErrorClass.ADDR_BLOCKED and course.led_to:
+                    failure = FetchFailure(ErrorClass.REDIRECT_BLOCKED, f"redirect refused: {failure.message}")
                 failure.attempts = 0 if failure.error_class is ErrorClass.ADDR_BLOCKED else attempt
                 failure.final_url = course.led_to
                 delay = next_delay(policy, attempt, failure, self.jitter()) if left_s > 0 else None
                 # A host that is set aside is looked at by those who have not seen it fail twice.
                 if delay is None or (attempt > 1 and hold.is_host_aside()) or not await hold.again(target, delay):
-                    raise
+                    raise failure from None
                 attempt += 1
+                faults = 0
             except LocalFault as fault:  # not the URL's doing, so not one of its attempts
                 hold.leave_host(Outcome(Sign.NOTHING))
-                if faults == len(LOCAL_FAULT_WAITS_S):
+                fault_at = fault_at if faults else began
+                if self.clock() - fault_at >= LOCAL_FAULT_MOST_S:
                     raise
+                wait_s = LOCAL_FAULT_WAITS_S[min(faults, len(LOCAL_FAULT_WAITS_S) - 1)]
                 self.complaints.make(f"this machine cannot fetch at the moment ({fault}); everything waits")
-                hold.pause(LOCAL_FAULT_WAITS_S[faults])
-                if not await hold.again(target, LOCAL_FAULT_WAITS_S[faults]):
+                hold.pause(wait_s)
+                if not await hold.again(target, wait_s):
                     given_up = _circuit_open(target)
                     given_up.attempts = attempt - 1
                     raise given_up from None
@@ -201,7 +207,7 @@ class Fetcher:
             course.asked_at = asked = self.clock()
             async with self.client.get(target, hold.is_host_wanted) as answer:
                 hold.heard()
-                latency_s = self.clock() - asked
+                latency_s = answer.latency_s
                 if answer.status not in _REDIRECTS:
                     await self._check_status(answer)
                     self._check_consent(answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,13 +23,22 @@ class Finding:
         self._fresh_s = fresh_s
         self._clock = clock
         self._task: asyncio.Task[bool] | None = None
-        self._until = -1.0
+        self._began = -math.inf
+        self._until = -math.inf
 
-    async def get(self) -> bool:
-        """Return what was found a moment ago, or is found now; one who gives up takes nothing from the others."""
-        if self._task is None or (self._task.done() and self._clock() > self._until):
-            self._task = asyncio.create_task(self._find())
-        return await asyncio.shield(self._task)
+    async def get(self, since: float) -> bool:
+        """Return what was found a moment ago, but not before *since*, or is found now.
+
+        One who gives up takes nothing from the others.
+        """
+        while True:
+            if self._task is None or (self._task.done() and (self._clock() > self._until or self._began < since)):
+                self._began = self._clock()
+                self._task = asyncio.create_task(self._find())
+            began = self._began
+            found = await asyncio.shield(self._task)
+            if began >= since:
+                return found
 
     async def close(self) -> None:
         """End what is under way."""

@@ -6,6 +6,7 @@ Tells a name that has no address from a resolver that does not answer.
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import socket
 import time
@@ -42,6 +43,12 @@ KEPT_NAMES_MAX: Final = 100_000
 QUERIES_FIRST: Final = 64
 QUERIES_LEAST: Final = 8
 QUERIES_MOST: Final = 512
+# If more than this share of queries times out, of so many lately, they are too many.
+LOST_MOST: Final = 0.5
+LOST_WEIGHT: Final = 1 / 32
+# So long after an outage name servers may still say of a name what they have said of it then: unbound keeps failures
+# for 5 s (RFC 9520 allows 1 s to 5 min).
+LINGERS_S: Final = 10.0
 # What was found out about the name servers holds for as long as this.
 ALIVE_FRESH_S: Final = 1.0
 
@@ -71,6 +78,8 @@ _FAILURES: Final = {
 _OF_THE_NAME: Final = frozenset({codes.ARES_ENOTFOUND, codes.ARES_ENONAME, codes.ARES_EBADNAME, codes.ARES_ENODATA})
 _MISSING: Final = frozenset({ErrorClass.DNS_NXDOMAIN, ErrorClass.DNS_NODATA, ErrorClass.URL_INVALID})
 _NOBODY_THERE: Final = frozenset({codes.ARES_ECONNREFUSED, codes.ARES_ENOMEM, codes.ARES_EFILE})
+# How it looks if they are not there, or are cut off from all others.
+_CUT_OFF: Final = _NOBODY_THERE | {codes.ARES_ESERVFAIL, codes.ARES_ETIMEOUT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,8 @@ class Resolver:
         self._dns = dns
         self._family = family
         self._clock = clock
-        self._answers = 0
+        self._dead_at = -math.inf
+        self._asked: set[str] = set()
         self._answered: deque[str] = deque(maxlen=3)
         self._queries = _Window(clock)
         self._is_alive = Finding(self._find_out, ALIVE_FRESH_S, clock)
@@ -124,11 +134,6 @@ class Resolver:
             await resolver._is_alive.close()
             await dns.close()
 
-    @property
-    def looking_up(self) -> int:
-        """How many names are being looked up."""
-        return len(self._pending)
-
     async def look_up(self, name: str) -> list[tuple[int, str]]:
         """Return the addresses of *name* as (family, literal), in the order of preference.
 
@@ -151,7 +156,9 @@ class Resolver:
         """Return what to think of a look-up of *name* that somebody cannot wait for; None if none is under way."""
         if name not in self._pending:
             return None
-        if await self._is_alive.get():
+        if name not in self._asked:
+            return ResolveError(None, "more names wait to be looked up than name servers answer for")
+        if await self._is_alive.get(self._clock() - ALIVE_FRESH_S):
             return ResolveError(*_FAILURES[codes.ARES_ETIMEOUT])
         return ResolveError(None, "no name server answers")
 
@@ -159,7 +166,7 @@ class Resolver:
         """Return what there is to know of *name*, and keep it if it is worth keeping."""
         try:
             try:
-                addresses, kept_s = await self._ask(name, self._answers)
+                addresses, kept_s = await self._ask(name)
                 found = _Kept(self._clock() + kept_s, addresses)
             except ResolveError as error:
                 found = _Kept(self._clock() + KEPT_MISSING_S, [], error.with_traceback(None))
@@ -172,29 +179,30 @@ class Resolver:
         finally:
             del self._pending[name]
 
-    async def _ask(self, name: str, answers_before: int) -> tuple[list[tuple[int, str]], float]:
+    async def _ask(self, name: str) -> tuple[list[tuple[int, str]], float]:
         """Return the addresses of *name*, and for how many seconds to keep them."""
+        began = self._clock()
         found = await self._addresses(name, self._family)
         if found == codes.ARES_ENODATA and self._family == socket.AF_UNSPEC:
             # c-ares says so, too, if one family has none and the other's query failed, as in the moment of an outage.
             found = await self._addresses(name, socket.AF_INET)
         if not isinstance(found, int):
-            self._answers += 1
             self._answered.append(name)
             ttl_s = min((node.ttl for node in found.nodes), default=0)
             addresses = [(node.family, _literal(node.addr[0])) for node in found.nodes]
             return addresses, min(max(ttl_s, KEPT_LEAST_S), KEPT_MOST_S)
-        if found in _OF_THE_NAME:
-            self._answers += 1
-        elif found in _NOBODY_THERE:
+        if found in _NOBODY_THERE:
             raise ResolveError(None, "no name server can be reached")
-        elif self._answers == answers_before and not await self._is_alive.get():
+        # Nor is it the name's fault if they were dead for a part of the time, or just before.
+        was_dead = self._dead_at >= began - LINGERS_S
+        if found not in _OF_THE_NAME and (was_dead or not await self._is_alive.get(began)):
             raise ResolveError(None, "no name server answers")
         raise ResolveError(*_FAILURES.get(found, (ErrorClass.DNS_SERVFAIL, _TEMPORARY)))
 
     async def _addresses(self, name: str, family: socket.AddressFamily) -> pycares.AddrInfoResult | int:
         """Return what was found of *name*, or the code of why nothing was."""
         await self._queries.enter()
+        self._asked.add(name)
         code = None
         try:
             return await self._dns.getaddrinfo(name, family=family, type=socket.SOCK_STREAM)
@@ -202,6 +210,7 @@ class Resolver:
             code = _code_in(error)
             return code
         finally:
+            self._asked.discard(name)
             self._queries.leave(timed_out=code == codes.ARES_ETIMEOUT)
 
     async def _find_out(self) -> bool:
@@ -210,12 +219,25 @@ class Resolver:
         Ask below names that had addresses lately for one that nobody has asked for: even that it is none will do.
 
         Name servers keep what they have heard, so an old name would say nothing about those that they ask. Before there
-        is any such name, ask for the root's name servers, which any resolver has at hand.
+        is any such name, ask for the root's name servers, which any resolver that can ask others has at hand.
         """
-        for name in tuple(self._answered):  # others answer meanwhile
-            if await self._code_of(f"{secrets.token_hex(4)}.{name}", "A") in (None, *_OF_THE_NAME):
-                return True
-        return not self._answered and await self._code_of(".", "NS") not in (*_NOBODY_THERE, codes.ARES_ETIMEOUT)
+        asked = [self._is_found(f"{secrets.token_hex(4)}.{name}") for name in self._answered]
+        tasks = [asyncio.create_task(each) for each in asked or [self._is_root_known()]]
+        try:
+            for answer in asyncio.as_completed(tasks):
+                if await answer:
+                    return True
+        finally:
+            for task in tasks:
+                task.cancel()
+        self._dead_at = self._clock()
+        return False
+
+    async def _is_found(self, name: str) -> bool:
+        return await self._code_of(name, "A") in (None, *_OF_THE_NAME)
+
+    async def _is_root_known(self) -> bool:
+        return await self._code_of(".", "NS") not in _CUT_OFF
 
     async def _code_of(self, name: str, kind: str) -> int | None:
         """Return how a query for *name* ends, None if it ends well."""
@@ -229,12 +251,16 @@ class Resolver:
 
 
 class _Window:
-    """Queries under way at a time: more while they are answered, half as many when one is not."""
+    """Queries under way at a time: more while they are answered, half as many when most are not.
+
+    A few that are not say something of the names alone: of a list a tenth may have servers that are gone.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._most = float(QUERIES_FIRST)
-        self._halved_at = -1.0
+        self._halved_at: float | None = None
+        self._lost = 0.0  # share of late
         self._under_way = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -244,22 +270,23 @@ class _Window:
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
+        self._let_in()  # those before it may have been cancelled
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # let in and cancelled at once
                 self._under_way -= 1
                 self._let_in()
-            else:
-                self._waiting.remove(turn)
             raise
 
     def leave(self, *, timed_out: bool) -> None:
         self._under_way -= 1
+        self._lost += LOST_WEIGHT * (timed_out - self._lost)
+        now = self._clock()
         if not timed_out:
-            self._most = min(float(QUERIES_MOST), self._most + 1 / self._most)
-        elif self._clock() - self._halved_at > TIMEOUT_S:  # those that were under way together time out together
-            self._halved_at = self._clock()
+            self._most = min(float(QUERIES_MOST), self._most + (1 if self._halved_at is None else 1 / self._most))
+        elif self._lost > LOST_MOST and (self._halved_at is None or now - self._halved_at > TIMEOUT_S):
+            self._halved_at = now  # those that were under way together time out together
             self._most = max(float(QUERIES_LEAST), self._most / 2)
         self._let_in()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,8 @@ WITNESSES: Final = 3
 WITNESS_S: Final = 3.0
 # What the witnesses say holds for this long.
 FRESH_S: Final = 2.0
+# While answers come as thick as this nobody is asked whether any do.
+HEARD_LEAST_S: Final = 0.05
 
 
 class Uplink:
@@ -38,7 +41,8 @@ class Uplink:
     def __init__(self, clock: Callable[[], float]) -> None:
         """Tell the time by *clock*, in seconds."""
         self._clock = clock
-        self._heard_at = -1.0
+        self._heard_at = -math.inf
+        self._down_at = -math.inf
         self._witnesses: deque[tuple[str, int]] = deque(maxlen=WITNESSES)
         self._is_up = Finding(self._find_out, FRESH_S, clock)
 
@@ -57,11 +61,17 @@ class Uplink:
             self._witnesses.append((address, port))
 
     async def judge(self, failure: FetchFailure | LocalFault, since: float) -> FetchFailure | LocalFault:
-        """Return *failure*, of an attempt that began at *since*; or LocalFault if nothing can be reached at all."""
+        """Return *failure*, of a wait that began at *since*; or LocalFault if nothing could be reached meanwhile.
+
+        That something was heard early in the wait does not say that it could be later.
+        """
         if not isinstance(failure, FetchFailure) or failure.error_class not in _SUSPECT:
             return failure
-        if self._heard_at >= since or not self._witnesses or await self._is_up.get():
-            return failure
+        if self._down_at < since:
+            now = self._clock()
+            heard_lately = now - self._heard_at <= min(WITNESS_S, max(HEARD_LEAST_S, (now - since) / 2))
+            if heard_lately or not self._witnesses or await self._is_up.get(since):
+                return failure
         return LocalFault("hosts that have answered before cannot be reached: the network of this machine seems down")
 
     async def close(self) -> None:
@@ -75,6 +85,7 @@ class Uplink:
             for answer in asyncio.as_completed(asked):
                 if await answer:
                     return True
+            self._down_at = self._clock()
             return False
         finally:
             for task in asked:

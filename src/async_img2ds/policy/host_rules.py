@@ -11,7 +11,6 @@ that fit, the longest name counts, and nothing of the others::
 
 from __future__ import annotations
 
-import math
 import re
 import tomllib
 from dataclasses import dataclass, field
@@ -94,9 +93,13 @@ def _host(name: str) -> str:
         raise OptionsError(f'{said} ["example.org"]') from None
 
 
-# Rule → its type, and the least value it takes.
-_NUMBERS: Final[Mapping[str, tuple[type, float]]] = MappingProxyType(
-    {"max_per_host": (int, 1), "max_rate_per_host": (float, 0.001), "crawl_delay": (float, 0)}
+# Rule → its type, and the least and the largest value it takes.
+_NUMBERS: Final[Mapping[str, tuple[type, float, float]]] = MappingProxyType(
+    {
+        "max_per_host": (int, 1, 10**6),
+        "max_rate_per_host": (float, 0.001, 10**6),
+        "crawl_delay": (float, 0, 86_400),
+    }
 )
 
 
@@ -113,13 +116,15 @@ def _rule(name: str, table: object) -> HostRule:
 
 def _check_known(name: str, table: Mapping[str, object], known: Iterable[str]) -> None:
     if strange := sorted(set(table).difference(known)):
+        if isinstance(table[strange[0]], dict):  # TOML reads a dot in a bare name so
+            raise OptionsError(f'hosts_file: a name with a dot is written in quotes: ["{name}.{strange[0]}"]')
         raise OptionsError(f"hosts_file: {name} has {strange[0]!r}; there are {', '.join(sorted(known))}")
 
 
 def _number(name: str, key: str, value: object) -> float:
-    kind, least = _NUMBERS[key]
+    kind, least, most = _NUMBERS[key]
     accepted = (int,) if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, accepted) or not least <= value < math.inf:
-        words = "whole number" if kind is int else "number"
-        raise OptionsError(f"hosts_file: {key} of {name} takes a {words} of at least {least:g}; got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, accepted) or not least <= value <= most:
+        words = f"{'whole number' if kind is int else 'number'} of at least {least:g} and at most {most:g}"
+        raise OptionsError(f"hosts_file: {key} of {name} takes a {words}; got {value!r}")
     return value

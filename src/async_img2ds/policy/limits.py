@@ -37,8 +37,8 @@ class Sight:
         window: rows that may be under way.
         in_flight: rows that are.
         waiting: rows that have not begun.
-        looking_up: names whose addresses are being looked up.
-        fetching: rows being fetched, look-ups included.
+        looking_up: rows that wait for the addresses of their hosts.
+        fetching: rows being fetched, look-ups included, those between two attempts not.
         transforming: rows whose bodies wait for a thread or are in one.
         writing: rows that wait for their sample to be taken for writing.
         bodies: that have come so far.
@@ -58,13 +58,14 @@ class Sight:
     bodies: int
 
 
-def worst_case_s(rows: int, under_way: int, row_s: float) -> float:
+def worst_case_s(rows: int, under_way: int, row_s: float, gap_s: float = 0.0) -> float:
     """Return how long *rows* take at the worst, in seconds: each uses up the *row_s* it has, *under_way* at a time.
 
-    They start as others end, so none waits longer than for an even share of those before it (Graham, 1966). Not in it
-    is what this machine's own outages take, and hosts so few that they are not asked for so many at a time.
+    They start as others end, so none waits longer than for an even share of those before it (Graham, 1966); and each
+    attempt *gap_s* after the one before, if one host has them all. Not in it is what this machine's own outages take,
+    pauses that hosts ask for, and hosts so few that they are not asked for so many at a time.
     """
-    return (rows / under_way + 1) * row_s
+    return (rows / under_way + 1) * row_s + rows * gap_s
 
 
 def limit_of(sight: Sight) -> Limit:

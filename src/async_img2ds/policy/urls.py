@@ -162,6 +162,12 @@ def _not_fetched(url: str, scheme: str) -> FetchFailure:
     return FetchFailure(kind, f"<urlopen error unknown url type: {_shown(scheme)}>")
 
 
+# Half a URL, of which urljoin would make the page that it is on.
+_NOWHERE: Final = re.compile(r"(?:https?:)?//(?:[/?#]|$)", re.IGNORECASE)
+# How a byte stands in a header's text that is no UTF-8 (PEP 383).
+_LONE: Final = re.compile("[\udc80-\udcff]")
+
+
 def redirect(source: Target, location: str) -> Target:
     """Read where an answer of *source* sends us.
 
@@ -169,8 +175,10 @@ def redirect(source: Target, location: str) -> Target:
         FetchFailure: nowhere, or to something that is not fetched.
 
     """
-    if not location or _CONTROL.search(location):
+    if not location or _CONTROL.search(location) or _NOWHERE.match(location):
         raise FetchFailure(ErrorClass.REDIRECT_INVALID, "redirect without a usable Location")
+    # Bytes that are no UTF-8, which most servers with such names send, are what urllib makes of them.
+    location = _LONE.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", location)
     try:
         return parse(urljoin(source.url, location))
     except (FetchFailure, ValueError) as error:

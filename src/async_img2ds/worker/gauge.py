@@ -61,7 +61,7 @@ class Stages:
 class Gauge:
     """Adds up what limited a worker, in seconds, between one report and the next.
 
-    *cores* are those it may use, and *looking_up* counts names under way.
+    *cores* are those it may use, and *looking_up* counts rows that wait for addresses.
     """
 
     stages: Stages
@@ -83,7 +83,7 @@ class Gauge:
             in_flight=pacer.in_flight,
             waiting=pacer.waiting,
             looking_up=self.looking_up(),
-            fetching=self.stages.fetching.rows,
+            fetching=self.stages.fetching.rows - pacer.late,
             transforming=self.stages.transforming.rows,
             writing=self.stages.writing.rows,
             bodies=self.stages.transforming.came,
