@@ -282,10 +282,14 @@ def _worst_case_in_words(options: Options) -> str:
     rows, row_s = 10**6, options.fetch.row_deadline_s
     processes = options.run.processes_count or usable_cores()
     under_way = processes * (options.fetch.thread_count or IN_FLIGHT_LEAST)
-    hours = worst_case_s(rows, under_way, row_s) / 3600
+    fetch = options.fetch
+    each_s = max(fetch.crawl_delay, 1 / fetch.max_rate_per_host if fetch.max_rate_per_host else 0.0)
+    hours = worst_case_s(rows, under_way, row_s, each_s * (1 + fetch.retries)) / 3600
+    on_one = f", and all be on one host, which is asked every {each_s:g} s" if each_s else ""
     return (
         f"by its time limits a million URLs take {hours:,.0f} h at the most: were each to use up its {row_s:g} s "
-        f"(--row_timeout_s), {under_way} at a time in {processes} processes"
+        f"(--row_timeout_s), {under_way} at a time in {processes} processes{on_one}. Pauses that hosts ask for, a "
+        "minute for each attempt at the most, come on top"
     )
 
 

@@ -41,7 +41,7 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.TLS_UNTRUSTED: "the server's certificate is not from a trusted authority",
     ErrorClass.TLS_PROTOCOL: "the server does not speak a TLS that is still accepted",
     ErrorClass.TLS_TIMEOUT: "the server does not finish the TLS handshake; --timeout is how long to wait",
-    ErrorClass.HOST_CIRCUIT_OPEN: "not asked, as its host had failed several times in a row; a later run asks again",
+    ErrorClass.HOST_CIRCUIT_OPEN: "not asked, as its host had failed again and again; another day it may be well",
     ErrorClass.HTTP_MALFORMED: "the answer is not HTTP",
     ErrorClass.HTTP_HEADER_LIMIT: "the answer's headers are too long",
     ErrorClass.HTTP_STATUS_4XX: "not there any more, or not for us (404, 403, 410 …)",

@@ -50,7 +50,7 @@ def check_server(text: str) -> None:
 
     """
     found = _NET.fullmatch(text.strip())
-    if found is not None and not found["bits"]:
+    if found is not None and not found["bits"] and 0 < int(found["port"] or 53) < 2**16:
         try:
             ipaddress.ip_address(found["v4"] or found["v6"] or found["bare"])
         except ValueError:

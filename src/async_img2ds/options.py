@@ -153,7 +153,8 @@ class FetchOptions(Checked):
     max_per_host: int = option(
         64,
         least=1,
-        help="URLs under way at a time on one host of the list, over all processes; at least one in each.",
+        help="URLs under way at a time on one host of the list, over all processes of this machine, each of which "
+        "gets as many; where there are fewer than processes they take turns.",
     )
     max_rate_per_host: float | None = option(
         None,
@@ -165,13 +166,16 @@ class FetchOptions(Checked):
         0.0,
         least=0.0,
         most=A_DAY_S,
-        help="Seconds between two requests to one host of the list, over all processes of this machine.",
+        help="Seconds between two requests to one host of the list, on average over all processes of this machine.",
     )
     body_bytes_max: int = option(
         32 * 2**20, least=1, help="Bytes one image may have; a longer body is cut off and its row fails."
     )
     in_flight_bytes_max: int = option(
-        128 * 2**20, least=1, help="Bytes of bodies held at a time in each process; beyond it reading pauses."
+        128 * 2**20,
+        least=1,
+        help="Bytes of bodies held at a time in each process; beyond it reading pauses, with up to half a megabyte "
+        "more for each connection.",
     )
     redirects_max: int = option(10, least=0, help="Redirects followed for one URL.")
     user_agent_token: str | None = option(

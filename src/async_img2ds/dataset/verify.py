@@ -202,10 +202,10 @@ async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> Verify
         shards=found.totals.shards_done,
         rows=found.totals.committed.count,
         successes=found.totals.committed.successes,
-        defects=(*found.defects, *found.strangers()),
+        defects=tuple(sorted((*found.defects, *found.strangers()), key=lambda defect: defect.file)),
         unfinished=() if is_in_use else tuple(unfinished),
         unread={shards[at].stem: reason for at, reason in found.totals.lost.items()},
-        set_back=tuple(found.defective) if options.repair else (),
+        set_back=tuple(sorted(found.defective)) if options.repair else (),
         is_in_use=is_in_use,
         seconds=time.monotonic() - began,
     )
