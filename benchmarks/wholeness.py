@@ -6,7 +6,9 @@ Each prepares what it needs, runs ``aimg2ds`` as a user would, and returns what 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
 import json
 import subprocess
 import tarfile
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 import corpus
 import measure
@@ -26,6 +29,14 @@ import name_server
 import origin
 import photographs
 import web
+from async_img2ds.errors import ErrorClass
+from async_img2ds.options import Options
+from async_img2ds.outputs.base import Output, open_writer
+from async_img2ds.policy.markers import SCHEMA_VERSION, Marker, digest_of_urls
+from async_img2ds.policy.schema import Columns
+from async_img2ds.policy.shards import Naming
+from async_img2ds.records import Encoded, Row, Sample, Status, Tally
+from async_img2ds.storage import Attempt, LocalStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,6 +92,48 @@ def crash(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str
         **facts,
         "whole": len(whole) == rows and all(value for value in facts.values() if isinstance(value, bool)),
     }
+
+
+def verification(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
+    """See what it takes to check a dataset: 1,000,000 rows in shards of 10,000, of which one in ten has failed."""
+    rows = rows or 1_000_000
+    dataset = folder / "dataset"
+    image = (web.small_picture(folder) / "small.jpg").read_bytes()
+    asyncio.run(_write_dataset(dataset, rows, image))
+    run = measure.run(["aimg2ds", "verify", str(dataset), "--processes_count", str(processes), "--progress", "plain"])
+    size = sum(path.stat().st_size for path in dataset.iterdir())
+    return run, {"rows": rows, "bytes": size, "rows_a_second": round(rows / run.wall_s), "whole": run.exit_status == 0}
+
+
+async def _write_dataset(folder: Path, rows: int, image: bytes) -> None:
+    """Write webdataset shards of one image with the program's own writers, without fetching anything."""
+    options = Options.of(url_list="none", output_format="webdataset")
+    naming = Naming(options.input.number_sample_per_shard, options.output.oom_shard_count)
+    store = LocalStore(folder)
+    store.prepare()
+    width, height = Image.open(io.BytesIO(image)).size
+    made = Encoded(image, width, height, width, height, "{}", hashlib.sha256(image).hexdigest())
+    for shard_id in range(-(-rows // naming.rows_per_shard)):
+        count = min(naming.rows_per_shard, rows - shard_id * naming.rows_per_shard)
+        urls = pa.table({"url": [f"http://h{shard_id % 100}.example/{number}.jpg" for number in range(count)]})
+        tally, began = Tally(), time.time()
+        async with Attempt.open(store) as attempt:
+            columns = Columns(exif=True, digest="sha256")
+            output = Output(attempt, naming.shard(shard_id), urls, columns, "jpg", captions=False)
+            writer = await open_writer("webdataset", output)
+            for number, url in enumerate(urls.column("url").to_pylist()):
+                row = Row(number, naming.key(shard_id, number), url)
+                sample = Sample(row, Status.SUCCESS, made, None, None, 200, 1, len(image))
+                if number % 10 == 0:
+                    said = ErrorClass.HTTP_STATUS_4XX, "HTTP Error 404: Not Found", 404, 1
+                    sample = Sample(row, Status.FAILED_TO_DOWNLOAD, None, *said)
+                await writer.write(sample)
+                tally.add(sample)
+            await writer.finish()
+            files, digest = await attempt.sums(), digest_of_urls(urls.column("url"))
+            marker = Marker(tally, began, time.time() - began, files, digest, options.shape(), SCHEMA_VERSION)
+            await attempt.commit(naming.stats(shard_id), marker.to_json())
+    store.close()
 
 
 def long_list(folder: Path, rows: int | None, processes: int) -> tuple[Run, dict[str, object]]:
@@ -144,6 +197,7 @@ TRIALS: Final[dict[str, Callable[[Path, int | None, int], tuple[Run, dict[str, o
     "crash": crash,
     "long-list": long_list,
     "web-outage": outage,
+    "verify": verification,
 }
 
 

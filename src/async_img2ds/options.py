@@ -306,6 +306,11 @@ class OutputOptions(Checked):
         shapes=True,
         help="parquet: store the images as a column that Hugging Face datasets decodes, a struct of bytes and path.",
     )
+    ordered: bool = option(
+        default=False,
+        help="Write the rows of a shard in the order of the list, not as they come: the same answers then make the "
+        "same files, byte for byte. Up to a shard of images is held in memory.",
+    )
     oom_shard_count: int = option(5, least=0, most=20, shapes=True, help="Digits of the shard number.")
     incremental_mode: str = option(
         "incremental",

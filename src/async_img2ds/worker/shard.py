@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure
 from async_img2ds.outputs.base import Output, open_writer
+from async_img2ds.outputs.ordered import OrderedWriter
 from async_img2ds.policy.markers import SCHEMA_VERSION, Marker, digest_of_urls
 from async_img2ds.policy.schema import Columns
 from async_img2ds.policy.shards import rows_of
@@ -84,6 +85,7 @@ class ShardRunner:
         listed = rows_of(shard)
         rows = list(self._rows(shard, listed))
         writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
+        writer = OrderedWriter(writer) if self.output.ordered else writer
         async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
             async for turn in turns:
                 sample = samples.create_task(self._run_sample(turn, writer, tally))
