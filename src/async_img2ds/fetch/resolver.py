@@ -39,10 +39,11 @@ KEPT_MISSING_S: Final = 60.0
 # Names kept, of about 300 bytes each.
 KEPT_NAMES_MAX: Final = 100_000
 # Queries under way: at first, at the least after time-outs, and at the most. unbound answers thousands a second; a
-# router at home drops packets long before.
+# router at home drops packets long before. With more, answers that wait for this process's own turn seem late to
+# c-ares, which then asks again after a quarter of a second.
 QUERIES_FIRST: Final = 64
 QUERIES_LEAST: Final = 8
-QUERIES_MOST: Final = 512
+QUERIES_MOST: Final = 256
 # If more than this share of queries times out, of so many lately, they are too many.
 LOST_MOST: Final = 0.5
 LOST_WEIGHT: Final = 1 / 32
