@@ -636,6 +636,27 @@ def test_finished_shards_that_were_made_otherwise_are_refused_in_words(begun: di
     assert download(**{**begun, "timeout": 3, "retries": 1}).shards_skipped == 3
 
 
+def test_nothing_is_done_for_a_wrong_list(begun: dict[str, Any]) -> None:
+    """Or the right one would be refused afterwards, because of what was fetched of the other."""
+    (begun["output_folder"] / "00000_stats.json").unlink()
+    right = begun["url_list"].read_text()
+    begun["url_list"].write_text(right.replace("?", "?other"))
+    with pytest.raises(InputError, match="made of other URLs"):
+        download(**begun)
+    assert not (begun["output_folder"] / "00000_stats.json").exists()
+
+    begun["url_list"].write_text(right)
+    assert download(**begun).shards_done == 1
+
+
+def test_shards_of_an_extension_may_be_made_otherwise(begun: dict[str, Any]) -> None:
+    """They are not of this list, which goes on as it began."""
+    download(**{**begun, "incremental_mode": "extend", "image_size": 128})
+    (begun["output_folder"] / "00001_stats.json").unlink()
+
+    assert download(**begun).shards_done == 1
+
+
 def test_list_may_have_moved(begun: dict[str, Any], tmp_path: Path) -> None:
     """What counts is its rows, not where they lie or in which format."""
     begun["url_list"].rename(tmp_path / "moved.txt")

@@ -479,3 +479,20 @@ def test_files_of_others_in_a_folder_of_samples_stay(place: Place) -> None:
 
     assert place.files() == {"00000/000000001.jpg": b"second", "00000/annotations.csv": b"kept"}
     assert place.leftovers() == []
+
+
+def test_file_that_vanishes_while_a_folder_is_looked_at_hides_no_other(tmp_path: Path) -> None:
+    """Editors and rsync make and remove files all the time; a link to nothing is no file either."""
+    for number in range(20):
+        (tmp_path / f"{number:05d}_stats.json").write_text("{}")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    names = LocalStore(tmp_path).names()
+    first = next(names)
+    for number in range(0, 20, 2):
+        if f"{number:05d}_stats.json" != first[0]:
+            (tmp_path / f"{number:05d}_stats.json").unlink()
+    found = {first[0], *(name for name, _ in names)}
+
+    assert {f"{number:05d}_stats.json" for number in range(1, 20, 2)} <= found
+    assert "loop" not in found

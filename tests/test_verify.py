@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from async_img2ds import download, verify
+from async_img2ds import OptionsError, download, verify
 from async_img2ds.dataset.shards import ShardFiles, check_shard
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.markers import Marker
@@ -244,7 +244,6 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         _unlinked(f"{KEY}.*"),
         f"00000: {KEY} has no image",
     ),
-    "file of somebody": ("files", lambda folder: (folder / "00000" / "Thumbs.db").touch(), "has 'Thumbs.db'"),
     "record damaged": (
         "tfrecord",
         _bytes("00000.tfrecord", lambda content: content[:99] + b"?" + content[100:]),
@@ -419,7 +418,9 @@ def test_what_a_run_is_writing_is_left_out(dataset: Callable[[str], Path]) -> No
     os.close(held)
 
     assert report.is_in_use
-    assert report.good
+    assert not report.defects
+    assert not report.unfinished
+    assert not report.good  # it is not complete
     assert report.shards == 2
 
 
@@ -431,10 +432,91 @@ def test_shard_of_other_columns_is_found(dataset: Callable[[str], Path]) -> None
     at = table.schema.get_field_index("width")
     pq.write_table(table.set_column(at, "width", pc.cast(table.column("width"), pa.int64())), path)
     sign_again(folder)
-    [defect] = verify(str(folder), progress="none").defects
+    report = verify(str(folder), progress="none", repair=True)
+    [said] = report.strangers
 
-    assert defect.file == "00000.parquet"
-    assert defect.what.startswith("has other columns than most")
+    assert said.startswith("00000.parquet has other columns than most")
+    assert report.good
+    assert report.set_back == ()
+
+
+def test_files_of_other_people_are_nobodys_defect(dataset: Callable[[str], Path]) -> None:
+    """Such as a desktop leaves in every folder; a repair would have the images fetched again for nothing."""
+    folder = dataset("files")
+    (folder / "00000" / "Thumbs.db").touch()
+    (folder / "00000" / ".DS_Store").write_bytes(b"x")
+
+    assert findings(folder) == []
+
+
+def test_dataset_of_memory_is_refused(tmp_path: Path) -> None:
+    """Workers would find nothing of it, and a repair would remove it."""
+    del tmp_path
+    with pytest.raises(OptionsError, match="memory:// is each process's own"):
+        verify("memory://dataset", repair=True)
+
+
+def test_marker_that_vanishes_is_not_read_and_no_defect(dataset: Callable[[str], Path]) -> None:
+    """A run with overwrite may have taken it away."""
+    folder = dataset("webdataset")
+    (folder / "00000_stats.json").unlink()
+    with pytest.raises(FileNotFoundError):
+        check_shard(LocalStore(folder), ShardFiles("00000", {"00000_stats.json": 9}), deep=False)
+
+
+def test_counts_that_are_absurd_cost_no_memory(dataset: Callable[[str], Path]) -> None:
+    """A digit too many in a stats file is a defect like any other."""
+    folder = dataset("webdataset")
+    sign_again(folder, count=10**15, successes=10**15, failed_to_download=0)
+
+    assert any("lacks 999999999999997 of its rows" in line for line in findings(folder))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"status_dict": {"success": "y"}}, {"made_with": "image_size"}, {"error_classes": 7}]
+)
+def test_stats_of_wrong_types_are_a_defect(dataset: Callable[[str], Path], wrong: dict[str, Any]) -> None:
+    """And kill nobody."""
+    folder = dataset("webdataset")
+    path = folder / "00000_stats.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | wrong))
+
+    [defect] = verify(str(folder), progress="none").defects
+    assert str(defect).startswith("00000_stats.json: is not the stats of a shard")
+
+
+@pytest.mark.parametrize("digits", [0, 1, 5])
+@pytest.mark.parametrize("rows", [1, 4, 20])
+def test_keys_of_any_length_are_known(origin: Origin, tmp_path: Path, digits: int, rows: int) -> None:
+    """With shard numbers of no digits, keys of the first shard have none of it."""
+    (tmp_path / "urls.txt").write_text("\n".join(origin.url(f"rocket.jpg?{number}") for number in range(13)))
+    options = {"url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out", "oom_shard_count": digits}
+    download(**QUIET, **options, number_sample_per_shard=rows, image_size=16)
+
+    assert verify(str(tmp_path / "out"), progress="none").good
+
+
+def test_column_of_the_list_that_is_called_like_an_image_is_none(origin: Origin, tmp_path: Path) -> None:
+    """The images are where the stats file says."""
+    listed = pa.table({"url": [origin.url("rocket.jpg"), origin.url("no-such.jpg")], "jpg": ["a", "b"]})
+    pq.write_table(listed, tmp_path / "urls.parquet")
+    options = {"url_list": tmp_path / "urls.parquet", "input_format": "parquet", "output_folder": tmp_path / "out"}
+    images = {"output_format": "parquet", "encode_format": "png", "encode_quality": 9}
+    download(**QUIET, **options, **images, save_additional_columns=["jpg"])
+
+    assert verify(str(tmp_path / "out"), progress="none", deep=True).good
+
+
+def test_damaged_text_in_a_table_is_a_defect(dataset: Callable[[str], Path]) -> None:
+    """Arrow reads it, and Python cannot."""
+    folder = dataset("dummy")
+    shutil.copy(dataset("webdataset") / "00000.tar", folder)
+    keys = pa.array([b"00000\x80", b"000001", b"000002"], pa.binary())
+    table = pq.read_table(folder.parent / "webdataset" / "00000.parquet")
+    damaged = table.set_column(table.schema.get_field_index("key"), "key", keys.view(pa.string()))
+    pq.write_table(damaged, folder.parent / "webdataset" / "00000.parquet")
+
+    assert any("00000.parquet: cannot be read" in line for line in findings(folder.parent / "webdataset"))
 
 
 def test_repair_lets_the_fetch_make_it_again(origin: Origin, tmp_path: Path) -> None:

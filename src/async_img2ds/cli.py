@@ -182,6 +182,7 @@ def _findings(report: VerifyReport) -> str:
     """Return what is wrong with a dataset, a line for each."""
     lines = [str(defect) for defect in report.defects]
     lines += [f"unfinished: {what}" for what in report.unfinished]
+    lines += [f"note: {what}" for what in report.strangers]
     lines += [f"NOT READ: {stem}: {reason}" for stem, reason in report.unread.items()]
     lines.append(
         f"{report.shards:,} shards, {report.rows:,} rows, {report.successes:,} images "

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from async_img2ds.errors import InputError, OptionsError
-from async_img2ds.policy.markers import Made, Marker, differences
+from async_img2ds.errors import InputError
+from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
 
@@ -76,22 +76,18 @@ def _told(store: Store, name: str) -> Made | None:
 
 
 def checked(start: Start, options: Options) -> Start:
-    """Return *start* with what the list is to be compared with, once the finished shards are seen to be made alike.
+    """Return *start* with what the list is to be compared with, once the first finished shard is seen to be made alike.
 
-    Shards that img2dataset has finished do not say what they were made with, and are taken as they are.
+    The others are compared as the list comes to them: they may be of another list, by which this one was extended.
 
     Raises:
-        OptionsError: they are not, and ``resume_anyway`` is not set.
+        OptionsError: it is not, and ``resume_anyway`` is not set.
 
     """
     if options.output.resume_anyway:  # but a shard of another length would leave rows out
-        return replace(start, made={shard_id: replace(made, urls=None) for shard_id, made in start.made.items()})
-    for shard_id, made in start.made.items():
-        if different := differences(made.made_with or {}, options.shape()):
-            raise OptionsError(
-                f"output_folder: shard {shard_id} that lies there was made otherwise: {'; '.join(different)}. Go on "
-                "with the options that it was begun with, choose another folder, or mix both with --resume_anyway"
-            )
+        return replace(start, made={shard_id: Made(made.rows, None, None) for shard_id, made in start.made.items()})
+    for shard_id in sorted(start.made)[:1]:
+        check_alike(shard_id, start.made[shard_id], options.shape())
     return start
 
 

@@ -424,10 +424,11 @@ class Options:
             for flag in flags_of(group)
             if flag.shapes
         )
-        return {
+        shape = {
             name: list(value) if isinstance(value, tuple) else None if value == math.inf else value
             for name, value in shaping
         }
+        return {**shape, "disallowed_header_directives": sorted(self.fetch.directives)}  # whichever way they are said
 
     def __post_init__(self) -> None:
         _check_input(self.input)

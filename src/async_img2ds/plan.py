@@ -86,7 +86,7 @@ def _give_back(planning: Future[Plan]) -> None:
 
 def _plan(options: Options, stop: Stop) -> Plan:
     """Open both ends and see what there is to do; whatever can be refused is refused before anything is deleted."""
-    check_shared(options)
+    check_shared(options.output.output_folder)
     host_rules = _host_rules(options.fetch.hosts_file)
     url_list = UrlList.open(options.input)
     check_apart(url_list.files, options)
@@ -94,7 +94,9 @@ def _plan(options: Options, stop: Stop) -> Plan:
     try:
         store.prepare()
         start = checked(STARTS[options.output.incremental_mode](store), options)
-        shards = url_list.shards(start.finished, start.made, first_shard=start.first_shard, known=start.known)
+        shards = url_list.shards(
+            start.finished, start.made, options.shape(), first_shard=start.first_shard, known=start.known
+        )
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
         if options.output.incremental_mode == "overwrite" and first:
             url_list.check_all()

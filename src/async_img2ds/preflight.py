@@ -97,14 +97,14 @@ def _check_image_library(options: Options) -> None:
         )
 
 
-def check_shared(options: Options) -> None:
+def check_shared(output_folder: str) -> None:
     """Refuse an output folder that the workers would not share.
 
     Raises:
         OptionsError: it is in the memory of one process.
 
     """
-    fs, _ = file_system(options.output.output_folder)
+    fs, _ = file_system(output_folder)
     if "memory" in protocols(fs):
         raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import errno
 import hashlib
 import os
 import re
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PARTIAL",
+    "SAMPLE_NAME",
     "AppendFile",
     "Attempt",
     "LocalStore",
@@ -51,7 +53,7 @@ APPEND_BYTES: Final = 2**20
 # What the names of files end with that are not finished.
 PARTIAL: Final = ".partial"
 # The files of samples in a folder bear their keys, which are digits.
-_SAMPLE: Final = re.compile(r"[0-9]+\.[a-z]+")
+SAMPLE_NAME: Final = re.compile(r"[0-9]+\.[a-z]+")
 # File systems whose top folders are buckets, which nobody wants made by a misspelt name.
 _BUCKETED: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -170,7 +172,7 @@ class LocalStore:
     def is_in_use(self) -> bool:
         """Whether a run on this machine is writing to the folder."""
         try:
-            lock = _locked(self._root)
+            lock = _locked(self._root, shared=True)
         except FileNotFoundError:
             return False
         except BlockingIOError:
@@ -181,10 +183,19 @@ class LocalStore:
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
-        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:
-            for entry in entries:
-                if entry.is_file():
-                    yield entry.name, entry.stat().st_size
+        try:
+            entries = list(os.scandir(self._root / folder))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            try:
+                size = entry.stat().st_size if entry.is_file() else None
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):  # gone meanwhile, or a link to nothing
+                    raise
+                continue
+            if size is not None:
+                yield entry.name, size
 
     def folders(self) -> Iterator[str]:
         """Yield the names of the folders that lie in the folder itself."""
@@ -372,7 +383,7 @@ class RemoteStore:
         # by an exception would publish half of it.
         final = f"{self._root}/{name}"
         if staged.is_dir():  # what an earlier attempt has left there goes, and files of other people stay
-            self.remove([f"{name}/{entry}" for entry, _ in self.names(name) if _SAMPLE.fullmatch(entry)])
+            self.remove([f"{name}/{entry}" for entry, _ in self.names(name) if SAMPLE_NAME.fullmatch(entry)])
             self._fs.makedirs(final, exist_ok=True)
             for entry in staged.iterdir():
                 self._fs.put_file(str(entry), f"{final}/{entry.name}")
@@ -517,10 +528,10 @@ class AppendFile:
             await self._attempt.run(self._file.writelines, pieces)
 
 
-def _locked(folder: Path) -> int | None:
+def _locked(folder: Path, *, shared: bool = False) -> int | None:
     """Return a descriptor that holds *folder* until it is closed or this process ends, however it ends.
 
-    None where the file system has no such locks.
+    If *shared*, others may hold it likewise. None where the file system has no such locks.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -532,7 +543,7 @@ def _locked(folder: Path) -> int | None:
         return None
     handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
         raise
@@ -569,7 +580,7 @@ def _sum_of(path: Path) -> FileSum:
 def _take_place(staged: Path, final: Path) -> None:
     """Put the samples of *staged* in the place of those in *final*, a folder that may have files of other people."""
     for entry in final.iterdir():
-        if _SAMPLE.fullmatch(entry.name) and not entry.is_dir():
+        if SAMPLE_NAME.fullmatch(entry.name) and not entry.is_dir():
             entry.unlink()
     for entry in staged.iterdir():
         entry.replace(final / entry.name)

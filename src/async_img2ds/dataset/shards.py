@@ -17,6 +17,7 @@ from async_img2ds.dataset.tables import ShardTable, read_table
 from async_img2ds.errors import SampleFailure
 from async_img2ds.policy.markers import Marker
 from async_img2ds.records import Defect, FileSum, Tally
+from async_img2ds.storage import SAMPLE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,10 +74,12 @@ def check_shard(store: Store, files: ShardFiles, *, deep: bool) -> tuple[Tally, 
 
     """
     content = store.content(files.marker)
+    if not content:  # it was there a moment ago
+        raise FileNotFoundError(f"{files.marker} has vanished")
     try:
         marker = Marker.parse(content)
     except ValueError as error:
-        return Tally(), [Defect(files.marker, f"is {error}" if content else "is empty")], ""
+        return Tally(), [Defect(files.marker, f"is {error}")], ""
     reading = _Reading(store, files, marker, deep, {})
     defects = list(_missing(reading))
     schema = ""
@@ -99,8 +102,8 @@ def check_shard(store: Store, files: ShardFiles, *, deep: bool) -> tuple[Tally, 
 def _missing(reading: _Reading) -> Iterator[Defect]:
     """Say which files are not there, of those that the marker names, or that any shard but a dummy's has."""
     there, told = reading.files.sizes, reading.marker.files
-    for name in told or ():
-        if name not in there:
+    for name, file in (told or {}).items():
+        if name not in there and file.files != 0:  # object stores have no empty folders
             yield Defect(name, "is not there, and the stats file names it")
     for name in there:
         if told is not None and name not in told and name != reading.files.marker:
@@ -135,8 +138,16 @@ def _images(reading: _Reading, table: ShardTable) -> Iterator[Defect]:
         if name in reading.files.sizes:
             yield from check(reading, name, table, look)
             return
-    for column in IMAGE_ENDINGS.intersection(table.schema.names):
+    for column in _image_columns(table.schema, reading.marker.made_with or {}):
         yield from _column(reading, column, table, look)
+
+
+def _image_columns(schema: pa.Schema, made_with: Mapping[str, Any]) -> list[str]:
+    """Return the column that has the images, if one has; the list's own may be called like one."""
+    if made_with:
+        return [made_with["encode_format"]] if made_with.get("output_format") == "parquet" else []
+    named = [schema.field(name) for name in sorted(IMAGE_ENDINGS.intersection(schema.names))]
+    return [field.name for field in named if pa.types.is_binary(field.type)]
 
 
 def _tar(reading: _Reading, name: str, table: ShardTable, look: _Look | None) -> Iterator[Defect]:
@@ -157,7 +168,7 @@ def _folder(reading: _Reading, name: str, table: ShardTable, look: _Look | None)
     """Read a folder of samples, in the order of the names."""
     samples = Samples(name, look)
     size, lines = 0, hashlib.sha256()
-    entries = sorted(reading.store.names(name))
+    entries = sorted(entry for entry in reading.store.names(name) if SAMPLE_NAME.fullmatch(entry[0]))
     for entry, entry_size in entries:
         content = reading.store.content(f"{name}/{entry}")
         size += len(content)

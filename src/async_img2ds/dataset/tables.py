@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -77,21 +78,22 @@ def read_table(file: IO[bytes], name: str, stem: str, marker: Marker) -> Iterato
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
             read = parquet.read(columns=[column for column in _READ if column in schema.names])
-    except (pa.ArrowException, OSError) as error:
+        values = {column: read.column(column).to_pylist() for column in read.column_names}
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:  # what Arrow says of damaged bytes
         yield Defect(name, f"cannot be read: {str(error).splitlines()[0]}")
         return
     if missing := [column for column in _NEEDED if column not in schema.names]:
         yield Defect(name, f"has no column {', '.join(missing)}")
         return
     blank = [None] * read.num_rows
-    columns = {column: read.column(column).to_pylist() if column in schema.names else blank for column in _READ}
-    table = ShardTable(schema, columns)
+    table = ShardTable(schema, columns := {column: values.get(column, blank) for column in _READ})
     yield from _keys(table, name, stem, marker.tally.count)
     yield from _counts(table, name, marker)
     has_classes = "error_class" in schema.names
     rows = zip(*(columns[column] for column in _READ[:6]), strict=True)
     for key, status, message, error_class, http_status, attempts in rows:
-        for what in _row(status, message, error_class, http_status, attempts, has_classes=has_classes):
+        told = message if marker.files is not None else None  # img2dataset's have line feeds
+        for what in _row(status, told, error_class, http_status, attempts, has_classes=has_classes):
             yield Defect(name, what, key)
     yield table
 
@@ -100,18 +102,26 @@ def _keys(table: ShardTable, name: str, stem: str, count: int) -> Iterator[Defec
     """Say which of the keys 0 to *count* of the shard are missing, there twice, or none of its own."""
     seen: Counter[int] = Counter()
     for key in table.columns["key"]:
-        rest = key.removeprefix(stem) if isinstance(key, str) and key.startswith(stem) else None
-        if rest is None or not (rest == "" or (rest.isascii() and rest.isdigit())):
+        place = _place(key, stem)
+        if place is None or not 0 <= place < count:
             yield Defect(name, "is no key of this shard", str(key))
             continue
-        seen[int(rest or 0)] += 1
-        if seen[int(rest or 0)] == 2:  # noqa: PLR2004  said once
+        seen[place] += 1
+        if seen[place] == 2:  # noqa: PLR2004  said once
             yield Defect(name, "is there more than once", key)
     if table.rows != count:
         yield Defect(name, f"has {table.rows} rows, and the stats file counts {count}")
-    missing = sorted(set(range(count)) - set(seen))
-    if missing:
-        yield Defect(name, f"lacks {len(missing)} of its rows, the first at place {missing[0]}")
+    if len(seen) < count:
+        first = next(place for place in itertools.count() if place not in seen)
+        yield Defect(name, f"lacks {count - len(seen)} of its rows, the first at place {first}")
+
+
+def _place(key: object, stem: str) -> int | None:
+    """Return which row of the shard *stem* a key is of: it is the shard's number, and digits of its row behind it."""
+    if not (isinstance(key, str) and key.isascii() and key.isdigit()):
+        return None
+    row_digits = max(0, len(key) - len(stem))
+    return int(key) - int(stem) * int(10**row_digits)
 
 
 def _counts(table: ShardTable, name: str, marker: Marker) -> Iterator[Defect]:

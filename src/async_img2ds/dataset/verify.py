@@ -20,7 +20,7 @@ from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import remove_shards
 from async_img2ds.options import RunOptions, VerifyOptions
 from async_img2ds.policy.shards import DATA_ENDINGS, Naming
-from async_img2ds.preflight import check_image_library, check_importable
+from async_img2ds.preflight import check_image_library, check_importable, check_shared
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Checked, Defect, Lost, Shard
 from async_img2ds.storage import PARTIAL, open_store
@@ -52,6 +52,7 @@ class VerifyReport:
         defects: what is wrong with them, by file and key.
         unfinished: what a dataset that is complete does not have: files that belong to no finished shard, and shards
             that are not there though later ones are.
+        strangers: shards whose columns are not those of most, which readers of many files may mind.
         unread: shards that could not be read, by their names, with the reason.
         set_back: shards that were removed, by their names, to be fetched again.
         is_in_use: whether a run was writing to the folder; then what is unfinished is not looked for.
@@ -64,6 +65,7 @@ class VerifyReport:
     successes: int
     defects: tuple[Defect, ...]
     unfinished: tuple[str, ...]
+    strangers: tuple[str, ...]
     unread: dict[str, str]
     set_back: tuple[str, ...]
     is_in_use: bool
@@ -72,7 +74,7 @@ class VerifyReport:
     @property
     def good(self) -> bool:
         """Whether there is nothing but finished shards that are what they say."""
-        return not (self.defects or self.unfinished or self.unread)
+        return not (self.defects or self.unfinished or self.unread or self.is_in_use)
 
 
 def verify(output_folder: str, **options: Any) -> VerifyReport:  # noqa: ANN401  checked against their fields
@@ -99,9 +101,10 @@ class _Work:
 
     def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
         """Check *shards*, some at a time, until they end or *stop*."""
-        from async_img2ds.images import codec
+        if self.deep:
+            from async_img2ds.images import codec
 
-        codec.prepare()
+            codec.prepare()
         room = threading.Semaphore(READERS)
         with ThreadPoolExecutor(READERS, "verify") as readers:
             while True:
@@ -114,17 +117,19 @@ class _Work:
     def _check(self, shard: Shard, emit: Callable[[Report], None]) -> None:
         began = time.monotonic()
         try:
-            tally, found, columns = check_shard(self.store, ShardFiles.parse(shard.rows), deep=self.deep)
+            emit(self._checked(shard, began))
         except Exception as error:  # noqa: BLE001  each file system has errors of its own; it is reported
             reason = f"{type(error).__name__}: {error}"
             known = isinstance(error, OSError)
             emit(Lost(os.getpid(), shard.id, reason, "" if known else traceback.format_exc()))
-            return
+
+    def _checked(self, shard: Shard, began: float) -> Checked:
+        tally, found, columns = check_shard(self.store, ShardFiles.parse(shard.rows), deep=self.deep)
         told = tuple(found[:TOLD_MAX])
         if len(found) > TOLD_MAX:
             told = (*told, Defect(found[-1].file, f"and {len(found) - TOLD_MAX} defects more"))
         seconds = time.monotonic() - began
-        emit(Checked(os.getpid(), shard.id, tally.condensed(), seconds, defects=told, columns=columns))
+        return Checked(os.getpid(), shard.id, tally.condensed(), seconds, defects=told, columns=columns)
 
 
 @dataclass(slots=True)
@@ -152,13 +157,11 @@ class _Findings:
         done = self.totals.shards_done
         return round(self.totals.committed.count / done * len(self.shards)) if done else None
 
-    def strangers(self) -> list[Defect]:
+    def strangers(self) -> list[str]:
         """Return the shards whose columns are not those of most."""
         by_number = sorted(self.columns.items(), key=lambda item: len(item[1]), reverse=True)
         return [
-            Defect(
-                f"{stem}.parquet", f"has other columns than most shards, which have {by_number[0][0]}; it has {columns}"
-            )
+            f"{stem}.parquet has other columns than most, which have {by_number[0][0]}; it has {columns}"
             for columns, stems in by_number[1:]
             for stem in stems
         ]
@@ -167,6 +170,7 @@ class _Findings:
 async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> VerifyReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
     began = time.monotonic()
+    check_shared(options.output_folder)
     store = open_store(options.output_folder)
     try:
         is_in_use = store.is_in_use()
@@ -202,8 +206,9 @@ async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> Verify
         shards=found.totals.shards_done,
         rows=found.totals.committed.count,
         successes=found.totals.committed.successes,
-        defects=tuple(sorted((*found.defects, *found.strangers()), key=lambda defect: defect.file)),
+        defects=tuple(sorted(found.defects, key=lambda defect: defect.file)),
         unfinished=() if is_in_use else tuple(unfinished),
+        strangers=tuple(found.strangers()),
         unread={shards[at].stem: reason for at, reason in found.totals.lost.items()},
         set_back=tuple(sorted(found.defective)) if options.repair else (),
         is_in_use=is_in_use,

@@ -6,8 +6,9 @@ before the list has been read. A column keeps its Arrow type on its way to the m
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -16,7 +17,7 @@ from async_img2ds.inputs.arrays import mapped
 from async_img2ds.inputs.columns import arranged, check_names, columns_of, missing
 from async_img2ds.inputs.files import files_of, split_format
 from async_img2ds.inputs.formats import FORMATS
-from async_img2ds.policy.markers import digest_of_urls
+from async_img2ds.policy.markers import check_alike, digest_of_urls
 from async_img2ds.policy.shards import cut, packed
 from async_img2ds.policy.url_sets import SeenUrls
 from async_img2ds.records import Shard
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from async_img2ds.policy.markers import Made
 
 __all__ = ["UrlList"]
+
+# Shards held back until a finished one behind them has been compared; each holds its rows, about a megabyte. A killed
+# run leaves fewer gaps than that.
+HELD_MAX: Final = 32
 
 
 @dataclass(slots=True)
@@ -80,33 +85,44 @@ class UrlList:
         self,
         finished: Container[int] = (),
         made: Mapping[int, Made] | None = None,
+        shape: Mapping[str, Any] | None = None,
         *,
         first_shard: int = 0,
         known: Container[str | None] = (),
     ) -> Iterator[Shard]:
         """Yield the shards of the list that are not in *finished*, numbered through from *first_shard*.
 
-        *made* says what some of the finished ones were made of.
+        *made* says what some of the finished ones were made of, and *shape* which options theirs are to be like. Shards
+        before one of these are held back until it has been compared, so that nothing is done for a wrong list.
 
         They are cut file by file, or from all files as from one, of the rows whose URL is not among *known*.
 
         Raises:
             InputError: a file cannot be read, or a finished shard was made of another list; shards yielded before are
                 good.
+            OptionsError: a finished shard was made with other options.
 
         """
         seen = SeenUrls() if self.options.dedupe else None
+        left = dict(made or {})
+        held: deque[Shard] = deque()
         for shard_id, table in enumerate(self._tables(known), first_shard):
             self.rows_read += table.num_rows
             repeats = seen.repeats_in(table.column("url")) if seen else frozenset()
             if shard_id in finished:
-                if before := (made or {}).get(shard_id):
+                if before := left.pop(shard_id, None):
+                    check_alike(shard_id, before, shape or {})
                     _check_same(shard_id, before, table)
+                    yield from held
+                    held.clear()
                 self.shards_skipped += 1
                 self.rows_skipped += table.num_rows
             else:
                 typed = table if self._format.says_types else _with_types(table)
-                yield Shard(shard_id, packed(typed), table.num_rows, repeats=repeats)
+                held.append(Shard(shard_id, packed(typed), table.num_rows, repeats=repeats))
+                if not left or len(held) > HELD_MAX:
+                    yield held.popleft()
+        yield from held
         self._ended = True
 
     def rows_expected(self) -> int | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from async_img2ds.errors import OptionsError
 from async_img2ds.records import FileSum, Tally
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["SCHEMA_VERSION", "Made", "Marker", "differences", "digest_of_urls"]
+__all__ = ["SCHEMA_VERSION", "Made", "Marker", "check_alike", "differences", "digest_of_urls"]
 
 # Of the columns, names and fields of a dataset; a change that readers notice makes it larger.
 SCHEMA_VERSION: Final = 1
@@ -91,8 +92,8 @@ class Marker:
                 failed_to_resize=_whole(told["failed_to_resize"]),
                 body_bytes=_whole(told.get("bytes_received", 0)),
                 image_bytes=_whole(told.get("bytes_written", 0)),
-                messages=Counter(told["status_dict"]),
-                error_classes=Counter(told.get("error_classes", {})),
+                messages=_counts(told["status_dict"]),
+                error_classes=_counts(told.get("error_classes", {})),
             )
             files = told.get("files")
             return cls(
@@ -101,7 +102,7 @@ class Marker:
                 float(told["duration"]),
                 None if files is None else {name: FileSum(**file) for name, file in files.items()},
                 told.get("urls_sha256"),
-                told.get("made_with"),
+                None if told.get("made_with") is None else {**told["made_with"]},
                 told.get("schema_version"),
             )
         except (LookupError, TypeError, AttributeError) as error:  # a field is missing, or is not of its type
@@ -110,6 +111,10 @@ class Marker:
 
 def _told(file: FileSum) -> dict[str, Any]:
     return {name: value for name, value in asdict(file).items() if value is not None}
+
+
+def _counts(told: Mapping[str, object]) -> Counter[str]:
+    return Counter({name: _whole(count) for name, count in told.items()})
 
 
 def _whole(value: object) -> int:
@@ -133,6 +138,22 @@ def digest_of_urls(urls: pa.ChunkedArray) -> str:
     for chunk in urls.chunks:
         digest.update("".join(f"{url or ''}\n" for url in chunk.to_pylist()).encode(errors="surrogatepass"))
     return digest.hexdigest()
+
+
+def check_alike(shard_id: int, made: Made, shape: Mapping[str, Any]) -> None:
+    """See that a finished shard is what options of *shape* would make of its rows.
+
+    Shards that img2dataset has finished do not say what they were made with, and are taken as they are.
+
+    Raises:
+        OptionsError: it is not.
+
+    """
+    if different := differences(made.made_with or {}, shape):
+        raise OptionsError(
+            f"output_folder: shard {shard_id} that lies there was made otherwise: {'; '.join(different)}. Go on with "
+            "the options that it was begun with, choose another folder, or mix both with --resume_anyway"
+        )
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
