@@ -45,7 +45,7 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.HTTP_MALFORMED: "the answer is not HTTP",
     ErrorClass.HTTP_HEADER_LIMIT: "the answer's headers are too long",
     ErrorClass.HTTP_STATUS_4XX: "not there any more, or not for us (404, 403, 410 …)",
-    ErrorClass.HTTP_STATUS_5XX: "the server is broken or overloaded; a later run may get it",
+    ErrorClass.HTTP_STATUS_5XX: "the server is broken or overloaded",
     ErrorClass.HTTP_RATE_LIMITED: "the server asks for fewer requests; try a --crawl_delay or a --max_rate_per_host",
     ErrorClass.HTTP_UNEXPECTED_STATUS: "an answer that carries no whole image",
     ErrorClass.REDIRECT_LIMIT: "redirects without end",
