@@ -146,7 +146,9 @@ def _stats(view: View) -> object:
     return said
 
 
-_OUR_STATS: Final = frozenset({"error_classes", "bytes_received", "bytes_written"})
+_OUR_STATS: Final = frozenset(
+    {"error_classes", "bytes_received", "bytes_written", "schema_version", "files", "urls_sha256", "made_with"}
+)
 
 
 def _kinds(view: View) -> object:
