@@ -18,7 +18,7 @@ import shlex
 import signal
 import sys
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, cast
 
@@ -31,7 +31,7 @@ from async_img2ds.flags import Flag, flags_of
 from async_img2ds.options import GROUPS, POSITIONAL, Options, VerifyOptions, flags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from async_img2ds.dataset.verify import VerifyReport
     from async_img2ds.records import RunReport
@@ -92,19 +92,14 @@ def _aimg2ds(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Have commands below ``aimg2ds``, even while there is only one."""
+    """Take what is said before a command."""
 
 
-def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
-    """Fetch the images of a URL list into a dataset."""
-    given = {name: word for name, word in words.items() if word is not None and word != []}
+@contextmanager
+def _told_by_status() -> Iterator[None]:
+    """Say in a line what a command cannot do, and end with the status for it."""
     try:
-        options = Options.of(**{name: _joined(name, word) for name, word in given.items()})
-        if options.input.recipe:
-            typer.echo(_recipe_in_words(options), err=True)
-        if options.run.explain:
-            typer.echo(_worst_case_in_words(options), err=True)
-        report, signalled = asyncio.run(_run_until_signalled(options))
+        yield
     except (OptionsError, InputError) as error:
         typer.echo(f"aimg2ds: {error}", err=True)
         raise typer.Exit(REFUSED) from None
@@ -113,6 +108,18 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
         raise typer.Exit(INCOMPLETE) from None
     except KeyboardInterrupt:
         raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Fetch the images of a URL list into a dataset."""
+    given = {name: word for name, word in words.items() if word is not None and word != []}
+    with _told_by_status():
+        options = Options.of(**{name: _joined(name, word) for name, word in given.items()})
+        if options.input.recipe:
+            typer.echo(_recipe_in_words(options), err=True)
+        if options.run.explain:
+            typer.echo(_worst_case_in_words(options), err=True)
+        report, signalled = asyncio.run(_run_until_signalled(options))
     with suppress(OSError):  # a reader that has gone, or a full disk behind a pipe, does not undo the work
         typer.echo(_summary(report, options))
     if signalled:
@@ -150,17 +157,9 @@ def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
 
 def _verify(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
     """Check a dataset: whether every finished shard is what was written, row by row and sample by sample."""
-    try:
+    with _told_by_status():
         options = VerifyOptions(**{name: word for name, word in words.items() if word is not None})
-        report = asyncio.run(_verify_until_signalled(options))
-    except OptionsError as error:
-        typer.echo(f"aimg2ds: {error}", err=True)
-        raise typer.Exit(REFUSED) from None
-    except AsyncImg2dsError as error:
-        typer.echo(f"aimg2ds: {error}", err=True)
-        raise typer.Exit(INCOMPLETE) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(128 + signal.SIGINT) from None
+        report = asyncio.run(_run_verify(options))
     with suppress(OSError):
         typer.echo(_findings(report))
     if report.unread:
@@ -169,7 +168,7 @@ def _verify(**words: Any) -> None:  # noqa: ANN401  typed by the signature made 
         raise typer.Exit(DEFECTIVE)
 
 
-async def _verify_until_signalled(options: VerifyOptions) -> VerifyReport:
+async def _run_verify(options: VerifyOptions) -> VerifyReport:
     startup.keep_pandas_out()
     from async_img2ds.dataset.verify import run_verify
 

@@ -43,6 +43,7 @@ __all__ = [
     "file_system",
     "open_store",
     "protocols",
+    "sum_line",
 ]
 
 T = TypeVar("T")
@@ -563,6 +564,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def sum_line(name: str, content: bytes) -> bytes:
+    """Return what ``sha256sum`` prints of a file."""
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
+
+
 def _sum_of(path: Path) -> FileSum:
     if not path.is_dir():
         with path.open("rb") as file:
@@ -573,7 +579,7 @@ def _sum_of(path: Path) -> FileSum:
     for entry in entries:
         content = entry.read_bytes()
         size += len(content)
-        lines.update(f"{hashlib.sha256(content).hexdigest()}  {entry.name}\n".encode())
+        lines.update(sum_line(entry.name, content))
     return FileSum(size, lines.hexdigest(), len(entries))
 
 

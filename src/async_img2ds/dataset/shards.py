@@ -17,7 +17,7 @@ from async_img2ds.dataset.tables import ShardTable, read_table
 from async_img2ds.errors import SampleFailure
 from async_img2ds.policy.markers import Marker
 from async_img2ds.records import Defect, FileSum, Tally
-from async_img2ds.storage import SAMPLE_NAME
+from async_img2ds.storage import SAMPLE_NAME, sum_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -172,7 +172,7 @@ def _folder(reading: _Reading, name: str, table: ShardTable, look: _Look | None)
     for entry, entry_size in entries:
         content = reading.store.content(f"{name}/{entry}")
         size += len(content)
-        lines.update(f"{hashlib.sha256(content).hexdigest()}  {entry}\n".encode())
+        lines.update(sum_line(entry, content))
         yield from samples.add(entry, entry_size, partial(bytes, content))
     reading.sums[name] = FileSum(size, lines.hexdigest(), len(entries))
     yield from samples.end(sorted(table.successes()))
