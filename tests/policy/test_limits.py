@@ -12,21 +12,7 @@ from hypothesis import strategies as st
 
 from async_img2ds.hints import FASTER
 from async_img2ds.policy.limits import Limit, Sight, limit_of, worst_case_s
-
-# A worker of one core whose window is full of rows that wait for servers.
-WAITING = Sight(
-    at=0.0,
-    cpu_share=0.2,
-    cores=1,
-    window=64,
-    in_flight=64,
-    waiting=500,
-    looking_up=0,
-    fetching=64,
-    transforming=0,
-    writing=0,
-    bodies=0,
-)
+from sights import WAITING
 
 
 @pytest.mark.parametrize(

@@ -13,24 +13,11 @@ from hypothesis import strategies as st
 
 from async_img2ds.policy.limits import Sight
 from async_img2ds.policy.window import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, REST_S, Window, next_window
+from sights import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A worker of one core whose window is full of rows that wait for servers.
-WAITING = Sight(
-    at=0.0,
-    cpu_share=0.2,
-    cores=1,
-    window=64,
-    in_flight=64,
-    waiting=500,
-    looking_up=0,
-    fetching=64,
-    transforming=0,
-    writing=0,
-    bodies=0,
-)
 LOOK_S = 0.5
 
 
