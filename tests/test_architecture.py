@@ -19,6 +19,7 @@ FLOORS = [
     {"records", "flags", "nets", "headers", "hints", "recipes"},
     {"options"},
     {"policy", "storage"},
+    {"journal"},
     {"inputs", "fetch", "images", "outputs", "existing"},
     {"worker", "distributors", "progress", "wandb", "preflight"},
     {"plan", "dataset"},
@@ -30,7 +31,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 # Distributors know shards, reports and a callable; storage serves the list and the outputs, so it knows of neither.
 SEALED = {
     "distributors": {"errors", "startup", "records", "options", "distributors"},
-    "storage": {"errors", "records"},
+    "storage": {"errors", "records", "storage"},
     "progress": {"records"},
     "records": {"errors"},
 }

@@ -93,7 +93,9 @@ class Gated:
             image=options.image,
             output=options.output,
             naming=Naming(10_000, 5),
+            keeps_journals=False,
             made_with=options.shape(),
+            asked_with=b"",
         )
 
     async def _transform(self, _content: bytes, _boxes: object) -> Encoded:
@@ -191,6 +193,17 @@ def test_shard_that_another_attempt_has_finished_is_not_done_again(tmp_path: Pat
 
     assert first[0].count == 20
     assert second == first
+
+
+def test_shard_of_other_rows_is_not_taken_for_its_own(tmp_path: Path) -> None:
+    """Another run may have come between, with another list; its rows are not these."""
+
+    async def run() -> None:
+        await Gated(tmp_path, "webdataset").runner.run(shard(19), Tally())
+        with pytest.raises(StorageError, match="another run has put other rows under its number"):
+            await Gated(tmp_path, "webdataset").runner.run(shard(20), Tally())
+
+    asyncio.run(run())
 
 
 class Overtaking(Gate):

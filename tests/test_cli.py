@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from origin import Origin
 
+FLAGS = {flag.name: flag for flag in flags()}
+
 
 def aimg2ds(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -175,13 +177,13 @@ def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> 
 )
 def test_list_options_may_be_repeated(words: list[str], list_meant: list[str]) -> None:
     """Once with a list, or several times with an item each."""
-    assert cli._joined("allow_net", words) == list_meant
+    assert cli._joined(FLAGS["allow_net"], words) == list_meant
 
 
 def test_none_is_not_the_empty_list() -> None:
     """For the opt-out directives None means the defaults, and only [] turns the check off."""
-    assert cli._joined("disallowed_header_directives", ["None"]) is None
-    assert cli._joined("disallowed_header_directives", ["[]"]) == []
+    assert cli._joined(FLAGS["disallowed_header_directives"], ["None"]) is None
+    assert cli._joined(FLAGS["disallowed_header_directives"], ["[]"]) == []
 
 
 def test_without_an_image_library_the_two_lines_are_said(tmp_path: Path) -> None:

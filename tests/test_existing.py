@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OURS = (
     *("00000.tar", "00000.parquet", "00000_stats.json", "00001.tfrecord", "00001_stats.json"),
+    "00001.redo",  # of a replacement that was cut off in an object store
     *("007.tar", "007_stats.json"),  # another number of digits, but marked
     *("00002_stats.json", "00002/000020000.jpg", "00002/000020000.json", "00002/000020001.webp"),
     *("00003_stats.json", "00003/000030000.txt"),
@@ -34,6 +35,7 @@ OTHERS = (
         "notes_stats.json",
         "stats.json",
         "2023.tar",
+        "2023.redo",
         "20231.parquet",
         "1.parquet",
         "00000.zip",
@@ -151,8 +153,8 @@ def test_folder_is_removed_only_when_it_is_empty_wherever_it_lies(tmp_path: Path
 
 
 def test_new_shards_are_numbered_above_what_a_killed_run_has_left(folder: tuple[Store, Path]) -> None:
-    """Its files have no marker, and nobody knows what is in them."""
+    """Its files have no marker, and nobody knows what is in them; journals are not read with another numbering."""
     store, root = folder
-    write(root, "00000.tar", "00000_stats.json", "00003.tar", "00005/000050000.jpg", "notes.txt")
+    write(root, "00000.tar", "00000_stats.json", "00003.tar", "00005/000050000.jpg", "notes.txt", "00009.journal/0000")
 
     assert existing.STARTS["extend"](store).first_shard == 6

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import workloads
-from async_img2ds.distributors import local
+from async_img2ds.distributors import crew, local
 from async_img2ds.distributors.base import ShardFeed, Stop
 from async_img2ds.distributors.local import run_local
 from async_img2ds.errors import InputError, WorkerError
@@ -53,6 +53,7 @@ def distribute(
     retries: int = 1,
     grace_s: float = 0.2,
     stop_after_s: float | None = None,
+    listed: Iterator[Shard] | None = None,
 ) -> list[Report]:
     """Run *work* and return all reports."""
     reports: list[Report] = []
@@ -62,7 +63,7 @@ def distribute(
         if stop_after_s is not None:
             asyncio.get_running_loop().call_later(stop_after_s, stop.ask)
         options = RunOptions(processes_count=processes, grace_s=grace_s)
-        await run_local(work_for(work), ShardFeed(shards(count), retries), reports.append, stop, options)
+        await run_local(work_for(work), ShardFeed(listed or shards(count), retries), reports.append, stop, options)
 
     asyncio.run(run())
     return reports
@@ -105,6 +106,70 @@ def test_shard_that_kills_its_workers_takes_no_other_along(tmp_path: Path) -> No
 
     assert done(reports) == [0, 1, 2, 4, 5, 6, 7]
     assert [report.shard_id for report in lost(reports)] == [3]
+
+
+def test_worker_that_is_stuck_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that has reported and does not any more is ended, and its shard is done by the next."""
+    monkeypatch.setattr(crew, "WATCH_S", 0.1)
+    monkeypatch.setattr(crew, "WEDGED_S", 1.0)
+    reports = distribute(partial(workloads.get_stuck_at, str(tmp_path), 3, 1))
+
+    assert done(reports) == [0, 1, 2, 3, 4, 5]
+    assert not lost(reports)
+    assert "has said nothing for 1" in caplog.text
+    assert "killed by SIGKILL" in caplog.text
+
+
+def test_worker_that_does_not_report_is_not_thought_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some work says nothing until a shard is done, however long that takes."""
+    monkeypatch.setattr(crew, "WATCH_S", 0.05)
+    monkeypatch.setattr(crew, "WEDGED_S", 0.2)
+
+    assert done(distribute(partial(workloads.say_nothing_for, 1.0), 2)) == [0, 1]
+
+
+def test_worker_that_does_not_start_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And after three that do not, the run ends with an error rather than never."""
+    monkeypatch.setattr(crew, "WATCH_S", 0.05)
+    monkeypatch.setattr(local, "STARTING_S", 0.5)
+    monkeypatch.setattr(local, "_BOOT", "import time; time.sleep(600)")
+
+    with pytest.raises(WorkerError, match="before they do any work"):
+        distribute(workloads.behave, processes=1)
+
+
+def test_fault_that_no_shard_escapes_ends_the_run() -> None:
+    """What was lost by it is told, nothing is tried again, and nothing else is begun."""
+    reports = distribute(workloads.have_no_room, 100, processes=1)
+
+    assert done(reports) == [0]
+    assert len(lost(reports)) == 1
+
+
+def test_fault_of_one_worker_ends_that_worker(tmp_path: Path) -> None:
+    """It gets no more, nobody takes its place, and the others do the rest."""
+    reports = distribute(partial(workloads.have_no_room_here, str(tmp_path)), 20, processes=2)
+
+    assert len(lost(reports)) == 1
+    assert len(done(reports)) == 19
+
+
+def test_worker_is_heard_while_the_list_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has room and waits; that is no silence, and what it has open goes on."""
+    monkeypatch.setattr(crew, "WATCH_S", 0.05)
+    monkeypatch.setattr(crew, "WEDGED_S", 0.5)
+
+    def slow() -> Iterator[Shard]:
+        yield Shard(0, b"", 1)
+        time.sleep(2)
+        yield Shard(1, b"", 1)
+
+    reports = distribute(workloads.report_while_idle, listed=slow(), processes=1)
+
+    assert done(reports) == [0, 1]
+    assert len({report.worker for report in reports}) == 1
 
 
 def test_worker_that_writes_without_end_of_line_goes_on() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from async_img2ds import download
 from async_img2ds.errors import OptionsError
 from async_img2ds.nets import Proxy, parse_net, parse_proxy
-from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, POSITIONAL, Flag, Options, flags
+from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, INPUT_FORMATS, POSITIONAL, Flag, Options, flags
 from async_img2ds.policy.schema import Columns
 
 FLAGS = list(flags())
@@ -61,7 +61,8 @@ def test_impossible_value_is_refused_in_words_that_help(flag: Flag) -> None:
     """A refusal names the option, what it takes, and what it was given."""
     for value in impossible(flag):
         got = "" if flag.secret else f"; got {value!r}"
-        assert refusal(**{flag.name: value}) == f"{flag.name} takes {flag.accepts}{got}"
+        said = refusal(**{flag.name: value})
+        assert said.partition(", which may mean ")[0] == f"{flag.name} takes {flag.accepts}{got}"
 
 
 REFUSALS = {
@@ -69,6 +70,10 @@ REFUSALS = {
     ("timeout", 0): "timeout takes a number above 0 and at most 86400; got 0",
     ("processes_count", 0): "processes_count takes a whole number of at least 1, or None; got 0",
     ("encode_format", "gif"): "encode_format takes jpg, png or webp; got 'gif'",
+    ("input_format", "parkett"): (
+        f"input_format takes {', '.join(INPUT_FORMATS[:-1])} or {INPUT_FORMATS[-1]}; "
+        "got 'parkett', which may mean parquet"
+    ),
     ("compute_hash", "crc"): "compute_hash takes md5, sha256 or sha512, or None; got 'crc'",
     ("save_additional_columns", 5): 'save_additional_columns takes a list such as ["a","b"], or []; got 5',
 }

@@ -176,7 +176,7 @@ def understood(words: list[str]) -> Options:
     """Return the request that the command line makes of *words*."""
     fetch = typer.main.get_command(cli.app).commands["fetch"]  # type: ignore[attr-defined]  # it is a group
     given = fetch.make_context("fetch", list(words)).params
-    return Options.of(**{name: cli._joined(name, word) for name, word in given.items() if word})
+    return Options.of(**cli._given({name: word or None for name, word in given.items()}, tuple(flags())))
 
 
 def without_recipe(options: Options) -> Options:

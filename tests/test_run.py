@@ -397,6 +397,7 @@ def test_killed_parent_takes_its_workers_along_and_the_next_run_goes_on(origin: 
         path.name: (path.stat().st_ino, path.stat().st_mtime_ns)
         for shard in committed
         for path in out.glob(f"{shard}[._]*")
+        if not path.is_dir()  # its journal, if the kill came before that went
     }
     assert 3 <= len(committed) < 30
     subprocess.run([*command, "--output_folder", str(out)], check=True, capture_output=True)
@@ -420,7 +421,7 @@ def test_signal_drains_and_says_so(photographs: Path, tmp_path: Path, number: in
             _, said = process.communicate()
         assert process.returncode == status
         assert "run the same command again" in said
-        assert _leftovers(tmp_path / "out") == []
+        assert [name for name in _leftovers(tmp_path / "out") if not name.endswith(".journal")] == []
         finished = len(list((tmp_path / "out").glob("*_stats.json")))
         assert 2 <= finished < 30
 

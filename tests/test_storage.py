@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import hashlib
+import os
 import sys
 import tempfile
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import fsspec
 import pytest
 from fsspec.registry import _registry
 
-from async_img2ds import storage
 from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
 from async_img2ds.storage import AppendFile, Attempt, LocalStore, RemoteStore, file_system, open_store
+from async_img2ds.storage import local as local_stores
+from async_img2ds.storage.attempt import APPEND_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from async_img2ds.storage import Store
 
@@ -38,7 +43,8 @@ def local(folder: Path) -> Place:
 
     def files() -> dict[str, bytes]:
         found = (path for path in root.rglob("*") if path.is_file())
-        return {str(path.relative_to(root)): path.read_bytes() for path in found if ".partial" not in str(path)}
+        dataset = (path for path in found if ".partial" not in str(path) and path.name[0] != ".")
+        return {str(path.relative_to(root)): path.read_bytes() for path in dataset}
 
     return Place(LocalStore(root), files, lambda: [path.name for path in root.rglob("*.partial*")])
 
@@ -48,7 +54,8 @@ def remote(folder: Path) -> Place:
     root = f"/test_storage{folder}"
 
     def files() -> dict[str, bytes]:
-        return {path.removeprefix(root + "/"): fs.cat_file(path) for path in fs.find(root)}
+        dataset = (path for path in fs.find(root) if path.rpartition("/")[2][0] != ".")
+        return {path.removeprefix(root + "/"): fs.cat_file(path) for path in dataset}
 
     return Place(
         RemoteStore(fs, root, folder / "aimg2ds-staging"),
@@ -336,15 +343,19 @@ def test_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
         open_store(str(tmp_path / "file" / "below")).prepare()
 
 
-def test_preparing_makes_the_folder_and_nothing_in_it(tmp_path: Path) -> None:
-    """Folders above it are made too; opening a store alone makes nothing."""
+def test_preparing_makes_the_folder_and_no_dataset_in_it(tmp_path: Path) -> None:
+    """Folders above it are made too, and a note of who holds it; opening a store alone makes nothing."""
     store = open_store(str(tmp_path / "a" / "b"))
 
     assert not (tmp_path / "a").exists()
 
     store.prepare()
 
-    assert list((tmp_path / "a").rglob("*")) == [tmp_path / "a" / "b"]
+    assert list((tmp_path / "a").iterdir()) == [tmp_path / "a" / "b"]
+    assert list(store.names()) == []
+    assert [path.name[0] for path in (tmp_path / "a" / "b").iterdir()] == ["."]
+    store.close()
+    assert not (tmp_path / "a" / "b").exists()
 
 
 def test_refusal_of_the_file_system_is_a_storage_error(place: Place, tmp_path: Path) -> None:
@@ -360,7 +371,7 @@ def test_refusal_of_the_file_system_is_a_storage_error(place: Place, tmp_path: P
 
 def test_pieces_appended_together_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many append at a time, and whenever the file is flushed, the pieces of one call lie side by side."""
-    monkeypatch.setattr(storage, "APPEND_BYTES", 50)
+    monkeypatch.setattr("async_img2ds.storage.attempt.APPEND_BYTES", 50)
 
     async def run() -> bytes:
         async with Attempt.open(LocalStore(tmp_path)) as attempt:
@@ -408,7 +419,7 @@ def test_two_runs_cannot_have_one_folder(tmp_path: Path) -> None:
     """The second is refused until the first lets go."""
     first, second = LocalStore(tmp_path), LocalStore(tmp_path)
     first.prepare()
-    with pytest.raises(OptionsError, match="another run is writing"):
+    with pytest.raises(OptionsError, match=rf"another run is writing to .* \(process {os.getpid()} on .*, since 20"):
         second.prepare()
     first.close()
     second.prepare()
@@ -448,9 +459,9 @@ def test_file_that_vanishes_is_not_committed(tmp_path: Path) -> None:
     async def run() -> None:
         async with Attempt.open(LocalStore(tmp_path)) as attempt:
             file = await AppendFile.open(attempt, "00000.tar")
-            await file.append(bytes(storage.APPEND_BYTES))
+            await file.append(bytes(APPEND_BYTES))
             await attempt.run(remove_staged)
-            await file.append(bytes(storage.APPEND_BYTES))
+            await file.append(bytes(APPEND_BYTES))
             await file.finish()
             await attempt.commit("00000_stats.json", b"{}")
 
@@ -496,3 +507,104 @@ def test_file_that_vanishes_while_a_folder_is_looked_at_hides_no_other(tmp_path:
 
     assert {f"{number:05d}_stats.json" for number in range(1, 20, 2)} <= found
     assert "loop" not in found
+
+
+def test_attempts_leave_no_descriptors(place: Place) -> None:
+    """A run of days makes a million of them."""
+    asyncio.run(commit_shard(place.store))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(10):
+        place.store.remove(["00000_stats.json"])
+        asyncio.run(commit_shard(place.store))
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    place.store.close()
+
+
+def test_only_what_this_program_has_named_is_swept(tmp_path: Path) -> None:
+    """Other programs have partial files, too, and people call folders what they like."""
+    theirs = ["movie.mp4.partial", "x.redo/notes.txt", "a.redo", "00007.redo.txt", "00007.redos/a", "notes.partial/a"]
+    for name in [*theirs, "00001.tar.partial/0badcafe", "00002.0badcafe.partial/00002.jpg", "00003_stats.json.partial"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    store = LocalStore(tmp_path)
+    store.prepare()
+    store.close()
+
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(theirs)
+
+
+def test_staging_of_others_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the temporary folder anybody may call theirs after this program."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    names = ["aimg2ds-birds", f"aimg2ds-{'0' * 32}-kept", f"aimg2ds-{'0' * 32}"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "00000.tar").touch()
+    store = open_store(f"memory:/{tmp_path}")
+    store.prepare()
+    store.close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[:2])
+
+
+def test_full_disk_is_no_reason_not_to_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There will be room; who holds the folder is for people to read."""
+    monkeypatch.setattr(Path, "write_text", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    store = LocalStore(tmp_path)
+    store.prepare()
+    with pytest.raises(OptionsError, match="another run is writing"):
+        LocalStore(tmp_path).prepare()
+    store.close()
+
+
+def test_file_system_without_locks_is_held_by_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an object store is."""
+    monkeypatch.setattr(local_stores, "locked", lambda *_, **__: None)
+    monkeypatch.setattr("async_img2ds.storage.holders.RENEWAL_S", 0.1)
+    monkeypatch.setattr("async_img2ds.storage.holders.SETTLED_S", 0.1)
+    monkeypatch.setattr("async_img2ds.storage.holders.LEASE_S", 2.0)
+    first, second = LocalStore(tmp_path), LocalStore(tmp_path)
+    first.prepare()
+    assert second.is_in_use()
+    with pytest.raises(OptionsError, match=r"another run is writing to .* \(process"):
+        second.prepare()
+    first.close()
+    second.prepare()
+    asyncio.run(commit_shard(second))
+    second.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000", "00000.tar", "00000_stats.json"]
+
+
+def test_replacement_that_an_attempt_has_begun_is_finished_by_the_next(tmp_path: Path) -> None:
+    """Its worker has died between two files; the shard is not lost for this run."""
+    store = LocalStore(tmp_path)
+    asyncio.run(commit_shard(store))
+    redo = tmp_path / "00000.redo"
+    redo.mkdir()
+    for name in ("00000.tar", "00000_stats.json"):
+        (redo / name).write_text("new")
+    (tmp_path / "00000_stats.json").unlink()
+    store.finish("00000")
+
+    assert store.content("00000_stats.json") == store.content("00000.tar") == b"new"
+    assert not redo.exists()
+    store.finish("00000")
+
+
+def test_replacement_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk gets its room back at once, not when the run ends."""
+    store = LocalStore(tmp_path)
+    asyncio.run(commit_shard(store))
+    before = sorted(tmp_path.rglob("*"))
+    base = hashlib.sha256(store.content("00000_stats.json")).hexdigest()
+
+    async def again() -> None:
+        async with Attempt.open(store) as attempt:
+            (await attempt.stage("00000.tar")).write_bytes(b"new")
+            await attempt.commit("00000_stats.json", b"{}", base)
+
+    monkeypatch.setattr(local_stores, "_sync", Mock(side_effect=[None, OSError(errno.EIO, "broken")]))
+    with pytest.raises(StorageError):
+        asyncio.run(again())
+    assert sorted(tmp_path.rglob("*")) == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
@@ -20,8 +19,12 @@ from PIL import Image
 from async_img2ds import OptionsError, download, verify
 from async_img2ds.dataset.shards import ShardFiles, check_shard
 from async_img2ds.outputs.base import WRITERS
+from async_img2ds.outputs.example import ExampleEncoder, byte_features
+from async_img2ds.outputs.tfrecord import record, records_in
 from async_img2ds.policy.markers import Marker
-from async_img2ds.storage import LocalStore, RemoteStore, _sum_of
+from async_img2ds.storage import LocalStore, RemoteStore
+from async_img2ds.storage.holders import HOLDER, locked
+from async_img2ds.storage.sums import sum_of
 from test_cli import aimg2ds
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def sign_again(folder: Path, **counts: int) -> None:
     path = folder / "00000_stats.json"
     told = json.loads(path.read_bytes())
     for name in told["files"]:
-        found = _sum_of(folder / name)
+        found = sum_of(folder / name)
         told["files"][name] |= {"bytes": found.bytes, "sha256": found.sha256}
         told["files"][name] |= {"files": found.files} if found.files is not None else {}
     path.write_text(json.dumps(told | counts))
@@ -95,6 +98,14 @@ def rewrite_tar(folder: Path, change: Callable[[list[tuple[tarfile.TarInfo, byte
         for member, content in members:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+
+
+def change_records(folder: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Have *change* at the data of the first shard's records."""
+    path = folder / "00000.tfrecord"
+    with path.open("rb") as file:
+        all_ = list(records_in(file))
+    path.write_bytes(b"".join(b"".join(record(data)) for data in change(all_)))
 
 
 def change_table(folder: Path, column: str, values: Callable[[list[Any]], list[Any]]) -> None:
@@ -249,7 +260,17 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         _bytes("00000.tfrecord", lambda content: content[:99] + b"?" + content[100:]),
         "at its record 0",
     ),
-    "record cut off": ("tfrecord", _bytes("00000.tfrecord", lambda content: content[:-4]), "has 1 whole records"),
+    "record cut off": ("tfrecord", _bytes("00000.tfrecord", lambda content: content[:-4]), "at its record 1"),
+    "records in another order": (
+        "tfrecord",
+        lambda folder: change_records(folder, lambda all_: all_[::-1]),
+        "has its samples in another order than the table",
+    ),
+    "record that is no sample": (
+        "tfrecord",
+        _bytes("00000.tfrecord", lambda content: content + b"".join(record(b"\x0a\x05no"))),
+        "has no sample in its record 2",
+    ),
     "length damaged": (
         "tfrecord",
         _bytes("00000.tfrecord", lambda content: b"\xff" * 8 + content[8:]),
@@ -269,6 +290,22 @@ def test_damage_is_found(damage: str, dataset: Callable[[str], Path]) -> None:
 
     assert any(said in line for line in found), found
     assert all(line.startswith("00000") for line in found)
+
+
+def _picture() -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (9, 5)).save(content, "JPEG")
+    return content.getvalue()
+
+
+def _records_of(image: Callable[[], bytes]) -> Callable[[Path], object]:
+    """Have each record have *image*, under the key that it has."""
+    encoder = ExampleEncoder("jpg", pa.schema([("key", pa.string())]))
+
+    def changed(data: bytes) -> bytes:
+        return b"".join(encoder.encode(image(), {"key": byte_features(data, {"key"})["key"].decode()}, None))
+
+    return lambda folder: change_records(folder, lambda all_: list(map(changed, all_)))
 
 
 DEEP_DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
@@ -293,13 +330,9 @@ DEEP_DAMAGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "has a json that is none",
     ),
     "no image": ("parquet", _table("jpg", lambda all_: [one and b"\xff\xd8\xff" for one in all_]), "be decoded"),
+    "record of no image": ("tfrecord", _records_of(lambda: b"\xff\xd8\xff"), "be decoded"),
+    "record of another image": ("tfrecord", _records_of(_picture), "has an image of 9x5"),
 }
-
-
-def _picture() -> bytes:
-    content = io.BytesIO()
-    Image.new("RGB", (9, 5)).save(content, "JPEG")
-    return content.getvalue()
 
 
 @pytest.mark.parametrize("damage", DEEP_DAMAGES)
@@ -412,8 +445,8 @@ def test_what_a_run_is_writing_is_left_out(dataset: Callable[[str], Path]) -> No
     """It will be finished."""
     folder = dataset("webdataset")
     (folder / "00001_stats.json").unlink()
-    held = os.open(folder, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
+    held = locked(folder / HOLDER)
+    assert held is not None
     report = verify(str(folder), progress="none")
     os.close(held)
 

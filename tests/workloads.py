@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -135,3 +136,60 @@ def be_alone(folder: str, shards: Iterator[Shard], emit: Callable[[Report], None
         time.sleep(0.1)
         (Path(folder) / "busy").rmdir()
         behave(iter([shard]), emit, stop)
+
+
+def get_stuck_at(
+    folder: str, shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]
+) -> None:
+    """Report, and then never again, at a shard, a number of times; *folder* counts them."""
+    for shard in shards:
+        before = len(list(Path(folder).iterdir()))
+        if shard.id == shard_id and before < times:
+            (Path(folder) / f"stuck-{before}").touch()
+            emit(Progress(os.getpid(), Tally(count=1), 1))
+            time.sleep(600)
+        behave(iter([shard]), emit, stop)
+
+
+def say_nothing_for(
+    seconds: float, shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Future[None]
+) -> None:
+    """Do every shard without a word in between, each for some time."""
+    for shard in shards:
+        time.sleep(seconds)
+        emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), seconds))
+
+
+def have_no_room(shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Do shard 0, and lose every other one for a reason that is none of its own."""
+    for shard in shards:
+        if shard.id:
+            emit(Lost(os.getpid(), shard.id, "no room", ends="run"))
+        else:
+            behave(iter([shard]), emit, stop)
+
+
+def have_no_room_here(folder: str, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Lose every shard, for want of room on its machine, in the first worker that gets one; *folder* tells."""
+    shards = iter(shards)
+    first = next(shards)
+    try:
+        (Path(folder) / "poor").mkdir()
+    except FileExistsError:
+        behave(itertools.chain([first], shards), emit, stop)
+        return
+    for shard in itertools.chain([first], shards):
+        emit(Lost(os.getpid(), shard.id, "no room", ends="worker"))
+
+
+def report_while_idle(shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Future[None]) -> None:
+    """Do every shard at once, and say all the time how it is going."""
+
+    def report() -> None:
+        while True:
+            emit(Progress(os.getpid(), Tally(), 0))
+            time.sleep(0.1)
+
+    threading.Thread(target=report, daemon=True).start()
+    for shard in shards:
+        emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), 0.0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from async_img2ds.dataset.retry import RetryReport, retry
     from async_img2ds.dataset.verify import VerifyReport, verify
     from async_img2ds.errors import (
         AsyncImg2dsError,
@@ -30,6 +31,8 @@ __all__ = [
     "download",
     "download_async",
     "RunReport",
+    "retry",
+    "RetryReport",
     "verify",
     "VerifyReport",
     "Defect",
@@ -57,6 +60,8 @@ _HOMES = {
     "download": "run",
     "download_async": "run",
     "RunReport": "records",
+    "retry": "dataset.retry",
+    "RetryReport": "dataset.retry",
     "verify": "dataset.verify",
     "VerifyReport": "dataset.verify",
     "Defect": "records",

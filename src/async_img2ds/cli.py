@@ -20,7 +20,8 @@ import sys
 from collections import deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, cast
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, TypeVar, cast
 
 import typer
 from typer.core import TyperCommand
@@ -28,16 +29,28 @@ from typer.core import TyperCommand
 from async_img2ds import startup
 from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, OptionsError
 from async_img2ds.flags import Flag, flags_of
-from async_img2ds.options import GROUPS, POSITIONAL, Options, VerifyOptions, flags
+from async_img2ds.options import (
+    GROUPS,
+    POSITIONAL,
+    RETRY_GROUPS,
+    Options,
+    RetryOptions,
+    VerifyOptions,
+    flags,
+    retry_flags,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
+    from async_img2ds.dataset.retry import RetryReport
     from async_img2ds.dataset.verify import VerifyReport
+    from async_img2ds.distributors.base import Stop
     from async_img2ds.records import RunReport
-    from async_img2ds.run import Stop
 
 __all__ = ["app", "main"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -112,40 +125,90 @@ def _told_by_status() -> Iterator[None]:
 
 def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
     """Fetch the images of a URL list into a dataset."""
-    given = {name: word for name, word in words.items() if word is not None and word != []}
     with _told_by_status():
-        options = Options.of(**{name: _joined(name, word) for name, word in given.items()})
+        options = Options.of(**_given(words, tuple(flags())))
         if options.input.recipe:
             typer.echo(_recipe_in_words(options), err=True)
         if options.run.explain:
             typer.echo(_worst_case_in_words(options), err=True)
-        report, signalled = asyncio.run(_run_until_signalled(options))
+        report, signalled = asyncio.run(_run_until_signalled(partial(_run_fetch, options), options.run.grace_s))
     with suppress(OSError):  # a reader that has gone, or a full disk behind a pipe, does not undo the work
         typer.echo(_summary(report, options))
+        if signalled:
+            typer.echo(f"interrupted: {_GO_ON[options.output.incremental_mode]} to go on", err=True)
     if signalled:
-        typer.echo(f"interrupted: {_GO_ON[options.output.incremental_mode]} to go on", err=True)
         raise typer.Exit(128 + signalled)
     if not report.complete:
         raise typer.Exit(INCOMPLETE)
 
 
-async def _run_until_signalled(options: Options) -> tuple[RunReport, int]:
-    """Run; the first SIGINT or SIGTERM drains, the second drops what is open.
-
-    Return the report and the signal, 0 for none.
-    """
-    startup.keep_pandas_out()
-    from async_img2ds.run import Stop, run
+async def _run_fetch(options: Options, stop: Stop) -> RunReport:
+    from async_img2ds.run import run
 
     startup.settle()
+    return await run(options, stop)
+
+
+def _retry(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Fetch failed rows of a finished dataset again, those that may have healed; the others stay as they are."""
+    allowed = tuple(flag for group in RETRY_GROUPS.values() for flag in retry_flags(group))
+    with _told_by_status():
+        options = RetryOptions.of(**_given(words, allowed))
+        report, signalled = asyncio.run(_run_until_signalled(partial(_run_retry, options), options.run.grace_s))
+    with suppress(OSError):
+        typer.echo(_healed(report, options))
+        if signalled:
+            typer.echo("interrupted: run the same command again to go on", err=True)
+    if signalled:
+        raise typer.Exit(128 + signalled)
+    if not report.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+async def _run_retry(options: RetryOptions, stop: Stop) -> RetryReport:
+    from async_img2ds.dataset.retry import run_retry
+
+    startup.settle()
+    return await run_retry(options, stop)
+
+
+def _healed(report: RetryReport, options: RetryOptions) -> str:
+    """Return the end of a retry in words and figures."""
+    lines = [
+        f"{report.rows:,} failed rows fetched again in {report.seconds:.1f} s: {report.successes:,} have images now",
+        f"shards: {report.shards_done} replaced" + (f", {len(report.shards_lost)} LOST" if report.shards_lost else ""),
+    ]
+    if report.error_classes:
+        lines += [f"failed again: {report.rows - report.successes:,}", *_reasons(report.error_classes)]
+    lines += [f"  shard {shard_id} is not done: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
+    lines += [f"left alone: {count} shards {reason}" for reason, count in report.left_alone.items()]
+    lines.append(f"dataset: {options.again.output_folder}")
+    return "\n".join(lines)
+
+
+def _reasons(error_classes: Mapping[str, int]) -> list[str]:
+    from async_img2ds.hints import HINTS
+
+    width = max(map(len, error_classes))
+    return [f"  {name:<{width}}  {count:>9,}  {HINTS[ErrorClass(name)]}" for name, count in error_classes.items()]
+
+
+async def _run_until_signalled(run: Callable[[Stop], Awaitable[T]], grace_s: float) -> tuple[T, int]:
+    """Run; the first SIGINT or SIGTERM drains, the second drops what is open.
+
+    Return what *run* returns and the signal, 0 for none.
+    """
+    startup.keep_pandas_out()
+    from async_img2ds.distributors.base import Stop
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     stop = Stop()
     received: list[int] = []
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError):  # on Windows, where Ctrl-C ends the run at once
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, _heed, number, received, stop, options.run.grace_s)
-    return await run(options, stop), received[0] if received else 0
+            loop.add_signal_handler(number, _heed, number, received, stop, grace_s)
+    return await run(stop), received[0] if received else 0
 
 
 def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
@@ -226,8 +289,6 @@ def _grouped_flags() -> list[tuple[str, Flag]]:
 
 def _summary(report: RunReport, options: Options) -> str:
     """Return the end of a run in words and figures."""
-    from async_img2ds.hints import HINTS
-
     rows = report.count
     lines = [
         f"{report.successes:,} of {rows:,} images in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), "
@@ -242,10 +303,7 @@ def _summary(report: RunReport, options: Options) -> str:
             f"failed: {failed:,} ({report.failed_to_download:,} not downloaded, "
             f"{report.failed_to_resize:,} not made into an image)"
         )
-        width = max(len(name) for name in report.error_classes)
-        lines += [
-            f"  {name:<{width}}  {count:>9,}  {HINTS[ErrorClass(name)]}" for name, count in report.error_classes.items()
-        ]
+        lines += _reasons(report.error_classes)
     lines += [f"  shard {shard_id}: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
     lines += _limits_in_words(report, explain=options.run.explain)
     lines.append(f"dataset: {options.output.output_folder}")
@@ -348,28 +406,35 @@ class _Spelling:
         name, equals, value = word.lstrip("-").partition("=")
         name = name.replace("-", "_")
         for flag in self.flags:
-            if name == flag.name:
+            if name in (flag.name, flag.also):
                 return flag, value if equals else None
             if name == f"no{flag.name}" and flag.kind is bool and not equals:
                 return flag, "False"
         return None
 
 
-def _joined(name: str, word: str | list[str]) -> object:
+def _given(words: Mapping[str, Any], known: Iterable[Flag]) -> dict[str, object]:
+    """Return what was said of the *known* flags."""
+    said = {flag: words[flag.name] for flag in known}
+    return {flag.name: _joined(flag, word) for flag, word in said.items() if word is not None and word != []}
+
+
+def _joined(flag: Flag, word: str | list[str]) -> object:
     """Make one list of a repeated list option: each time it may hold one item or several.
 
     None, said alone, stays None: for some options that is not the empty list but "as usual".
     """
     if isinstance(word, str):
         return word
-    flag = next(flag for flag in flags() if flag.name == name)
     lists = [cast("tuple[str, ...] | None", flag.accept(part)) for part in word]
     return None if lists == [None] else [item for items in lists for item in items or ()]
 
 
-def _add_command(name: str, function: Callable[..., None], groups: Iterable[type], order: tuple[str, ...]) -> None:
-    """Have *function* called by *name*, with the options of *groups*, of which those in *order* need no name."""
-    in_groups = [(group, flag) for group in groups for flag in flags_of(group)]
+def _add_command(
+    name: str, function: Callable[..., None], groups: Mapping[type, Iterable[Flag]], order: tuple[str, ...]
+) -> None:
+    """Have *function* called by *name*, with options of these *groups*, of which those in *order* need no name."""
+    in_groups = [(group, flag) for group, of_group in groups.items() for flag in of_group]
     parameters = [_parameter(flag, _panel(group)) for group, flag in in_groups]
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature looks for first
     function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -388,8 +453,9 @@ def _parameter(flag: Flag, panel: str) -> inspect.Parameter:
     if flag.required:
         made: Any = typer.Argument(help=flag.help, show_default=False, metavar=flag.name.upper())
         return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, made])
+    names = [f"--{flag.name}", *([f"--{flag.also}"] if flag.also else [])]
     made = typer.Option(
-        f"--{flag.name}",
+        *names,
         help=flag.help + _default_in_words(flag),
         show_default=False,
         metavar=_metavar(flag),
@@ -405,16 +471,17 @@ def _panel(group: type) -> str:
 
 
 def _default_in_words(flag: Flag) -> str:
-    if flag.default in (None, ()):
+    if flag.default is None or isinstance(flag.default, tuple):  # its help says it, if there is anything to say
         return ""
     return f" Default: {flag.default:g}." if isinstance(flag.default, float) else f" Default: {flag.default}."
 
 
 def _metavar(flag: Flag) -> str:
-    if flag.choices:
+    if flag.choices and flag.kind is not tuple:
         return "|".join(flag.choices)
     return {str: "TEXT", int: "N", float: "NUMBER", bool: "BOOL", tuple: "LIST"}[flag.kind]
 
 
-_add_command("fetch", _fetch, GROUPS.values(), POSITIONAL)
-_add_command("verify", _verify, [VerifyOptions], ("output_folder",))
+_add_command("fetch", _fetch, {group: flags_of(group) for group in GROUPS.values()}, POSITIONAL)
+_add_command("retry", _retry, {group: retry_flags(group) for group in RETRY_GROUPS.values()}, ("output_folder",))
+_add_command("verify", _verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))

@@ -7,6 +7,8 @@
         MissingExtraError   an optional package is needed; the message names the extra to install
       InputError            the URL list cannot be read
       StorageError          a shard could not be written or committed
+        NoRoom              the disk is full, or a quota used up
+        TakenOver           another run writes to the folder now
       WorkerError           worker processes cannot be started or keep dying
       LocalFault            this machine is short of something (descriptors, ports, a resolver); never a URL's fault
       SampleFailure         one URL failed; becomes a row of the metadata
@@ -26,9 +28,11 @@ __all__ = [
     "InputError",
     "LocalFault",
     "MissingExtraError",
+    "NoRoom",
     "OptionsError",
     "SampleFailure",
     "StorageError",
+    "TakenOver",
     "TransformFailure",
     "WorkerError",
 ]
@@ -57,6 +61,14 @@ class InputError(AsyncImg2dsError):
 
 class StorageError(AsyncImg2dsError):
     """A shard could not be written or committed; its rows stay undone and a second run fetches them."""
+
+
+class NoRoom(StorageError):
+    """The disk is full, or the quota used up; what the shard had taken of it is given back."""
+
+
+class TakenOver(StorageError):
+    """Another run writes to the folder now; no shard of this one would fare better."""
 
 
 class WorkerError(AsyncImg2dsError):
@@ -136,6 +148,24 @@ NOT_REACHED: Final = frozenset(
         ErrorClass.TLS_TIMEOUT,
     }
 )
+
+
+# Failures that may be over another day: the network's, a server's that was down, slow or had enough, and our own. What
+# was answered for good stays (404, no image, reserved), and names that are gone, unless they are asked for.
+MAY_HEAL: Final = NOT_REACHED | {
+    ErrorClass.HOST_CIRCUIT_OPEN,
+    ErrorClass.HTTP_MALFORMED,
+    ErrorClass.HTTP_STATUS_5XX,
+    ErrorClass.HTTP_RATE_LIMITED,
+    ErrorClass.READ_TIMEOUT,
+    ErrorClass.TOTAL_TIMEOUT,
+    ErrorClass.TOO_SLOW,
+    ErrorClass.BODY_TRUNCATED,
+    ErrorClass.BODY_RESET,
+    ErrorClass.BODY_EMPTY,
+    ErrorClass.DECODE_OOM,
+    ErrorClass.INTERNAL,
+}
 
 
 class SampleFailure(AsyncImg2dsError):

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from async_img2ds.errors import InputError
+from async_img2ds.journal import JOURNAL, drop_journals, journals_in
 from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
+from async_img2ds.storage import REDO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from async_img2ds.options import Options
     from async_img2ds.storage import Store
 
-__all__ = ["STARTS", "Start", "checked", "clear", "finished_shards", "known_urls", "remove_shards"]
+__all__ = ["STARTS", "Start", "checked", "clear", "finished_shards", "known_urls", "remove_shards", "sweep_journals"]
 
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
@@ -94,7 +96,9 @@ def checked(start: Start, options: Options) -> Start:
 def _next_shard(store: Store) -> int:
     """Return a number above those of all shards, the unfinished ones of a killed run included: nobody knows these."""
     stems = (
-        name.partition(".")[0].removesuffix("_stats") for name in (*store.folders(), *(n for n, _ in store.names()))
+        name.partition(".")[0].removesuffix("_stats")
+        for name in (*store.folders(), *(n for n, _ in store.names()))
+        if not name.endswith(JOURNAL)  # which goes, unread
     )
     return max((int(stem) for stem in stems if stem.isascii() and stem.isdigit()), default=-1) + 1
 
@@ -139,13 +143,24 @@ def _hashes_in(store: Store, name: str) -> array[int]:
     return array("Q", map(KnownUrls.hash_of, urls.to_pylist()))
 
 
+def sweep_journals(store: Store, start: Start, mode: str) -> None:
+    """Remove the journals that a run in this incremental *mode* will not read.
+
+    Those of finished shards, and all if the list's shards get other numbers than before.
+    """
+    if mode != "overwrite":  # which may be refused yet; see clear()
+        there = journals_in(store)
+        drop_journals(store, [stem for stem in there if mode != "incremental" or int(stem) in start.finished])
+
+
 def clear(store: Store) -> None:
-    """Delete the dataset in *store* and nothing else: the shards that have a marker.
+    """Delete the dataset in *store* and nothing else: the shards that have a marker, and journals.
 
     What a killed run has left without one is not told from other people's files, and stays.
     """
     markers = (name for name, _ in store.names() if Naming.finished_shard(name) is not None)
     remove_shards(store, [name.removesuffix("_stats.json") for name in markers])
+    drop_journals(store, journals_in(store))
 
 
 def remove_shards(store: Store, stems: Collection[str]) -> None:
@@ -156,7 +171,8 @@ def remove_shards(store: Store, stems: Collection[str]) -> None:
     removed = set(stems)
     store.remove([f"{stem}_stats.json" for stem in stems])
     data = [name.partition(".") for name, _ in store.names()]
-    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in DATA_ENDINGS and stem in removed])
+    ours = {*DATA_ENDINGS, REDO.removeprefix(".")}
+    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in ours and stem in removed])
     for folder in removed.intersection(store.folders()):
         samples = (name for name, _ in store.names(folder))
         store.remove([f"{folder}/{name}" for name in samples if _is_sample(name)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import functools
 import math
 import types
@@ -24,6 +25,8 @@ __all__ = ["JUST_ABOVE_ZERO", "Checked", "Flag", "flags_of", "option"]
 
 # The least value of options that may be any positive number of seconds.
 JUST_ABOVE_ZERO: Final = 0.001
+# Of so many choices that nobody finds theirs in the list of them, the nearest is told.
+MANY: Final = 12
 
 
 def option(  # noqa: PLR0913  an option has so many sides
@@ -37,14 +40,16 @@ def option(  # noqa: PLR0913  an option has so many sides
     unset: str = "none",
     secret: bool = False,
     shapes: bool | None = None,
+    also: str = "",
 ) -> Any:  # noqa: ANN401  as dataclasses.field itself
     """Declare one option; *least* and *most* are inclusive.
 
     A list whose items may have commas in them is not split at these; *whole* says what an item is called, and how a
     list of them is written. *unset* is another word for None. The value of a *secret* one is told to nobody. *shapes*
     says whether it changes what a dataset holds, given the same answers; by default its group's ``SHAPE`` says it.
+    *also* is another name for it on the command line.
     """
-    words = {"help": help, "choices": choices, "whole": whole, "unset": unset}
+    words = {"help": help, "choices": choices, "whole": whole, "unset": unset, "also": also}
     limits = {"least": least, "most": most}
     return field(default=default, repr=not secret, metadata={**words, **limits, "secret": secret, "shapes": shapes})
 
@@ -75,6 +80,7 @@ class Flag:
     unset: str
     secret: bool
     shapes: bool
+    also: str
 
     @property
     def required(self) -> bool:
@@ -117,10 +123,19 @@ class Flag:
             return ()
         read = _read_whole_items(value) if self.whole else _READERS[self.kind](value)
         if read is None or not self._allowed(read):
-            raise OptionsError(f"{self.name} takes {self.accepts}" + ("" if self.secret else f"; got {value!r}"))
+            raise OptionsError(f"{self.name} takes {self.accepts}" + ("" if self.secret else self._got(value)))
+        if self.choices and isinstance(read, tuple):
+            return tuple(item.lower() for item in read)
         return read.lower() if self.choices and isinstance(read, str) else read
 
+    def _got(self, value: object) -> str:
+        words = [str(word).lower() for word in (value if isinstance(value, list | tuple) else [value])]
+        near = [match for word in words for match in difflib.get_close_matches(word, self.choices, 1)]
+        return f"; got {value!r}" + (f", which may mean {near[0]}" if near and len(self.choices) > MANY else "")
+
     def _allowed(self, value: object) -> bool:
+        if self.choices and isinstance(value, tuple):
+            return all(item.lower() in self.choices for item in value)
         if self.choices:
             return isinstance(value, str) and value.lower() in self.choices
         if isinstance(value, int | float) and not isinstance(value, bool):

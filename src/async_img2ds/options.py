@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from async_img2ds.errors import OptionsError
+from async_img2ds.errors import MAY_HEAL, ErrorClass, OptionsError
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
 from async_img2ds.headers import parse_header
 from async_img2ds.nets import check_server, parse_net, parse_proxy
@@ -26,15 +26,19 @@ __all__ = [
     "DEFAULT_DISALLOWED_DIRECTIVES",
     "POSITIONAL",
     "FetchOptions",
+    "AgainOptions",
     "Flag",
     "ImageOptions",
     "InputOptions",
     "Options",
     "OutputOptions",
+    "RETRY_GROUPS",
+    "RetryOptions",
     "RunOptions",
     "VerifyOptions",
     "flags",
     "parameters",
+    "retry_flags",
 ]
 
 # No wait makes sense beyond it, and timers overflow at infinity.
@@ -318,6 +322,12 @@ class OutputOptions(Checked):
         help="What to do where a dataset lies already. incremental: fetch the shards that are not there; "
         "overwrite: delete it; extend: add all rows; extend_new: add rows with new URLs.",
     )
+    resume_within_shard: bool | None = option(
+        None,
+        unset="auto",
+        help="Keep what was fetched of a shard on this machine's disk until it is finished, so that a kill does not "
+        "cost it again. Default: auto, where the dataset is on this machine.",
+    )
     resume_anyway: bool = option(
         default=False,
         help="Go on with a dataset although it was begun with other URLs, or with options that make other images of "
@@ -375,6 +385,73 @@ class VerifyOptions(Checked):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgainOptions(Checked):
+    """What to fetch again."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    error_class: tuple[str, ...] = option(
+        tuple(sorted(MAY_HEAL)),
+        choices=tuple(name for name in ErrorClass if name is not ErrorClass.DUPLICATE),  # fetched once, by intent
+        also="class",
+        help="Rows that failed for these reasons are fetched again. Repeatable. Default: those that may have passed, "
+        "such as time-outs, resets, 429 and 5xx.",
+    )
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if not self.error_class:
+            raise OptionsError("error_class names no reason; leave it out to mean those that may have passed")
+
+
+# What makes no sense for rows that are fetched again: how a dataset is shaped is told by itself, and figures of a
+# run over a part of it would be taken for those of the whole.
+_NOT_AGAIN: Final = frozenset({"enable_wandb", "wandb_project", "explain"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryOptions:
+    """How to fetch failed rows of a dataset again."""
+
+    again: AgainOptions
+    fetch: FetchOptions
+    run: RunOptions
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords, as :func:`retry` takes them.
+
+        Raises:
+            OptionsError: a name is unknown, or a value is not one that its option accepts.
+
+        """
+        flags = {name: retry_flags(group) for name, group in RETRY_GROUPS.items()}
+        return cls(**_grouped(keywords, RETRY_GROUPS, flags))
+
+    def for_shape(self, made_with: Mapping[str, Any]) -> Options:
+        """Return the options of a run that makes what a dataset has that was *made_with* these.
+
+        Raises:
+            OptionsError: it was made by another version, which knew other options.
+
+        """
+        known = {flag.name: (name, flag) for name, group in GROUPS.items() for flag in flags_of(group) if flag.shapes}
+        groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+        for name, value in made_with.items():
+            if name not in known:
+                raise OptionsError(f"output_folder: what lies there was made with {name}, which this version has not")
+            group, flag = known[name]
+            groups[group][name] = flag.default if value is None and not flag.optional else value  # infinity
+        folder = self.again.output_folder
+        return Options(
+            input=InputOptions(url_list=(folder,), input_format="parquet", **groups["input"]),
+            fetch=replace(self.fetch, **groups["fetch"]),
+            image=ImageOptions(**groups["image"]),
+            output=OutputOptions(output_folder=folder, **groups["output"]),
+            run=self.run,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """All options, in the groups that the stages are handed."""
 
@@ -404,17 +481,8 @@ class Options:
         known = {flag.name: flag for flag in flags()}
         if recipe := known["recipe"].accept(keywords.get("recipe")):
             keywords = {**RECIPES[str(recipe)], **keywords}
-        for name in keywords:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-        if "url_list" not in keywords:
-            raise OptionsError("url_list is required: the file or folder that lists the URLs, or several")
-        groups = {
-            group_name: group(**{flag.name: keywords[flag.name] for flag in flags_of(group) if flag.name in keywords})
-            for group_name, group in GROUPS.items()
-        }
-        return cls(**groups)
+        given = _grouped(keywords, GROUPS, {name: flags_of(group) for name, group in GROUPS.items()})
+        return cls(**given)
 
     def shape(self) -> dict[str, Any]:
         """Return the options that change what a dataset holds, given the same answers, as values of JSON."""
@@ -444,6 +512,31 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
     "output": OutputOptions,
     "run": RunOptions,
 }
+
+
+RETRY_GROUPS: Final[Mapping[str, type[Any]]] = {"again": AgainOptions, "fetch": FetchOptions, "run": RunOptions}
+
+
+def retry_flags(group: type[Any]) -> tuple[Flag, ...]:
+    """Return the options of *group*, one of :data:`RETRY_GROUPS`, that a retry takes."""
+    return tuple(flag for flag in flags_of(group) if not flag.shapes and flag.name not in _NOT_AGAIN)
+
+
+def _grouped(
+    keywords: Mapping[str, Any], groups: Mapping[str, type[Any]], flags: Mapping[str, tuple[Flag, ...]]
+) -> dict[str, Any]:
+    """Return the *groups* built from flat *keywords*, of those *flags* that each takes."""
+    known = {flag.name: flag for of_group in flags.values() for flag in of_group}
+    for name in keywords:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if "url_list" in known and "url_list" not in keywords:
+        raise OptionsError("url_list is required: the file or folder that lists the URLs, or several")
+    return {
+        name: group(**{flag.name: keywords[flag.name] for flag in flags[name] if flag.name in keywords})
+        for name, group in groups.items()
+    }
 
 
 # The parameters of img2dataset's download() in its order (its main.py), for calls that give them by position.

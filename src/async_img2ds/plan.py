@@ -10,12 +10,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from async_img2ds.errors import AsyncImg2dsError, OptionsError, StorageError
-from async_img2ds.existing import STARTS, checked, clear
+from async_img2ds.errors import StorageError
+from async_img2ds.existing import STARTS, checked, clear, sweep_journals
 from async_img2ds.inputs import UrlList
-from async_img2ds.policy.host_rules import NO_RULES, HostRules
-from async_img2ds.preflight import check_apart, check_shared
-from async_img2ds.storage import file_system, open_store
+from async_img2ds.preflight import check_apart, check_shared, host_rules
+from async_img2ds.storage import open_store
 from async_img2ds.worker.work import Machine, ShardWork
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def _give_back(planning: Future[Plan]) -> None:
 def _plan(options: Options, stop: Stop) -> Plan:
     """Open both ends and see what there is to do; whatever can be refused is refused before anything is deleted."""
     check_shared(options.output.output_folder)
-    host_rules = _host_rules(options.fetch.hosts_file)
+    rules = host_rules(options.fetch.hosts_file)
     url_list = UrlList.open(options.input)
     check_apart(url_list.files, options)
     store = open_store(options.output.output_folder)
@@ -98,6 +97,7 @@ def _plan(options: Options, stop: Stop) -> Plan:
             start.finished, start.made, options.shape(), first_shard=start.first_shard, known=start.known
         )
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
+        sweep_journals(store, start, options.output.incremental_mode)
         if options.output.incremental_mode == "overwrite" and first:
             url_list.check_all()
             if stop.drain.is_set():  # nothing is deleted for a run that will not begin
@@ -114,20 +114,6 @@ def _plan(options: Options, stop: Stop) -> Plan:
         logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
 
     def work_for(processes: int, cores: int) -> Work:
-        return ShardWork(options, store, Machine(processes, cores), host_rules)
+        return ShardWork(options, store, Machine(processes, cores), rules)
 
     return Plan(url_list, store, itertools.chain(first, shards), work_for)
-
-
-def _host_rules(url: str | None) -> HostRules:
-    """Read the hosts_file, on disk or at any fsspec URL; without one there are no rules."""
-    if url is None:
-        return NO_RULES
-    try:
-        fs, path = file_system(url)
-        text = fs.cat_file(path).decode()
-    except AsyncImg2dsError:
-        raise
-    except Exception as error:  # each file system has errors of its own; to the user they are one thing
-        raise OptionsError(f"hosts_file: {url} cannot be read: {str(error) or type(error).__name__}") from error
-    return HostRules.parse(text)

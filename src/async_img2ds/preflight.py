@@ -8,7 +8,8 @@ import os
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from async_img2ds.errors import MissingExtraError, OptionsError
+from async_img2ds.errors import AsyncImg2dsError, MissingExtraError, OptionsError
+from async_img2ds.policy.host_rules import NO_RULES, HostRules
 from async_img2ds.storage import file_system, protocols
 
 if TYPE_CHECKING:
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from async_img2ds.inputs.streams import ListFile
     from async_img2ds.options import Options
 
-__all__ = ["EXTRAS", "check_apart", "check_image_library", "check_importable", "check_installed", "check_shared"]
+__all__ = [
+    "EXTRAS",
+    "check_apart",
+    "check_image_library",
+    "check_importable",
+    "check_installed",
+    "check_shared",
+    "host_rules",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +116,25 @@ def check_shared(output_folder: str) -> None:
     fs, _ = file_system(output_folder)
     if "memory" in protocols(fs):
         raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
+
+
+def host_rules(url: str | None) -> HostRules:
+    """Return what the hosts_file says, on disk or at any fsspec URL; without one there are no rules.
+
+    Raises:
+        OptionsError: it cannot be read, or says what no rule can be.
+
+    """
+    if url is None:
+        return NO_RULES
+    try:
+        fs, path = file_system(url)
+        text = fs.cat_file(path).decode()
+    except AsyncImg2dsError:
+        raise
+    except Exception as error:  # each file system has errors of its own; to the user they are one thing
+        raise OptionsError(f"hosts_file: {url} cannot be read: {str(error) or type(error).__name__}") from error
+    return HostRules.parse(text)
 
 
 def check_apart(files: Iterable[ListFile], options: Options) -> None:

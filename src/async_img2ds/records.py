@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from async_img2ds.errors import ErrorClass
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "Again",
     "Body",
     "Checked",
     "Defect",
@@ -29,6 +30,7 @@ __all__ = [
     "Spent",
     "Status",
     "Tally",
+    "image_bytes",
 ]
 
 
@@ -50,6 +52,7 @@ class Shard:
         row_count: how many rows that is.
         attempt: how often the shard was tried before.
         repeats: the rows, by position, whose URL the list has before and that are not to be fetched because of it.
+        again: what is to be done of it if it is finished already.
 
     """
 
@@ -58,6 +61,21 @@ class Shard:
     row_count: int
     attempt: int = 0
     repeats: frozenset[int] = frozenset()
+    again: Again | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What is to be done again of a finished shard: its failed *rows*, by position; the others stay what they are.
+
+    It is the one whose stats file has the sha256 *base*, in hex; if its rows are *in_order*, they stay so. If it is
+    *torn*, an earlier replacement was cut off, and its files are not those of which the stats file tells.
+    """
+
+    rows: frozenset[int]
+    base: str
+    in_order: bool
+    torn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +141,11 @@ class Sample:
     final_url: str | None = None
 
 
+def image_bytes(sample: Sample) -> int:
+    """Return how many bytes the image of *sample* has, 0 if it has none."""
+    return len(sample.encoded.image) if sample.encoded else 0
+
+
 @dataclass(frozen=True, slots=True)
 class FileSum:
     """A file of a shard: its *bytes* and their *sha256* in hex.
@@ -182,6 +205,13 @@ class Tally:
         self.body_bytes += other.body_bytes
         self.image_bytes += other.image_bytes
         self.error_classes.update(other.error_classes)
+
+    def plus(self, other: Tally) -> Tally:
+        """Return the counts of both, with all messages."""
+        both = self.condensed()
+        both.merge(other)
+        both.messages = self.messages + other.messages
+        return both
 
     def condensed(self) -> Tally:
         """Return a copy with only the most frequent messages: the stats file has them all, and they may be many."""
@@ -245,12 +275,16 @@ class Checked(Done):
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A shard that was not committed: *reason* is one line, *traceback* the whole story if there is one."""
+    """A shard that was not committed: *reason* is one line, *traceback* the whole story if there is one.
+
+    It *ends* more than itself where no other shard would fare better: the worker that has tried it, or the run.
+    """
 
     worker: int
     shard_id: int
     reason: str
     traceback: str = ""
+    ends: Literal["shard", "worker", "run"] = "shard"
 
 
 Report = Progress | Done | Lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from functools import partial
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from async_img2ds.blocking import waited_for
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
+from async_img2ds.journal import drop_journals, journals_in
 from async_img2ds.options import Options, parameters
 from async_img2ds.plan import planned
 from async_img2ds.preflight import check_installed
@@ -78,6 +80,8 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
             with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
                 emit = partial(_take_in, totals, display, track)
                 await distribute(plan.work_for, feed, emit, stop, options.run)
+            if not (feed.error or totals.lost or stop.drain.is_set()):  # all is there; what lists of before left may go
+                await asyncio.to_thread(lambda: drop_journals(plan.store, journals_in(plan.store)))
         finally:
             feed.close()
             plan.store.close()

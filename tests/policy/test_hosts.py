@@ -535,6 +535,24 @@ def test_host_that_others_ask_for_to_be_left_alone_is_not_asked_until_then() -> 
     assert asked == [0.0, 7.0]
 
 
+def test_host_set_aside_that_others_ask_is_not_looked_at_until_they_are_done() -> None:
+    """Though there is nothing else to do: whoever asks again at once, and at once again, does nothing but that."""
+    held_until = 0.0
+    schedule = HostSchedule[str](lambda _: Manners(1), MANY, lambda _: max(0.0, held_until - now))
+    now = 0.0
+    for item in ("a1", "a2", "a3"):
+        schedule.add(at("a"), item, now)
+    assert take_all(schedule, now) == ["a1"]
+    now = 10.0
+    schedule.end(at("a"), Outcome(Sign.ABSENT, 10.0), now)
+    held_until = now + 5
+
+    assert take_all(schedule, now) == []
+    assert schedule.next_at() == held_until
+    now = held_until
+    assert take_all(schedule, now) == ["a3"]
+
+
 def test_names_that_redirects_lead_to_are_known_before_others() -> None:
     """Their rows come at the places they have had."""
     schedule = HostSchedule[str](lambda _: Manners(1), MANY)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import tarfile
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO, TYPE_CHECKING, Final, cast
 
+from async_img2ds.outputs.example import byte_features
 from async_img2ds.policy.shards import SAMPLE_ENDINGS
 from async_img2ds.records import Defect, FileSum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 __all__ = ["IMAGE_ENDINGS", "Samples", "Watched", "check_records", "check_tar"]
 
@@ -82,15 +82,7 @@ class Samples:
     def end(self, expected: list[str]) -> Iterator[Defect]:
         """Take in that no more come; those that are *expected*, by key, should have come in that order."""
         yield from self._end_sample()
-        there, wanted = set(self.keys), set(expected)
-        if len(there) != len(self.keys):
-            yield Defect(self.file, "has files of one sample apart from each other, or twice")
-        for key in sorted(wanted - there):
-            yield Defect(self.file, "has no image", key)
-        for key in sorted(there - wanted):
-            yield Defect(self.file, "has an image, and the table says that there is none", key)
-        if there == wanted and len(there) == len(self.keys) and self.keys != expected:
-            yield Defect(self.file, "has its samples in another order than the table")
+        yield from _compared(self.file, self.keys, expected)
 
     def _end_sample(self) -> Iterator[Defect]:
         endings, self._endings = self._endings, []
@@ -130,22 +122,49 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return b"" if file is None else file.read()
 
 
-def check_records(file: Watched, name: str, expected: int) -> Iterator[Defect]:
-    """Yield what is wrong with the TFRecord *file* called *name*, which should have *expected* records."""
-    from async_img2ds.outputs.tfrecord import record
+def check_records(
+    file: Watched,
+    name: str,
+    expected: list[str],
+    image_columns: Collection[str],
+    look: Callable[[str, str, bytes], Iterator[str]] | None,
+) -> Iterator[Defect]:
+    """Yield what is wrong with the TFRecord *file* called *name*, which should have the samples *expected*.
 
-    count = 0
-    while head := file.read(12):
-        length = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else 0  # noqa: PLR2004  a length and its checksum
-        data = file.read(length) if length <= _RECORD_BYTES_MAX else b""
-        if b"".join((head, data, file.read(4))) != b"".join(record(data)):
-            yield Defect(name, f"is cut off or damaged at its record {count}")
-            file.drain()
-            break
-        count += 1
-    if count != expected:
-        yield Defect(name, f"has {count} whole records, and the table says {expected}")
+    Their images are in the first of *image_columns* that they have; *look* says what is wrong with them.
+    """
+    from async_img2ds.outputs.tfrecord import DamagedRecord, records_in
+
+    keys = []
+    try:
+        for number, data in enumerate(records_in(file)):
+            try:
+                features = byte_features(data, {"key", *image_columns})
+                key = features.pop("key").decode()
+            except (KeyError, ValueError):
+                yield Defect(name, f"has no sample in its record {number}")
+                continue
+            keys.append(key)
+            images = [(column, features[column]) for column in image_columns if features.get(column)]
+            if not images:
+                yield Defect(name, "has no image", key)
+            elif look is not None:
+                for what in look(key, *images[0]):
+                    yield Defect(name, what, key)
+    except DamagedRecord as error:
+        yield Defect(name, str(error))
+        file.drain()
+    yield from _compared(name, keys, expected)
 
 
-# More than any image and its metadata; a damaged length may be anything.
-_RECORD_BYTES_MAX: Final = 2**30
+def _compared(name: str, keys: list[str], expected: list[str]) -> Iterator[Defect]:
+    """Yield in what the *keys* of a file called *name* are not those that are *expected*, in their order."""
+    there, wanted = set(keys), set(expected)
+    if len(there) != len(keys):
+        yield Defect(name, "has files of one sample apart from each other, or twice")
+    for key in sorted(wanted - there):
+        yield Defect(name, "has no image", key)
+    for key in sorted(there - wanted):
+        yield Defect(name, "has an image, and the table says that there is none", key)
+    if there == wanted and len(there) == len(keys) and keys != expected:
+        yield Defect(name, "has its samples in another order than the table")

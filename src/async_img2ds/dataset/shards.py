@@ -17,7 +17,7 @@ from async_img2ds.dataset.tables import ShardTable, read_table
 from async_img2ds.errors import SampleFailure
 from async_img2ds.policy.markers import Marker
 from async_img2ds.records import Defect, FileSum, Tally
-from async_img2ds.storage import SAMPLE_NAME, sum_line
+from async_img2ds.storage import SAMPLE_NAME, FolderSum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,24 +157,25 @@ def _tar(reading: _Reading, name: str, table: ShardTable, look: _Look | None) ->
         reading.sums[name] = watched.sum()
 
 
-def _records(reading: _Reading, name: str, table: ShardTable, _look: _Look | None) -> Iterator[Defect]:
+def _records(reading: _Reading, name: str, table: ShardTable, look: _Look | None) -> Iterator[Defect]:
+    format_told = (reading.marker.made_with or {}).get("encode_format")
+    columns = sorted(IMAGE_ENDINGS) if format_told is None else [format_told]
     with reading.store.open(name) as file:
         watched = Watched(file)
-        yield from check_records(watched, name, len(table.successes()))
+        yield from check_records(watched, name, table.successes(), columns, look)
         reading.sums[name] = watched.sum()
 
 
 def _folder(reading: _Reading, name: str, table: ShardTable, look: _Look | None) -> Iterator[Defect]:
     """Read a folder of samples, in the order of the names."""
     samples = Samples(name, look)
-    size, lines = 0, hashlib.sha256()
+    total = FolderSum()
     entries = sorted(entry for entry in reading.store.names(name) if SAMPLE_NAME.fullmatch(entry[0]))
     for entry, entry_size in entries:
         content = reading.store.content(f"{name}/{entry}")
-        size += len(content)
-        lines.update(sum_line(entry, content))
+        total.add(entry, content)
         yield from samples.add(entry, entry_size, partial(bytes, content))
-    reading.sums[name] = FileSum(size, lines.hexdigest(), len(entries))
+    reading.sums[name] = total.sum()
     yield from samples.end(sorted(table.successes()))
 
 

@@ -18,12 +18,13 @@ from async_img2ds.dataset.shards import ShardFiles, check_shard
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import remove_shards
+from async_img2ds.journal import JOURNAL, journals_in
 from async_img2ds.options import RunOptions, VerifyOptions
 from async_img2ds.policy.shards import DATA_ENDINGS, Naming
 from async_img2ds.preflight import check_image_library, check_importable, check_shared
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Checked, Defect, Lost, Shard
-from async_img2ds.storage import PARTIAL, open_store
+from async_img2ds.storage import LEFTOVER_NAME, REDO, REDO_NAME, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,9 +174,9 @@ async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> Verify
     check_shared(options.output_folder)
     store = open_store(options.output_folder)
     try:
-        is_in_use = store.is_in_use()
+        is_in_use = await asyncio.to_thread(store.is_in_use)
         if options.repair:
-            store.prepare()
+            await asyncio.to_thread(store.prepare)  # it may have to see whether a run still lives
         shards, unfinished = await asyncio.to_thread(_files_in, store)
         if not shards and not unfinished:
             raise OptionsError(f"output_folder: there is no dataset in {options.output_folder}")
@@ -197,6 +198,7 @@ async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> Verify
         finally:
             feed.close()
         if options.repair:
+            await asyncio.to_thread(store.check)
             await asyncio.to_thread(remove_shards, store, found.defective)
     except OSError as error:
         raise StorageError(f"output_folder: {error}") from error
@@ -219,26 +221,38 @@ async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> Verify
 def _files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
     """Return the finished shards, and in words what else lies in the folder that is not somebody else's."""
     sizes: dict[str, dict[str, int | None]] = {}
-    leftovers = []
+    leftovers, torn = [], []
     for name, size in store.names():
         stem, _, ending = name.partition(".")
         if Naming.finished_shard(name) is not None:
             sizes.setdefault(stem.removesuffix("_stats"), {})[name] = size
         elif stem.isascii() and stem.isdigit() and ending in DATA_ENDINGS:
             sizes.setdefault(stem, {})[name] = size
-        elif name.endswith(PARTIAL):
+        elif LEFTOVER_NAME.fullmatch(name):
             leftovers.append(name)
+        elif REDO_NAME.fullmatch(name):
+            torn.append(name.removesuffix(REDO))
+    replaced: set[str] = set()
     for name in store.folders():
-        if name.isascii() and name.isdigit():
+        if REDO_NAME.fullmatch(name):
+            replaced.add(name.removesuffix(REDO))
+        elif name.isascii() and name.isdigit():
             sizes.setdefault(name, {})[name] = None
-        elif name.endswith(PARTIAL):
+        elif LEFTOVER_NAME.fullmatch(name):
             leftovers.append(name)
-    finished = [ShardFiles(stem, sizes[stem]) for stem in sorted(sizes) if sizes[stem].get(f"{stem}_stats.json")]
-    marked = {files.stem for files in finished}
+    marked = {stem for stem, files in sizes.items() if files.get(f"{stem}_stats.json")} | replaced
+    finished = [ShardFiles(stem, sizes[stem]) for stem in sorted(marked - replaced)]
     lying = [name for stem in sorted(sizes) if stem not in marked for name in sizes[stem]]
     return finished, [
         *(f"{name} belongs to no finished shard" for name in lying),
+        *(f"shard {stem} is being replaced: the next run moves {stem}{REDO} into place" for stem in sorted(replaced)),
+        *(f"shard {stem} was being replaced: the same retry does it again" for stem in sorted(torn)),
         *(f"{name} was left by a run that was killed" for name in sorted(leftovers)),
+        *(
+            f"shard {stem} is begun: {stem}{JOURNAL} has what was fetched of it"
+            for stem in journals_in(store)
+            if stem not in marked
+        ),
         *_gaps(sorted({int(stem) for stem in marked})),
     ]
 

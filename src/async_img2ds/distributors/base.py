@@ -294,6 +294,11 @@ class OpenShards:
             case Done(shard_id=shard_id):
                 self._shards.pop(shard_id, None)
                 self.emit(report)
+            case Lost(shard_id=shard_id, ends="worker" | "run"):
+                self._shards.pop(shard_id, None)
+                if report.ends == "run":
+                    self.feed.close()
+                self.emit(report)
             case Lost(shard_id=shard_id):
                 if self.feed.failed(self._shards.pop(shard_id)):
                     logger.warning("shard %d failed and will be tried again: %s", shard_id, report.reason)

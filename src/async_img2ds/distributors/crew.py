@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # Time for a worker that was told to stop at once to remove what it has half written, before it is killed.
 STOP_S: Final = 2.0
+# One that reports how it is doing does so twice a second; when it has not for so long, its loop is stuck for good.
+WEDGED_S: Final = 120.0
+WATCH_S: Final = 5.0
 # Workers that die one after the other before they ask for work have a cause that the next one meets, too.
 FAILED_STARTS_MAX: Final = 3
 
@@ -48,6 +51,10 @@ class Link(Protocol):
     @property
     def number(self) -> int:
         """What its reports call it."""
+
+    @property
+    def starting_s(self) -> float:
+        """How long it may take to begin, at the most."""
 
     @property
     def ending(self) -> str:
@@ -87,7 +94,7 @@ class Crew:
     start: Callable[[Work], AbstractAsyncContextManager[Link]]
     feed: ShardFeed
     emit: Callable[[Report], None]
-    _workers: set[_Worker] = field(default_factory=set)
+    _workers: list[_Worker] = field(default_factory=list)
     _failed_starts: int = 0
     _stopped: bool = False
 
@@ -112,14 +119,16 @@ class Crew:
         while (first := await self.feed.next(alone=True)) is not None:
             async with self.start(work) as link:
                 worker = _Worker(link, self.feed, self.emit, first)
-                self._workers.add(worker)
+                self._workers.append(worker)
                 if self._stopped:  # while it was being started
                     worker.hang_up()
                 try:
                     await worker.serve()
                 finally:
-                    self._workers.discard(worker)
+                    self._workers.remove(worker)
             self._settle(worker)
+            if worker.is_dismissed:
+                return
 
     def _settle(self, worker: _Worker) -> None:
         """See how a worker ended, and what becomes of the shards that it had open."""
@@ -145,20 +154,48 @@ class _Worker:
         self.first: Shard | None = first
         self.open = OpenShards(feed, emit)
         self.has_asked = False
+        self.is_dismissed = False
         self.hung_up = False
         self._feed = feed
         self._wants = False
+        self._wanting = asyncio.Event()
+        self._has_ended = False
+        self._silent_s = 0.0
+        self._reports = False
 
     async def serve(self) -> None:
         """Give it shards as it asks, and pass on its reports, until it ends."""
+        async with asyncio.TaskGroup() as tasks:
+            watch = tasks.create_task(self._watch())
+            # Beside, as a list may be slow: what the worker says is heeded meanwhile.
+            tasks.create_task(self._give_what_it_wants())
+            await self._heed()
+            watch.cancel()
+            self._has_ended = True
+            self._wanting.set()
+
+    async def _watch(self) -> None:
+        """End it if it is stuck: nothing else would."""
+        while self._silent_s < (WEDGED_S if self._reports else self.link.starting_s):
+            await asyncio.sleep(WATCH_S)
+            # Not by the clock, which goes on while this process and that one are stopped, as by Ctrl-Z.
+            if self._reports or not self.has_asked:
+                self._silent_s += WATCH_S
+        logger.warning("worker %d has said nothing for %g s; it is ended", self.link.number, self._silent_s)
+        self.link.kill()
+
+    async def _heed(self) -> None:
         async for message in self.link.messages():
+            self._silent_s = 0.0
+            self._reports = self._reports or isinstance(message, Progress)
             match message:
                 case Want():
                     self.has_asked = self._wants = True
-                    await self._give()
+                    self._wanting.set()
                 case Done() | Lost():
                     self.open.settle(message)
-                    await self._give()
+                    self.is_dismissed = self.is_dismissed or (isinstance(message, Lost) and message.ends == "worker")
+                    self._wanting.set()
                 case Progress():
                     self.open.settle(message)
 
@@ -166,16 +203,25 @@ class _Worker:
         self.hung_up = True
         self.link.hang_up()
 
+    async def _give_what_it_wants(self) -> None:
+        while not self._has_ended:
+            await self._wanting.wait()
+            self._wanting.clear()
+            await self._give()
+
     async def _give(self) -> None:
         """Answer a wish for a shard, unless what it has open is to be done alone."""
-        if not self._wants or self.open.any_suspect():
+        if self._has_ended or not self._wants or self.open.any_suspect():
             return
         self._wants = False
         shard, self.first = self.first, None
-        if self._feed.closed:
+        if self._feed.closed or self.is_dismissed:
             shard = None
         elif shard is None:
             shard = await self._feed.next(alone=not self.open)
+            if shard is not None and self._has_ended:
+                self._feed.give_back(shard)
+                return
         if shard is None:
             await self.link.send(End())
         else:

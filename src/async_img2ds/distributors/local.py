@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 # What a library writes without an end of line is passed on in pieces of this size.
 LINE_BYTES_MAX: Final = 8192
+# A start reads some hundred megabytes of libraries, on a shared disk that many others read.
+STARTING_S: Final = 600.0
 _LENGTH_BYTES: Final = 8
 # -P keeps the working folder off sys.path, where a file of the user's could stand in for a standard
 # module. A terminal sends Ctrl-C, and a scheduler SIGTERM, to the whole process group; what follows from
@@ -113,6 +115,11 @@ class _Process:
     @property
     def number(self) -> int:
         return self._process.pid
+
+    @property
+    def starting_s(self) -> float:
+        """How long it may take to begin."""
+        return STARTING_S
 
     @property
     def ending(self) -> str:

@@ -6,6 +6,7 @@ The only module that knows Ray.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -119,6 +120,8 @@ class _Actor:
         self.ending = "it was stopped"
         self.last_words = "it said nothing"
         self._handle = handle
+        # It may stand in the cluster's queue, or wait for a machine that is being started.
+        self.starting_s = math.inf
 
     async def send(self, message: Shard | End) -> None:
         with suppress(RayError):  # one that is dead is noticed by whoever waits for what it says

@@ -26,14 +26,14 @@ from pyspark.errors import PySparkException
 from async_img2ds.distributors.base import OpenShards, begun, obeying
 from async_img2ds.distributors.local import usable_cores
 from async_img2ds.errors import OptionsError, WorkerError
-from async_img2ds.records import Progress
+from async_img2ds.records import Lost, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from async_img2ds.distributors.base import ShardFeed, Stop, Work, WorkFor
     from async_img2ds.options import RunOptions
-    from async_img2ds.records import Done, Lost, Report, Shard
+    from async_img2ds.records import Done, Report, Shard
 
 __all__ = ["run_spark"]
 
@@ -172,6 +172,7 @@ class _Jobs:
     _open: set[_Job] = field(default_factory=set)
     _gathering: asyncio.Lock = field(default_factory=asyncio.Lock)
     _barren: int = 0
+    _without_room: int = 0
     _dropped: bool = False
 
     def __post_init__(self) -> None:
@@ -263,6 +264,9 @@ class _Jobs:
                 if report.shard_id in job.open:
                     job.open.settle(report)
                     job.barren = False
+                    self._without_room += isinstance(report, Lost) and report.ends == "worker"
+        if self._without_room >= self.spark.places:  # as many as there are machines at the most
+            self.feed.close()
 
     def _settle(self, job: _Job, error: Exception | None) -> None:
         """See how a job ended, and what becomes of shards of which nothing was told."""

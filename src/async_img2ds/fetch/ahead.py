@@ -10,7 +10,7 @@ from async_img2ds.fetch.resolver import ResolveError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["look_ahead"]
+__all__ = ["Names", "look_ahead"]
 
 # Now and then is enough: at a thousand rows a second, fifty new ones have come closer.
 EVERY_S: Final = 0.05

@@ -24,9 +24,9 @@ import pyarrow as pa
 from async_img2ds.outputs.base import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 
-__all__ = ["NO_INTEGER", "ExampleEncoder"]
+__all__ = ["NO_INTEGER", "ExampleEncoder", "byte_features"]
 
 # What stands for a null inside a list of integers, which has to keep its length: the least of them, as in NumPy's NaT.
 NO_INTEGER: Final = -(2**63)
@@ -62,6 +62,48 @@ class ExampleEncoder:
         before = _before_bytes(self.image, len(image))
         whole = _TAGS[1] + _varint(len(before) + len(image) + len(behind))
         return whole + before, image, behind
+
+
+def byte_features(example: bytes, names: Container[str]) -> dict[str, bytes]:
+    """Return of an Example those features of *names* that are one text or image.
+
+    Raises:
+        ValueError: it is no Example.
+
+    """
+    found: dict[str, bytes] = {}
+    for _, features in _fields(memoryview(example)):
+        for _, entry in _fields(features):
+            parts = dict(_fields(entry))
+            name = bytes(parts[1]).decode()
+            if name in names:
+                [(_, values)] = _fields(parts[2])
+                [(_, value)] = _fields(values)
+                found[name] = bytes(value)
+    return found
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and content of the fields of *message*, each of which has a length."""
+    at = 0
+    while at < len(message):
+        number, at = message[at] >> 3, at + 1
+        length, at = _varint_at(message, at)
+        if at + length > len(message):
+            raise ValueError("an Example is cut off")
+        yield number, message[at : at + length]
+        at += length
+
+
+def _varint_at(message: memoryview, at: int) -> tuple[int, int]:
+    """Return the number that begins at *at*, and where it ends."""
+    value = shift = 0
+    while at < len(message):
+        value |= (message[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if message[at - 1] <= 0x7F:  # noqa: PLR2004  seven bits
+            return value, at
+    raise ValueError("an Example is cut off")
 
 
 def _feature_of(column: pa.DataType) -> Callable[[Any], bytes | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Protocol
 
 import google_crc32c
 
@@ -18,10 +18,15 @@ from async_img2ds.outputs.parquet import SideTable
 from async_img2ds.storage import AppendFile
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from async_img2ds.outputs.base import Output
     from async_img2ds.records import Sample
 
-__all__ = ["TFRecordWriter", "open_tfrecord", "record"]
+__all__ = ["DamagedRecord", "TFRecordWriter", "open_tfrecord", "record", "records_in"]
+
+# More than any image and its metadata; a damaged length may be anything.
+_RECORD_BYTES_MAX: Final = 2**30
 
 
 async def open_tfrecord(output: Output) -> TFRecordWriter:
@@ -61,6 +66,32 @@ def record(*pieces: bytes) -> tuple[bytes, ...]:
     for piece in pieces:
         checksum = google_crc32c.extend(checksum, piece)
     return length + _masked(google_crc32c.value(length)), *pieces, _masked(checksum)
+
+
+class DamagedRecord(ValueError):
+    """What stands at a place of a file of records is no record."""
+
+
+class _Readable(Protocol):
+    def read(self, count: int, /) -> bytes:
+        """Return the next *count* bytes, fewer at the end."""
+
+
+def records_in(file: _Readable) -> Iterator[bytes]:
+    """Yield the data of the records of *file*, whose checksums are right.
+
+    Raises:
+        DamagedRecord: one is cut off or damaged; what follows is not read.
+
+    """
+    number = 0
+    while head := file.read(12):
+        length = struct.unpack("<Q", head[:8])[0] if len(head) == 12 else 0  # noqa: PLR2004  a length and its checksum
+        data = file.read(length) if length <= _RECORD_BYTES_MAX else b""
+        if b"".join((head, data, file.read(4))) != b"".join(record(data)):
+            raise DamagedRecord(f"is cut off or damaged at its record {number}")
+        yield data
+        number += 1
 
 
 def _masked(checksum: int) -> bytes:

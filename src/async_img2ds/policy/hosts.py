@@ -171,7 +171,7 @@ class HostSchedule(Generic[T]):
                 self._doors[queue.name.address] = None
                 continue
             if wait_s := self._leave(site.host):
-                self._put_on_clock(site, queue, now + wait_s, now)
+                self._put_on_clock(site, queue, now + wait_s, now, look_from=now + wait_s)
                 continue
             return site, self._start(site, queue, now)
         return None
@@ -337,22 +337,25 @@ class HostSchedule(Generic[T]):
                 order = queue.waiting[0][0] + PLACES_PER_REQUEST * queue.name.pace.active
                 heapq.heappush(self._line, (order, site, queue.number))
 
-    def _put_on_clock(self, site: Site, queue: _Queue[T], at: float, now: float) -> None:
-        """Have a host wait until *at*, wherever it has been, or sooner if it is set aside and all others are, too."""
+    def _put_on_clock(self, site: Site, queue: _Queue[T], at: float, now: float, look_from: float = -math.inf) -> None:
+        """Have a host wait until *at*, wherever it has been, or sooner if it is set aside and all others are, too.
+
+        No look at it is taken before *look_from*.
+        """
         self._numbers += 1
         queue.number, queue.place = self._numbers, _Place.CLOCK
         heapq.heappush(self._clock, (at, site, queue.number))
-        if (hurried_at := self._hurried_at(queue, now)) < at:
+        if (hurried_at := self._hurried_at(queue, now, look_from)) < at:
             heapq.heappush(self._hurry, (hurried_at, site, queue.number))
 
-    def _hurried_at(self, queue: _Queue[T], now: float) -> float:
+    def _hurried_at(self, queue: _Queue[T], now: float, look_from: float) -> float:
         """Return when there is something to do about a host that is set aside if there is nothing else to do."""
         host = queue.host
         if not host.is_aside:
             return math.inf
         if host.is_hopeless(now, queue.since, urgent=True):
             return now
-        look_at, hurried_from = host.may_start_at(urgent=True), host.hurried_from()
+        look_at, hurried_from = max(look_from, host.may_start_at(urgent=True)), host.hurried_from()
         return min(look_at, hurried_from) if hurried_from > now else look_at
 
     def _give_up(self, queue: _Queue[T]) -> None:

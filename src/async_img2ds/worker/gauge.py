@@ -24,25 +24,26 @@ class Stage:
     empty.
     """
 
-    __slots__ = ("came", "rows", "seconds")
+    __slots__ = ("_clock", "came", "rows", "seconds")
 
-    def __init__(self) -> None:
-        """Begin with no row in it."""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with no row in it, and tell the time by *clock*, in seconds."""
+        self._clock = clock
         self.rows = self.came = 0
         self.seconds = 0.0
 
     def __enter__(self) -> None:
         self.rows += 1
         self.came += 1
-        self.seconds -= time.monotonic()
+        self.seconds -= self._clock()
 
     def __exit__(self, *_: object) -> None:
         self.rows -= 1
-        self.seconds += time.monotonic()
+        self.seconds += self._clock()
 
     def take(self) -> float:
         """Return the seconds that rows have spent in it since the last call."""
-        now = time.monotonic()
+        now = self._clock()
         spent = self.seconds + self.rows * now
         self.seconds = -self.rows * now
         return spent
@@ -56,24 +57,35 @@ class Stages:
     transforming: Stage = field(default_factory=Stage)
     writing: Stage = field(default_factory=Stage)
 
+    @classmethod
+    def by(cls, clock: Callable[[], float]) -> Stages:
+        """Return those that tell the time by *clock*, in seconds."""
+        return cls(Stage(clock), Stage(clock), Stage(clock))
+
 
 @dataclass(slots=True)
 class Gauge:
     """Adds up what limited a worker, in seconds, between one report and the next.
 
-    *cores* are those it may use, and *looking_up* counts rows that wait for addresses.
+    *cores* are those it may use, and *looking_up* counts rows that wait for addresses. *clock* tells the time and
+    *cpu_clock* that of the CPU, in seconds.
     """
 
     stages: Stages
     cores: int
     looking_up: Callable[[], int]
+    clock: Callable[[], float] = time.monotonic
+    cpu_clock: Callable[[], float] = time.process_time
     _limits: dict[Limit, float] = field(default_factory=dict)
-    _wall_s: float = field(default_factory=time.monotonic)
-    _cpu_s: float = field(default_factory=time.process_time)
+    _wall_s: float = field(init=False)
+    _cpu_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._wall_s, self._cpu_s = self.clock(), self.cpu_clock()
 
     def look(self, pacer: PacerStatistics) -> Sight:
         """Look, count the time since the last look for what limits the worker now, and return what was seen."""
-        wall_s, cpu_s = time.monotonic(), time.process_time()
+        wall_s, cpu_s = self.clock(), self.cpu_clock()
         passed_s = wall_s - self._wall_s
         sight = Sight(
             at=wall_s,

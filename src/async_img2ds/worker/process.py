@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib.metadata
 import logging
 import os
 import random
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from async_img2ds.errors import AsyncImg2dsError
-from async_img2ds.fetch.ahead import look_ahead
-from async_img2ds.fetch.client import HttpClient
+from async_img2ds.errors import AsyncImg2dsError, NoRoom, TakenOver
+from async_img2ds.fetch.ahead import Names, look_ahead
+from async_img2ds.fetch.client import Client, HttpClient
 from async_img2ds.fetch.connections import IDLE_MAX
-from async_img2ds.fetch.fetcher import Fetcher, user_agent
+from async_img2ds.fetch.fetcher import Complaints, Fetcher, user_agent
 from async_img2ds.fetch.neighbours import Neighbours
 from async_img2ds.fetch.pacer import PER_ADDRESS_MAX, Pacer
 from async_img2ds.images import codec
@@ -29,21 +31,25 @@ from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.policy.window import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, Window, next_window
 from async_img2ds.records import Done, Lost, Progress, Tally
+from async_img2ds.storage import LocalStore
 from async_img2ds.worker.gauge import Gauge, Stages
 from async_img2ds.worker.pool import Pool
+from async_img2ds.worker.room import PATIENCE_S, DiskRoom, disk_usage
 from async_img2ds.worker.shard import ShardRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from async_img2ds.options import FetchOptions
     from async_img2ds.policy.host_rules import HostRule, HostRules
-    from async_img2ds.records import Report, Shard
+    from async_img2ds.records import Encoded, Report, Row, Shard
+    from async_img2ds.worker.room import DiskUsage
     from async_img2ds.worker.work import ShardWork
 
-__all__ = ["loop_factory", "work"]
+__all__ = ["Means", "Share", "Web", "Worker", "loop_factory", "work"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +64,9 @@ HOST_BOUND_ROWS: Final = 256
 HOST_BOUND_S: Final = 1.0
 HOST_BOUND_PER_ROWS: Final = 10_000
 LOOK_S: Final = 0.1
+# What a shard over which the disk was full waits at least before each further run: others may have taken the room that
+# was seen, and there may be a quota, which says of no room beforehand.
+ROOM_PAUSES_S: Final = (1, 2, 4, 8)
 PROGRESS_S: Final = 0.5
 # Descriptors for everything but connections: libraries, the loop, open shards and look-ups.
 DESCRIPTORS_RESERVED: Final = 200
@@ -76,47 +85,79 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     options, fetch = task.options, task.options.fetch
     addresses = AddressPolicy(map(parse_net, fetch.allow_net))
     room = _room_for_connections()
-    most = _at_most(fetch.thread_count or IN_FLIGHT_MOST, room)
-    window = Window(most if fetch.thread_count else min(most, IN_FLIGHT_LEAST))
-    share = _Share(fetch, task.host_rules, task.machine.processes)
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
     transformer = Transformer(options.image, bool(options.input.verify_hash))
-    with share.neighbours() as neighbours, Pool.open(transformer, task.machine.threads) as pool:
-        pacer = Pacer(
-            in_flight_max=window.size,
-            connections_max=most,
-            held_bytes_max=fetch.in_flight_bytes_max,
-            manners=share.manners,
-            neighbours=neighbours,
-            per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
-        )
+    with Share.of(task).neighbours() as neighbours, Pool.open(transformer, task.machine.threads) as pool:
         idle_max = min(IDLE_MAX, room)  # the room is for those that are in use, and as many are left for the others
         async with HttpClient.open(fetch, addresses, agent, task.host_rules, idle_max) as client:
-            stages = Stages()
-            runner = ShardRunner(
-                pacer=pacer,
-                fetcher=Fetcher(client, fetch, addresses, random.random, transformer.may_take),
+            means = Means(
+                client=client,
+                addresses=addresses,
+                neighbours=neighbours,
+                connections_max=room,
                 transform=lambda content, row: pool.submit(content, row.boxes, row.digest),
-                stages=stages,
-                store=task.store,
-                input=options.input,
-                image=options.image,
-                output=options.output,
-                naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
-                made_with=options.shape(),
+                may_be_image=transformer.may_take,
             )
-            gauge = Gauge(stages, task.machine.cores, client.looking_up)
-            worker = _Worker(runner, pacer, client, gauge, window, None if fetch.thread_count else most, emit)
-            await worker.run(shards, stop)
+            await Worker.of(task, means, emit).run(shards, stop)
+
+
+class Web(Client, Names, Protocol):
+    """Asks URLs, looks names up, and knows how many requests wait for that."""
+
+    def looking_up(self) -> int:
+        """Return how many requests wait for the addresses of their hosts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a worker works with: all that it knows of the world, and so the seam at which a test gives it another one.
+
+    Attributes:
+        client: asks URLs.
+        addresses: says which of them may be asked.
+        neighbours: the other processes of this machine.
+        connections_max: how many connections there is room for.
+        transform: makes an image of the body of a row.
+        may_be_image: whether the first bytes of a body may become one.
+        jitter: draws from [0, 1).
+        clock: seconds that never go back.
+        cpu_clock: seconds of CPU that this process has used.
+        disk_usage: the room on the disk of a folder, in bytes.
+
+    """
+
+    client: Web
+    addresses: AddressPolicy
+    neighbours: Neighbours
+    connections_max: int
+    transform: Callable[[bytes, Row], Awaitable[Encoded]]
+    may_be_image: Callable[[bytes], bool]
+    jitter: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
+    cpu_clock: Callable[[], float] = time.process_time
+    disk_usage: Callable[[Path], DiskUsage] = disk_usage
+
+
+def _keeps_journals(task: ShardWork) -> bool:
+    output, distributor = task.options.output, task.options.run.distributor
+    if output.resume_within_shard is not None:
+        return output.resume_within_shard
+    here = isinstance(task.store, LocalStore) and distributor == "multiprocessing"
+    return here and output.output_format != "dummy"  # which is there to write nothing
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class Share:
     """What one of *processes* alike may ask of a host, of what *fetch* and *rules* allow all of them."""
 
     fetch: FetchOptions
     rules: HostRules
     processes: int
+
+    @classmethod
+    def of(cls, task: ShardWork) -> Share:
+        """Return that of each process that does *task*."""
+        return cls(task.options.fetch, task.host_rules, task.machine.processes)
 
     def manners(self, host: str) -> Manners:
         """Return how *host* is treated by this process."""
@@ -141,7 +182,7 @@ class _Share:
 
 
 @dataclass(slots=True)
-class _Worker:
+class Worker:
     """The open shards of a process, and what is said of them.
 
     *window* says how many rows are under way, and *in_flight_most* how many may become so by themselves, None where the
@@ -150,13 +191,60 @@ class _Worker:
 
     runner: ShardRunner
     pacer: Pacer
-    client: HttpClient
+    client: Web
     gauge: Gauge
     window: Window
     in_flight_most: int | None
     emit: Callable[[Report], None]
+    room: DiskRoom
     _open: dict[int, tuple[Shard, Tally]] = field(default_factory=dict)
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _patience: set[asyncio.Timeout] = field(default_factory=set)
+    _narrow: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _given_up: bool = False
+
+    @classmethod
+    def of(cls, task: ShardWork, means: Means, emit: Callable[[Report], None]) -> Worker:
+        """Return one that does *task* with *means*, and reports to *emit*."""
+        options, fetch = task.options, task.options.fetch
+        most = _at_most(fetch.thread_count or IN_FLIGHT_MOST, means.connections_max)
+        window = Window(most if fetch.thread_count else min(most, IN_FLIGHT_LEAST))
+        pacer = Pacer(
+            in_flight_max=window.size,
+            connections_max=most,
+            held_bytes_max=fetch.in_flight_bytes_max,
+            manners=Share.of(task).manners,
+            neighbours=means.neighbours,
+            per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
+            clock=means.clock,
+        )
+        fetcher = Fetcher(
+            means.client,
+            fetch,
+            means.addresses,
+            means.jitter,
+            means.may_be_image,
+            complaints=Complaints(means.clock),
+            clock=means.clock,
+        )
+        stages = Stages.by(means.clock)
+        runner = ShardRunner(
+            pacer=pacer,
+            fetcher=fetcher,
+            transform=means.transform,
+            stages=stages,
+            store=task.store,
+            input=options.input,
+            image=options.image,
+            output=options.output,
+            naming=Naming(options.input.number_sample_per_shard, options.output.oom_shard_count),
+            keeps_journals=_keeps_journals(task),
+            made_with=options.shape(),
+            asked_with=hashlib.sha256(repr((fetch, task.host_rules)).encode()).digest(),
+        )
+        gauge = Gauge(stages, task.machine.cores, means.client.looking_up, means.clock, means.cpu_clock)
+        room = DiskRoom(task.store.disk(), means.disk_usage, pacer.pause)
+        return cls(runner, pacer, means.client, gauge, window, None if fetch.thread_count else most, emit, room)
 
     async def run(self, shards: Iterator[Shard], stop: Future[None]) -> None:
         """Open shards as there is room until they end and all are closed, or until *stop*."""
@@ -174,10 +262,13 @@ class _Worker:
             beside = [
                 tasks.create_task(self._report_progress()),
                 tasks.create_task(look_ahead(self.pacer, self.client)),
+                tasks.create_task(self._watch_room()),
             ]
             async with asyncio.TaskGroup() as opened:
                 while True:
                     await self._wait_for_room()
+                    if self._given_up:  # for want of room; no other shard would fare better here
+                        break
                     shard = await loop.run_in_executor(feeder, next, shards, None)
                     if shard is None:
                         break
@@ -211,22 +302,55 @@ class _Worker:
             await asyncio.sleep(min(left_s, LOOK_S))
 
     def _rows_open(self) -> int:
-        return sum(shard.row_count for shard, _ in self._open.values())
+        return sum(len(shard.again.rows) if shard.again else shard.row_count for shard, _ in self._open.values())
 
     async def _run_shard(self, shard: Shard, tally: Tally) -> None:
         """Run one shard and report how it ended; whatever happens in it ends with it."""
+        patience = asyncio.timeout(None)
         try:
-            counts, seconds = await self.runner.run(shard, tally)
+            async with patience:
+                self._patience.add(patience)
+                counts, seconds = await self._run_in_room(shard, tally)
         except Exception as error:  # noqa: BLE001  one shard's end is not the others'; it is reported with its traceback
             del self._open[shard.id]
-            self.emit(_lost(shard, error))
+            self.emit(_lost(shard, error, out_of_room=patience.expired()))
         else:
             del self._open[shard.id]
             self.gauge.look(self.pacer.statistics())
             self.emit(Done(os.getpid(), shard.id, counts.condensed(), seconds, self.gauge.take()))
         finally:
+            self._patience.discard(patience)
             self._closed.set()
             self._emit_progress()
+
+    async def _run_in_room(self, shard: Shard, tally: Tally) -> tuple[Tally, float]:
+        """Run one shard; if the disk is full, again as soon as there is room for what it had, one after another."""
+        async with AsyncExitStack() as turn:
+            for number, pause_s in enumerate((*ROOM_PAUSES_S, None)):
+                try:
+                    return await self.runner.run(shard, tally)
+                except Exception as error:
+                    if not isinstance(_first_of(error), NoRoom) or self._given_up:
+                        raise
+                    if pause_s is None:
+                        self._given_up = True
+                        raise
+                    logger.warning("shard %d is begun anew as soon as there is room: %s", shard.id, _first_of(error))
+                if number == 0:
+                    await turn.enter_async_context(self._narrow)
+                await asyncio.sleep(pause_s)
+                await self.room.wait_for(tally.image_bytes)
+                tally = Tally()
+                self._open[shard.id] = (shard, tally)
+        raise AssertionError("the last run ends it either way")
+
+    async def _watch_room(self) -> None:
+        """Look after the room on the disk; when there has been none for too long, give up what is open."""
+        while True:
+            await self.room.watch()
+            self._given_up = True
+            for patience in self._patience:
+                patience.reschedule(asyncio.get_running_loop().time())
 
     async def _report_progress(self) -> None:
         while True:
@@ -245,13 +369,27 @@ class _Worker:
         self.emit(Progress(os.getpid(), total, pacer.in_flight + pacer.silent))
 
 
-def _lost(shard: Shard, error: Exception) -> Lost:
+def _lost(shard: Shard, error: Exception, *, out_of_room: bool) -> Lost:
     """Say why a shard was lost; with the traceback only if it is by none of the errors that are raised on purpose."""
-    first: BaseException = error
-    while isinstance(first, BaseExceptionGroup):  # its first says what the group does not
-        first = first.exceptions[0]
+    if out_of_room:
+        return Lost(os.getpid(), shard.id, f"there was no room on the disk for {PATIENCE_S:g} s", ends="worker")
+    first = _first_of(error)
     story = "" if isinstance(first, AsyncImg2dsError) else "".join(traceback.format_exception(error))
-    return Lost(os.getpid(), shard.id, f"{type(first).__name__}: {first}", story)
+    said = f"{type(first).__name__}: {first}"
+    return Lost(os.getpid(), shard.id, said, story, _ends(first))
+
+
+def _ends(error: BaseException) -> Literal["shard", "worker", "run"]:
+    """Return what ends with a shard that was lost by *error*: what would not fare better."""
+    if isinstance(error, TakenOver):
+        return "run"
+    return "worker" if isinstance(error, NoRoom) else "shard"
+
+
+def _first_of(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):  # its first says what the group does not
+        error = error.exceptions[0]
+    return error
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

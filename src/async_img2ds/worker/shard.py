@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 import traceback
@@ -10,13 +11,15 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure
+from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure, StorageError
+from async_img2ds.journal import Journal, drop_journals, identity_of, journal_of
 from async_img2ds.outputs.base import Output, open_writer
 from async_img2ds.outputs.ordered import OrderedWriter
+from async_img2ds.outputs.stored import check_unchanged, stored_samples
 from async_img2ds.policy.markers import SCHEMA_VERSION, Marker, digest_of_urls
 from async_img2ds.policy.schema import Columns
 from async_img2ds.policy.shards import rows_of
-from async_img2ds.records import Row, Sample, Status
+from async_img2ds.records import Row, Sample, Status, Tally, image_bytes
 from async_img2ds.storage import Attempt
 
 if TYPE_CHECKING:
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from async_img2ds.options import ImageOptions, InputOptions, OutputOptions
     from async_img2ds.outputs.base import ShardWriter
     from async_img2ds.policy.shards import Naming
-    from async_img2ds.records import Body, Encoded, Shard, Tally
+    from async_img2ds.records import Body, Encoded, Shard
     from async_img2ds.storage import Store
     from async_img2ds.worker.gauge import Stages
 
@@ -42,8 +45,9 @@ logger = logging.getLogger(__name__)
 class ShardRunner:
     """What a process lends to each of its shards.
 
-    *transform* turns the body of a row into an image in the thread pool; *stages* counts where rows are. *made_with*
-    are the options that shape the dataset.
+    *transform* turns the body of a row into an image in the thread pool; *stages* counts where rows are. With
+    *keeps_journals* what was fetched of a shard outlives an attempt that does not finish it. *made_with* are the
+    options that shape the dataset, and *asked_with* is what those of fetching come to.
     """
 
     pacer: Pacer
@@ -55,14 +59,17 @@ class ShardRunner:
     image: ImageOptions
     output: OutputOptions
     naming: Naming
+    keeps_journals: bool
     made_with: Mapping[str, Any]
+    asked_with: bytes
 
     async def run(self, shard: Shard, tally: Tally) -> tuple[Tally, float]:
         """Fetch, transform and write all rows of *shard*, and commit it; *tally* follows it as it goes.
 
         Returns:
-            The counts of the shard as it stands in the store, and how long it took, in seconds. If another attempt
-            commits it first, or has done so before this one began, both are that one's.
+            The counts of the rows that were fetched, which are all but for a finished shard that was done again, and
+            how long it took, in seconds. If another attempt commits it first, or has done so before this one began,
+            both are that one's.
 
         Raises:
             StorageError: its files cannot be written; nothing of them is left.
@@ -70,33 +77,75 @@ class ShardRunner:
         """
         marker = self.naming.stats(shard.id)
         async with Attempt.open(self.store) as attempt:
-            if standing := await attempt.standing(marker):
-                return _told(standing)
+            if shard.again is not None:  # its worker may have died in the midst of a replacement
+                await attempt.run(self.store.finish, self.naming.shard(shard.id))
+            standing = await attempt.standing(marker)
+            if _is_done(shard, standing):  # its worker has died behind the commit
+                await attempt.run(drop_journals, self.store, [self.naming.shard(shard.id)])
+                return _told(shard, standing)
+            begun = self._begun(attempt, shard)
             try:
-                return await self._run(attempt, marker, shard, tally)
+                return await self._run(begun, tally, standing)
             except Exception:
                 # Another attempt that commits takes away what this one has staged, which fails over it.
-                if standing := await attempt.standing(marker):
-                    return _told(standing)
+                if _is_done(shard, standing := await attempt.standing(marker)):
+                    await begun.journal.drop()
+                    return _told(shard, standing)
                 raise
 
-    async def _run(self, attempt: Attempt, marker: str, shard: Shard, tally: Tally) -> tuple[Tally, float]:
+    async def _run(self, begun: _Begun, tally: Tally, before: bytes) -> tuple[Tally, float]:
         started, began = time.time(), time.monotonic()
-        listed = rows_of(shard)
-        rows = list(self._rows(shard, listed))
+        attempt, shard, listed, rows, journal = begun.attempt, begun.shard, begun.listed, begun.rows, begun.journal
         writer = await open_writer(self.output.output_format, self._output(attempt, shard, listed))
-        writer = OrderedWriter(writer) if self.output.ordered else writer
-        async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(rows)) as turns:
-            async for turn in turns:
-                sample = samples.create_task(self._run_sample(turn, writer, tally))
-                # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
-                sample.add_done_callback(turn.end_with)
+        in_order = self.output.ordered or (shard.again is not None and shard.again.in_order)
+        writer = OrderedWriter(writer) if in_order else writer
+        left = dict(enumerate(rows))
+        stored = Tally()
+        if shard.again is not None and not shard.again.torn:
+            await attempt.run(check_unchanged, self.store, Marker.parse(before).files)
+        async for sample in journal.kept():
+            # A row that has failed once more was asked for in the way that was chosen then.
+            if shard.again is None or sample.encoded is not None:
+                del left[sample.row.index]
+                await self._write(sample, writer, tally)
+        wanted = [row for index, row in left.items() if shard.again is None or index in shard.again.rows]
+        async with asyncio.TaskGroup() as beside:
+            keeping_up = beside.create_task(journal.keep_up())
+            async with asyncio.TaskGroup() as samples, aclosing(self.pacer.turns(wanted)) as turns:
+                async for turn in turns:
+                    task = samples.create_task(self._run_sample(turn, writer, journal, tally))
+                    # Not at the end of the coroutine: one that is cancelled before it begins never gets there.
+                    task.add_done_callback(turn.end_with)
+            keeping_up.cancel()
+        if shard.again is not None:
+            # Behind those that were fetched, which are few: in order all wait for the first that is not there.
+            stored.body_bytes = Marker.parse(before).tally.body_bytes  # which the table does not tell
+            kept = left.keys() - shard.again.rows
+            async for sample in attempt.each(self._stored(shard, rows), image_bytes):
+                if sample.row.index in kept:
+                    await self._write(sample, writer, stored)
         await writer.finish()
         seconds = time.monotonic() - began
         files, urls = await attempt.sums(), digest_of_urls(listed.column("url"))
-        stats = Marker(tally, started, seconds, files, urls, self.made_with, SCHEMA_VERSION).to_json()
-        standing = await attempt.commit(marker, stats)
-        return (tally, seconds) if standing is stats else _told(standing)
+        whole = stored.plus(tally)
+        stats = Marker(whole, started, seconds, files, urls, self.made_with, SCHEMA_VERSION).to_json()
+        standing = await attempt.commit(self.naming.stats(shard.id), stats, shard.again.base if shard.again else None)
+        await journal.drop()
+        return (tally, seconds) if standing is stats else _told(shard, standing)
+
+    def _stored(self, shard: Shard, rows: list[Row]) -> Iterator[Sample]:
+        stem, image = self.naming.shard(shard.id), self.image
+        return stored_samples(
+            self.store, stem, rows, self.output.output_format, image.encode_format, image.compute_hash
+        )
+
+    def _begun(self, attempt: Attempt, shard: Shard) -> _Begun:
+        listed = rows_of(shard)
+        rows = list(self._rows(shard, listed))
+        folder = journal_of(self.store, self.naming.shard(shard.id))
+        identity = identity_of(rows, self.made_with, shard.again.base if shard.again else None)
+        journal = Journal(attempt, folder, identity, self.asked_with, rows, keeps=self.keeps_journals)
+        return _Begun(attempt, shard, listed, rows, journal)
 
     def _rows(self, shard: Shard, listed: pa.Table) -> Iterator[Row]:
         blank = [None] * listed.num_rows
@@ -106,9 +155,13 @@ class ShardRunner:
         for index, (url, box, digest) in enumerate(zip(urls, boxes, digests, strict=True)):
             yield Row(index, self.naming.key(shard.id, index), url, box, digest, index in shard.repeats)
 
-    async def _run_sample(self, turn: Turn, writer: ShardWriter, tally: Tally) -> None:
+    async def _run_sample(self, turn: Turn, writer: ShardWriter, journal: Journal, tally: Tally) -> None:
         """The life of one row."""
         sample = await self._make_sample(turn)
+        await journal.keep(sample)
+        await self._write(sample, writer, tally)
+
+    async def _write(self, sample: Sample, writer: ShardWriter, tally: Tally) -> None:
         with self.stages.writing:
             await writer.write(sample)
         tally.add(sample)
@@ -172,7 +225,37 @@ class ShardRunner:
         )
 
 
-def _told(standing: bytes) -> tuple[Tally, float]:
-    """Return the counts and the seconds that a stats file tells."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An attempt at *shard*: its rows, as they are *listed* and as they are asked for, and what is kept of them."""
+
+    attempt: Attempt
+    shard: Shard
+    listed: pa.Table
+    rows: list[Row]
+    journal: Journal
+
+
+def _is_done(shard: Shard, standing: bytes) -> bool:
+    """Whether a stats file with *standing* in it says that there is nothing to do.
+
+    Raises:
+        StorageError: the shard was to be done again, and is not there; or it has other rows, of another run.
+
+    """
+    if shard.again is None:
+        theirs = Marker.parse(standing).urls if standing else None
+        if theirs is not None and theirs != digest_of_urls(rows_of(shard).column("url")):
+            raise StorageError("another run has put other rows under its number")
+        return bool(standing)
+    if not standing:
+        raise StorageError("its stats file is gone; aimg2ds verify says more")
+    return hashlib.sha256(standing).hexdigest() != shard.again.base
+
+
+def _told(shard: Shard, standing: bytes) -> tuple[Tally, float]:
+    """Return what another attempt has counted of *shard*, and its seconds; of one done again that is not told."""
+    if shard.again is not None:
+        return Tally(), 0.0
     marker = Marker.parse(standing)
     return marker.tally, marker.seconds

@@ -1,0 +1,51 @@
+"""Where a dataset lies: files appear under their final names only when complete, and the stats file of a shard last.
+
+A shard's files are written to local disk under other names. On a local file system those lie beside the final
+ones, so that committing is a rename; for any other, they lie in the temporary folder and committing is an
+upload. What was not committed is removed.
+
+Engines that run elsewhere may try a shard twice at a time: a worker that was given up lives on, or a slow one is
+doubled. Each attempt stages apart from the others, and the first to commit is the one that counts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from pathlib import Path
+
+from async_img2ds.storage.attempt import AppendFile, Attempt
+from async_img2ds.storage.base import LEFTOVER_NAME, PARTIAL, REDO, REDO_NAME, SAMPLE_NAME, Store
+from async_img2ds.storage.filesystems import file_system, protocols
+from async_img2ds.storage.local import LocalStore
+from async_img2ds.storage.remote import STAGING, RemoteStore
+from async_img2ds.storage.sums import FolderSum, sum_in
+
+__all__ = [
+    "LEFTOVER_NAME",
+    "PARTIAL",
+    "REDO",
+    "REDO_NAME",
+    "SAMPLE_NAME",
+    "AppendFile",
+    "Attempt",
+    "FolderSum",
+    "LocalStore",
+    "RemoteStore",
+    "Store",
+    "file_system",
+    "open_store",
+    "protocols",
+    "sum_in",
+]
+
+
+def open_store(output_folder: str) -> Store:
+    """Return the store for *output_folder*, a path or any fsspec URL. Nothing is created yet.
+
+    It can be pickled, so that workers use the one that their driver opened and closes.
+    """
+    fs, path = file_system(output_folder)
+    if "file" in protocols(fs):
+        return LocalStore(Path(path))
+    return RemoteStore(fs, path, Path(tempfile.gettempdir()) / f"{STAGING}{uuid.uuid4().hex}")

@@ -1,0 +1,115 @@
+"""What every store is: a folder that a dataset is written to."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import IO, TYPE_CHECKING, Final, Protocol, Self
+
+from async_img2ds.errors import OptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from pathlib import Path
+
+__all__ = [
+    "LEFTOVER_NAME",
+    "MARKER",
+    "PARTIAL",
+    "REDO",
+    "REDO_NAME",
+    "SAMPLE_NAME",
+    "Store",
+    "in_use",
+    "remove",
+]
+
+# What the names of files end with that are not finished.
+PARTIAL: Final = ".partial"
+# What the name of a folder ends with whose files are about to take the place of others.
+REDO: Final = ".redo"
+# What the names of stats files end with.
+MARKER: Final = "_stats.json"
+# The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it.
+LEFTOVER_NAME: Final = re.compile(r"[0-9]+(_stats)?(\.[a-z]+)*(\.[0-9a-f]{8})?\.partial")
+REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
+# The files of samples in a folder bear their keys, which are digits.
+SAMPLE_NAME: Final = re.compile(r"[0-9]+\.[a-z]+")
+
+
+class Store(Protocol):
+    """A folder that a dataset is written to. Its calls block, so they are made from threads."""
+
+    def prepare(self) -> None:
+        """Create the folder, or raise OptionsError if it cannot be written to."""
+
+    def is_in_use(self) -> bool:
+        """Whether a run is writing to the folder, as far as that can be seen from here."""
+
+    def check(self) -> None:
+        """See that no other run writes to the folder now, or raise TakenOver."""
+
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+
+    def folders(self) -> Iterator[str]:
+        """Yield the names of the folders that lie in the folder itself."""
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open the file *name* for reading."""
+
+    def content(self, name: str) -> bytes:
+        """Return what the file *name* holds at this moment; nothing if there is none."""
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
+
+    def apart(self) -> Self:
+        """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
+
+    def stage(self, name: str) -> Path:
+        """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
+
+    def staged(self, name: str) -> Path:
+        """Return where on local disk lies what was staged for *name*."""
+
+    def publish(self, name: str) -> None:
+        """Make what was staged for *name* appear under that name, whole and durably."""
+
+    def replace(self, names: Sequence[str]) -> None:
+        """Make what was staged for *names* take the place of what there is under these names.
+
+        The last is the marker of a finished shard, the others are its files; folders have all samples that they have
+        now, and may have more.
+        """
+
+    def discard(self, name: str) -> None:
+        """Remove what was staged for *name*, if anything."""
+
+    def release(self) -> None:
+        """Let go of what is held for what was staged; whoever stages something does this last."""
+
+    def finish(self, stem: str) -> None:
+        """Finish what an attempt that is dead has begun to put in the place of the shard *stem*, if one has."""
+
+    def disk(self) -> Path:
+        """Return a folder on the local disk that is written to; it need not exist."""
+
+    def journals(self) -> Path:
+        """Return the folder on local disk in which lies what was fetched of unfinished shards; it need not exist."""
+
+    def close(self) -> None:
+        """Remove what the store keeps on this machine beside the dataset; whoever opened it does this last."""
+
+
+def in_use(root: str, who: str) -> OptionsError:
+    """Return what is raised when another run, told of by *who*, writes to *root*."""
+    return OptionsError(f"output_folder: another run is writing to {root}{who}; wait for it or choose another")
+
+
+def remove(path: Path) -> None:
+    """Remove the file or the folder *path*, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,235 @@
+"""Who writes to a folder: one run at a time, by a lock on local disk, and elsewhere by an object that it renews."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from async_img2ds.errors import TakenOver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["HOLDER", "LEASE_S", "Held", "Lease", "locked", "said_of", "this_run"]
+
+logger = logging.getLogger(__name__)
+
+# While a run writes to a folder, who that is stands there. It ends in nothing that readers of datasets look for.
+HOLDER: Final = ".aimg2ds-run"
+# As a bucket that keeps all versions gets one at each renewal, it is done seldom; and a request may take its time.
+RENEWAL_S: Final = 30.0
+LEASE_S: Final = 100.0
+LOOK_S: Final = 5.0
+# Of two runs that have begun at the same moment, only the last to write is told of; the other sees it then.
+SETTLED_S: Final = 2.0
+GIVING_BACK_S: Final = 10.0
+
+# The leases that this process holds: an earlier one of its number held the rest.
+_held_here: set[str] = set()
+
+
+class Held(Exception):
+    """Another run holds the folder; the text is what is known of it, to be put behind the folder's name."""
+
+
+def this_run(since: datetime) -> dict[str, Any]:
+    """Return who this is, as it is written down for others: host, process, and since when."""
+    told = {"host": socket.gethostname(), "pid": os.getpid(), "since": since.isoformat(" ", "seconds")}
+    return {**told, "pids_of": _pids_of()}
+
+
+def _pids_of() -> str | None:
+    """Return where the numbers of processes mean what they do here; None if that cannot be told.
+
+    Hosts may bear one name, and a container has numbers of its own.
+    """
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def said_of(content: bytes) -> str:
+    """Return in words who has written *content*; nothing if it does not tell."""
+    told = _told(content)
+    try:
+        return f" (process {told['pid']} on {told['host']}, since {told['since']})"
+    except KeyError:  # it has just begun, or just ended
+        return ""
+
+
+def _told(content: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def locked(path: Path, *, shared: bool = False) -> int | None:
+    """Return a descriptor that holds *path* until it is closed or this process ends, however it ends.
+
+    A file is made if it is not there, unless *shared*: then others may hold it likewise. None where the file system has
+    no such locks. On NFS only those of files are seen by other machines, and those of folders by nobody else.
+
+    Raises:
+        BlockingIOError: another process holds it.
+
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        return None
+    flags = os.O_RDONLY if shared or path.is_dir() else os.O_RDWR | os.O_CREAT
+    handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    except OSError:
+        os.close(handle)
+        return None
+    if not _is_at(handle, path):  # its last holder has just removed it
+        os.close(handle)
+        raise BlockingIOError
+    return handle
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+class Lease:
+    """The hold of a run on a folder that knows no locks: an object in it that says whose it is, and is renewed.
+
+    A run that was killed renews it no more, so that another takes it over when it has not changed for a while; on the
+    same host at once, where the process can be seen to be gone. A run that slept for so long finds out when it commits.
+    It can be pickled, so that workers ask whether the run still holds the folder.
+    """
+
+    def __init__(
+        self,
+        fs: Any,  # noqa: ANN401  fsspec's file systems are untyped
+        root: str,
+        write: Callable[[str, bytes], None] | None = None,
+    ) -> None:
+        """Use the folder *root* of *fs*; *write* puts content in a file there, if ``pipe_file`` is not to."""
+        self._fs = fs
+        self._put = write or fs.pipe_file
+        self._path = f"{root}/{HOLDER}"
+        self._token = uuid.uuid4().hex
+        self._since = datetime.now(UTC)
+        self._ended = threading.Event()
+        self._renewal: threading.Thread | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what is of this process alone."""
+        return {**vars(self), "_ended": None, "_renewal": None, "_put": None}
+
+    def take(self) -> None:
+        """Take the folder and hold it until :meth:`give_back`; that may take as long as a lease to become certain.
+
+        Raises:
+            Held: another run holds it.
+            Exception: as the file system raises.
+
+        """
+        standing = self._content()
+        if standing is not None and not _is_dead(_told(standing)):
+            who = said_of(standing) or ", of which nothing is known"
+            logger.warning("a run%s holds the folder or was killed; looking for %.0f s which it is", who, LEASE_S)
+            until = time.monotonic() + LEASE_S
+            while standing is not None and time.monotonic() < until:
+                time.sleep(min(LOOK_S, LEASE_S / 10))
+                now = self._content()
+                if now is not None and now != standing:
+                    raise Held(said_of(now) or said_of(standing))
+                standing = now
+        self._write()
+        _held_here.add(self._token)
+        self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._renewal.start()
+
+    def is_live(self) -> bool:
+        """Whether a run seems to hold the folder: the object was renewed not long ago, by its own clock."""
+        told = _told(self._content() or b"")
+        try:
+            age = datetime.now(UTC) - datetime.fromisoformat(told["renewed"])
+        except (KeyError, TypeError, ValueError):
+            return False
+        return not _is_dead(told) and abs(age.total_seconds()) < LEASE_S
+
+    def check(self) -> None:
+        """See that no other run has taken the folder meanwhile.
+
+        Raises:
+            TakenOver: one has.
+
+        """
+        content = self._content()
+        if content is None:  # another run may have come, and gone
+            raise TakenOver(f"{HOLDER} is gone from the output folder, by which this run held it; this one ends")
+        if _told(content).get("token", self._token) != self._token:
+            raise TakenOver(f"another run{said_of(content)} has taken the output folder over; this one ends")
+
+    def give_back(self) -> None:
+        """Let others have the folder."""
+        if self._renewal is None:
+            return
+        self._ended.set()
+        self._renewal.join(GIVING_BACK_S)  # or it might put back what is removed here
+        _held_here.discard(self._token)
+        with suppress(Exception):  # others wait for a while, then
+            self.check()
+            self._fs.rm_file(self._path)
+
+    def _renew(self) -> None:
+        wait_s = SETTLED_S
+        while not self._ended.wait(wait_s):
+            wait_s = RENEWAL_S
+            try:
+                self.check()
+                self._write()
+            except TakenOver as error:
+                logger.error("%s", error)  # noqa: TRY400  it is no fault of ours that could be found in a traceback
+                return
+            except Exception as error:  # noqa: BLE001  each file system raises its own; it is tried again
+                logger.warning("the hold on the output folder could not be renewed: %s", error)
+
+    def _write(self) -> None:
+        content = {**this_run(self._since), "token": self._token, "renewed": datetime.now(UTC).isoformat(" ")}
+        self._put(self._path, json.dumps(content).encode())
+
+    def _content(self) -> bytes | None:
+        """Return what the object holds, None if there is none; some file systems show one that is half written."""
+        try:
+            return bytes(self._fs.cat_file(self._path))
+        except FileNotFoundError:
+            return None
+
+
+def _is_dead(told: dict[str, Any]) -> bool:
+    """Whether the run that *told* of itself can be seen to be gone."""
+    pid = told.get("pid")
+    if told.get("pids_of") is None or told["pids_of"] != _pids_of() or not isinstance(pid, int) or pid <= 0:
+        return False
+    if pid == os.getpid():
+        return told.get("token") not in _held_here
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)
+    return False

@@ -1,0 +1,357 @@
+"""A folder on disk: what is finished is renamed into its place, and forced to disk before and after."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import errno
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, Self
+
+import fsspec
+
+from async_img2ds.errors import OptionsError, TakenOver
+from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, SAMPLE_NAME, in_use, remove
+from async_img2ds.storage.holders import HOLDER, Held, Lease, locked, said_of, this_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+__all__ = ["LocalStore"]
+
+LOOKED_AT_S: Final = 0.1
+HOLDER_BYTES: Final = 1024
+
+
+class LocalStore:
+    """A folder on this machine, or one that all machines of a cluster share.
+
+    What is staged for ``NAME`` lies in the folder ``NAME.partial``. Publishing takes that folder away, and with it what
+    other attempts have staged there: of two that commit at a time, the one that is first with its first file is first
+    with all, and the other fails.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Use the folder *root*; it need not exist yet."""
+        self._root = root
+        self._own = uuid.uuid4().hex[:8]
+        self._lock: int | None = None
+        self._lease: Lease | None = None
+        self._made = False
+        self._watching: int | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what is of this process alone."""
+        return {**vars(self), "_lock": None, "_watching": None}
+
+    def prepare(self) -> None:
+        """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
+        try:
+            self._made = not self._root.exists()
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._root):
+                pass
+            self._hold()
+            for entry in self._root.iterdir():  # what an earlier run was doing when it was killed
+                if REDO_NAME.fullmatch(entry.name) and entry.is_dir():
+                    _move_out(entry)
+            self._sweep()  # and what it left
+        except Held as error:
+            raise in_use(str(self._root), str(error)) from None
+        except OSError as error:
+            raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
+
+    def _hold(self) -> None:
+        """Hold the folder, or raise Held."""
+        for tries_left in (2, 1, 0):  # who only looks whether it is held holds it for a moment
+            try:
+                self._lock = locked(self._root / HOLDER)
+                break
+            except BlockingIOError:
+                if not tries_left:
+                    raise Held(said_of(self.content(HOLDER))) from None
+                time.sleep(LOOKED_AT_S)
+        if self._lock is None:  # its file system has no locks
+            lease = _lease(self._root)
+            lease.take()
+            self._lease = lease
+            return
+        with suppress(OSError):  # a full disk has no room for it; it is for people
+            (self._root / HOLDER).write_text(json.dumps(this_run(datetime.now(UTC))))
+
+    def is_in_use(self) -> bool:
+        """Whether a run is writing to the folder, as far as its file system tells."""
+        try:
+            lock = locked(self._root / HOLDER, shared=True)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        if lock is None:
+            return _lease(self._root).is_live()
+        os.close(lock)
+        return False
+
+    def check(self) -> None:
+        """See that no other run writes to the folder now, or raise TakenOver; a lock sees to that by itself."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+        try:
+            entries = list(os.scandir(self._root / folder))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            try:
+                size = entry.stat().st_size if entry.is_file() else None
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):  # gone meanwhile, or a link to nothing
+                    raise
+                continue
+            if size is not None and entry.name != HOLDER:
+                yield entry.name, size
+
+    def folders(self) -> Iterator[str]:
+        """Yield the names of the folders that lie in the folder itself."""
+        with suppress(FileNotFoundError), os.scandir(self._root) as entries:
+            yield from (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open the file *name* for reading."""
+        return (self._root / name).open("rb")
+
+    def content(self, name: str) -> bytes:
+        """Return what the file *name* holds at this moment; nothing if there is none."""
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def remove(self, names: Collection[str]) -> None:
+        """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
+        for name in names:
+            (self._root / name).unlink(missing_ok=True)
+        for folder in {(self._root / name).parent for name in names} - {self._root}:
+            with suppress(OSError):  # somebody else's file lies in it
+                folder.rmdir()
+        if names:
+            _sync(self._root)
+
+    def apart(self) -> Self:
+        """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
+        store = copy.copy(self)
+        store._own, store._watching = uuid.uuid4().hex[:8], None  # noqa: SLF001  a copy of ours
+        return store
+
+    def stage(self, name: str) -> Path:
+        """Return where on local disk to write what will be published as *name*; whatever lay there is gone."""
+        if self._watching is None:
+            self._watching = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
+        path = self.staged(name)
+        path.parent.mkdir(exist_ok=True)
+        remove(path)
+        return path
+
+    def staged(self, name: str) -> Path:
+        """Return where on local disk lies what was staged for *name*."""
+        return self._staging(name) / self._own
+
+    def publish(self, name: str) -> None:
+        """Make what was staged for *name* appear under that name, whole and durably."""
+        staged, final = self.staged(name), self._root / name
+        if staged.is_dir():
+            self._sync_all()  # one call for all its files; a sync of each would take longer than fetching them
+        else:
+            _sync(staged)
+        # Taken away in one step, so that of two attempts one has it all and the other none of it.
+        taken = self._taken(name)
+        self._staging(name).rename(taken)
+        if (taken / self._own).is_dir() and final.is_dir():
+            _take_place(taken / self._own, final)
+        else:
+            (taken / self._own).replace(final)
+        _sync(self._root)
+        shutil.rmtree(taken, ignore_errors=True)  # others may have files open in it, which NFS keeps; see close()
+
+    def replace(self, names: Sequence[str]) -> None:
+        """Make what was staged for *names* take the place of what there is under these names.
+
+        All lie under their final names in one folder before that appears as ``NNNNN.redo``: from then on what is in it
+        is moved to where it belongs, now or, if that is cut off, by the next :meth:`prepare`.
+        """
+        if any(self.staged(name).is_dir() for name in names):
+            self._sync_all()
+        stem = names[-1].removesuffix(MARKER)
+        gathered = self._taken(stem + REDO)
+        gathered.mkdir()
+        for name in names:
+            staged = self.staged(name)
+            if not staged.is_dir():
+                _sync(staged)
+            staged.rename(gathered / name)
+        _sync(gathered)
+        redo = self._root / (stem + REDO)
+        if redo.is_file():  # of a dataset that came from an object store; see RemoteStore.replace
+            redo.unlink()
+        gathered.rename(redo)
+        _sync(self._root)
+        _move_out(redo)
+
+    def discard(self, name: str) -> None:
+        """Remove what was staged for *name*, if anything."""
+        remove(self._taken(name))
+        remove(self.staged(name))
+        if name.endswith(MARKER):
+            remove(self._taken(name.removesuffix(MARKER) + REDO))
+        with suppress(OSError):  # others have something there, or it is gone
+            self._staging(name).rmdir()
+
+    def release(self) -> None:
+        """Look no longer at whether writing back what was staged fails."""
+        if self._watching is not None:
+            os.close(self._watching)
+            self._watching = None
+
+    def finish(self, stem: str) -> None:
+        """Finish what an attempt that is dead has begun to put in the place of the shard *stem*, if one has."""
+        redo = self._root / (stem + REDO)
+        if redo.is_dir():
+            _move_out(redo)
+
+    def _sync_all(self) -> None:
+        """Have the operating system put all on disk that was written to the file system.
+
+        Linux tells each open folder once of what could not be written since it was opened. That was before the first
+        byte was staged, as the system may write back, and fail, at any time.
+        """
+        if _syncfs is None or self._watching is None:
+            os.sync()  # which tells of no failure
+        elif _syncfs(self._watching):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+
+    def _staging(self, name: str) -> Path:
+        return self._root / (name + PARTIAL)
+
+    def _taken(self, name: str) -> Path:
+        return self._root / f"{name}.{self._own}{PARTIAL}"
+
+    def _sweep(self) -> None:
+        for entry in self._root.iterdir():
+            if LEFTOVER_NAME.fullmatch(entry.name):
+                remove(entry)
+
+    def disk(self) -> Path:
+        """Return a folder on the local disk that is written to: this one."""
+        return self._root
+
+    def journals(self) -> Path:
+        """Return the folder on local disk in which lies what was fetched of unfinished shards: this one."""
+        return self._root
+
+    def close(self) -> None:
+        """Let other runs have the folder; what killed workers left goes, and a folder that was made for nothing."""
+        if self._lock is not None or self._lease is not None:
+            with suppress(OSError, TakenOver):  # one that is not dead yet goes on staging; the next run sweeps, too
+                self.check()
+                self._sweep()
+        if self._lease is not None:
+            self._lease.give_back()
+        elif self._lock is not None:
+            with suppress(OSError):
+                (self._root / HOLDER).unlink(missing_ok=True)
+        if self._made:
+            with suppress(OSError):  # it is not empty, so it is wanted
+                self._root.rmdir()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._lock = self._lease = None
+
+
+def _lease(root: Path) -> Lease:
+    return Lease(fsspec.filesystem("file"), str(root), _write_in_place)
+
+
+def _write_in_place(path: str, content: bytes) -> None:
+    """Put *content* in a file, which keeps its size: a disk that has filled up since has no room for more."""
+    with suppress(FileExistsError), Path(path).open("xb"):
+        pass
+    with Path(path).open("r+b") as file:
+        file.write(content.ljust(HOLDER_BYTES))
+
+
+def _take_place(staged: Path, final: Path) -> None:
+    """Put the samples of *staged* in the place of those in *final*, a folder that may have files of other people."""
+    for entry in final.iterdir():
+        if SAMPLE_NAME.fullmatch(entry.name) and not entry.is_dir():
+            entry.unlink()
+    for entry in staged.iterdir():
+        entry.replace(final / entry.name)
+    _sync(final)
+
+
+def _move_out(redo: Path) -> None:
+    """Move the files of a shard that lie in *redo* to the folder around it, its marker last.
+
+    However often it is cut off and begun again, what was moved stays, and the rest follows.
+
+    Raises:
+        BlockingIOError: another process is at it.
+
+    """
+    lock = locked(redo)
+    try:
+        _move(redo)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _move(redo: Path) -> None:
+    root = redo.parent
+    entries = sorted(redo.iterdir(), key=lambda entry: entry.name.endswith(MARKER))
+    for marker in entries[-1:]:
+        (root / marker.name).unlink(missing_ok=True)
+    _sync(root)
+    for entry in entries:
+        final = root / entry.name
+        if entry.is_dir():
+            final.mkdir(exist_ok=True)
+            for sample in entry.iterdir():
+                sample.replace(final / sample.name)
+            _sync(final)
+            entry.rmdir()
+        else:
+            _sync(root)  # so that no marker is there without what it marks
+            entry.replace(final)
+    _sync(root)
+    redo.rmdir()
+
+
+# Python has none, and neither have systems other than Linux, which tells of failures since 5.8.
+_syncfs: Callable[[int], int] | None = (
+    getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
+)
+
+
+def _sync(path: Path) -> None:
+    """Have the operating system put a file or folder on disk.
+
+    A failure must not be retried: the pages count as clean after it.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,192 @@
+"""One run at a time writes to a folder that knows no locks: an object tells whose it is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+import pytest
+
+from async_img2ds.errors import OptionsError, TakenOver
+from async_img2ds.storage import Attempt, holders, open_store
+from async_img2ds.storage.holders import HOLDER, Lease
+from processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FS = fsspec.filesystem("memory")
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holders, "LEASE_S", 1.0)
+    monkeypatch.setattr(holders, "RENEWAL_S", 0.1)
+    monkeypatch.setattr(holders, "SETTLED_S", 0.05)
+
+
+@pytest.fixture
+def root() -> Iterator[str]:
+    folder = f"/held-{uuid.uuid4().hex}"
+    yield folder
+    if FS.exists(folder):
+        FS.rm(folder, recursive=True)
+
+
+def put(root: str, **changed: Any) -> None:
+    """Have a run hold *root* that is on another host and renews nothing."""
+    told = {"host": "elsewhere", "pid": 7, "since": "2026-01-01 00:00:00+00:00", "token": "theirs", **changed}
+    FS.pipe_file(f"{root}/{HOLDER}", json.dumps(told).encode())
+
+
+def told(root: str) -> Any:
+    return json.loads(FS.cat_file(f"{root}/{HOLDER}"))
+
+
+def test_second_run_is_refused_and_told_whose_the_folder_is(root: str) -> None:
+    """For as long as the first renews it, however long that takes; then it may have it."""
+    first = open_store(f"memory:/{root}")
+    first.prepare()
+    said = f"another run is writing to {root} \\(process {os.getpid()} on {socket.gethostname()}, since 20"
+    second = open_store(f"memory:/{root}")
+    assert second.is_in_use()
+    with pytest.raises(OptionsError, match=said):
+        second.prepare()
+    second.close()
+    assert second.is_in_use()  # what was refused gives nothing back
+    first.close()
+    assert not second.is_in_use()
+    assert not FS.exists(f"{root}/{HOLDER}")
+    second.prepare()
+    second.close()
+
+
+def test_hold_of_a_run_on_another_host_is_taken_over_when_it_is_renewed_no_more(
+    root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is watched, and said to be: whether a process lives elsewhere cannot be seen."""
+    put(root)
+    lease = Lease(FS, root)
+    began = time.monotonic()
+    lease.take()
+    assert time.monotonic() - began >= holders.LEASE_S
+    assert (
+        "a run (process 7 on elsewhere, since 2026-01-01 00:00:00+00:00) holds the folder or was killed" in caplog.text
+    )
+    assert told(root)["pid"] == os.getpid()
+    lease.give_back()
+
+
+def test_hold_of_a_run_that_ends_meanwhile_is_had_at_once(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left to be watched."""
+    monkeypatch.setattr(holders, "LEASE_S", 600.0)
+    monkeypatch.setattr(holders, "LOOK_S", 0.05)
+    put(root)
+    lease = Lease(FS, root)
+    with ThreadPoolExecutor(1) as thread:
+        taking = thread.submit(lease.take)
+        FS.rm_file(f"{root}/{HOLDER}")
+        taking.result(timeout=30)
+    lease.give_back()
+
+
+def test_hold_of_a_process_that_is_gone_is_had_at_once(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same host that can be seen; one of our own number was in a container of the same name."""
+    monkeypatch.setattr(holders, "LEASE_S", 600.0)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    for pid in (gone.pid, os.getpid()):
+        put(root, **{**holders.this_run(datetime.now(UTC)), "pid": pid})
+        assert not Lease(FS, root).is_live()
+        lease = Lease(FS, root)
+        lease.take()
+        lease.give_back()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1, "pid": "x"}'])
+def test_damaged_hold_is_that_of_a_run_of_which_nothing_is_known(root: str, content: bytes) -> None:
+    """Its run may live, so it is watched."""
+    FS.pipe_file(f"{root}/{HOLDER}", content)
+    lease = Lease(FS, root)
+    assert not lease.is_live()
+    lease.take()
+    lease.check()
+    lease.give_back()
+
+
+def test_of_two_that_begin_at_a_time_one_goes_on(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The other sees it within seconds, and leaves the folder to it."""
+    one, other = Lease(FS, root), Lease(FS, root)
+    one.take()
+    other._write()  # it had seen no hold just before
+    wait_until(lambda: "has taken the output folder over" in caplog.text)
+    other.check()
+    with pytest.raises(TakenOver):
+        one.check()
+    one.give_back()
+    other.check()
+    assert FS.exists(f"{root}/{HOLDER}")
+
+
+def test_run_that_was_taken_over_commits_nothing(root: str) -> None:
+    """It slept longer than a lease; its workers know of it by the folder alone."""
+    store = open_store(f"memory:/{root}")
+    store.prepare()
+    put(root, since=datetime.now(UTC).isoformat())
+
+    theirs = pickle.loads(pickle.dumps(store))  # noqa: S301  our own bytes
+
+    async def commit() -> None:
+        async with Attempt.open(theirs) as attempt:
+            file = await attempt.create("00000.tar")
+            file.write(b"tar")
+            file.close()
+            await attempt.commit("00000_stats.json", b"{}")
+
+    with pytest.raises(TakenOver, match=r"another run \(process 7 on elsewhere, since 20.*; this one ends"):
+        asyncio.run(commit())
+    assert list(store.names()) == []
+    store.close()
+    assert told(root)["host"] == "elsewhere"
+
+
+def test_hold_that_is_gone_ends_its_run(root: str) -> None:
+    """Another run may have taken it over and be done: what this one wrote behind it might replace that."""
+    lease = Lease(FS, root)
+    lease.take()
+    FS.rm_file(f"{root}/{HOLDER}")
+    with pytest.raises(TakenOver, match="is gone from the output folder"):
+        lease.check()
+    lease.give_back()
+
+
+def test_process_of_another_namespace_is_not_taken_for_dead(root: str) -> None:
+    """Containers may have one name, and one number for their first process."""
+    for told in ({"host": socket.gethostname(), "pid": os.getpid()}, {"pids_of": "other", "pid": 2**22}):
+        put(root, **told)
+        began = time.monotonic()
+        lease = Lease(FS, root)
+        lease.take()
+        assert time.monotonic() - began >= holders.LEASE_S
+        lease.give_back()
+
+
+def test_nothing_is_put_back_behind_the_end(root: str) -> None:
+    """However a renewal and the end fall together."""
+    for _ in range(30):
+        lease = Lease(FS, root)
+        lease.take()
+        time.sleep(holders.SETTLED_S)
+        lease.give_back()
+        assert not FS.exists(f"{root}/{HOLDER}")
