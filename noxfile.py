@@ -18,7 +18,10 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 # What Debian and Ubuntu call what is needed. pillow-simd is compiled, and a codec whose
 # header is missing is left out without a word.
 COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
-SERVERS = ["nginx-light", "tinyproxy-bin", "unbound"]
+SERVERS = ["nginx-light", "strace", "tinyproxy-bin", "unbound"]
+
+# Tests of schedules, crashes, disks and hosts, which take half of the time and look at no pixel: once is enough.
+ONCE = ["chaos", "simulation", "room", "open_web"]
 
 # What ``compat`` compares with: the last release.
 IMG2DATASET = "img2dataset==1.47.0"
@@ -36,12 +39,13 @@ def demo(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("library", ["simd", "pillow"])
 def tests(session: nox.Session, library: str) -> None:
-    """Run every test, on pillow-simd and on stock Pillow."""
+    """Run every test on pillow-simd, and on stock Pillow those to which the image library may matter."""
     system_packages(session, [*(COMPILER if library == "simd" else []), *SERVERS])
     session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
     install_image_library(session, library)
+    left_out = [] if library == "simd" else [f"--ignore=tests/test_{name}.py" for name in ONCE]
     # Two at a time: half of a test is waiting for servers, time-outs and interpreters that start.
-    session.run("pytest", "-n", "2", *session.posargs)
+    session.run("pytest", "-n", "2", *left_out, *session.posargs)
 
 
 @nox.session
@@ -68,6 +72,17 @@ def engines(session: nox.Session) -> None:
     system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])
     session.install(".[pillow,spark,ray]", *nox.project.dependency_groups(PROJECT, "test"))
     session.run("pytest", "tests/engines", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """Kill runs, fail their calls, cut the power, simulate: no row is lost. An hour; less with --seeds 4 --points 4."""
+    system_packages(session, ["nginx-light", "strace"])
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "test", "bench"))
+    modules = os.pathsep.join(str(Path(folder).absolute()) for folder in ("benchmarks", "tests"))
+    session.run("python", "tests/chaos/chaos.py", *session.posargs, env={"PYTHONPATH": modules})
+    if not session.posargs:
+        session.run("python", "tests/simulation/simulate.py", "--seeds", "1000", env={"PYTHONPATH": modules})
 
 
 @nox.session
