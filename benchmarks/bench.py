@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import contest
 import guard
 import report
+import soak
 import stages
 from measure import Run
 from scenarios import SCENARIOS
@@ -40,6 +41,8 @@ def main() -> int:
             return _compare(asked.name, Path(name), asked)
         if asked.name in TRIALS or asked.name == "pixels":
             return _try(asked.name, Path(name), asked)
+        if asked.name == "soak":
+            return soak.examine(Path(name), asked.minutes, asked.processes)
         return EXAMINATIONS[asked.name](Path(name), asked.rows)
 
 
@@ -60,10 +63,11 @@ EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
 
 def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=sorted([*SCENARIOS, *TRIALS, *EXAMINATIONS, "pixels", "web"]))
+    parser.add_argument("name", choices=sorted([*SCENARIOS, *TRIALS, *EXAMINATIONS, "pixels", "soak", "web"]))
     parser.add_argument("--rows", type=int, help="rows of the list")
     parser.add_argument("--pairs", type=int, default=5, help="rounds of a scenario")
-    parser.add_argument("--processes", type=int, default=2, help="worker processes of a trial")
+    parser.add_argument("--processes", type=int, default=2, help="worker processes of a trial, or of soak")
+    parser.add_argument("--minutes", type=float, default=soak.MINUTES, help="how long soak lasts")
     parser.add_argument("--pictures", type=Path, help="a folder of JPEGs to compare pixels over")
     return parser.parse_args()
 

@@ -23,11 +23,15 @@ mpl.rcParams["svg.hashsalt"] = "async-img2ds"  # the same figures give the same 
 import matplotlib.pyplot as plt  # noqa: E402  it chooses its way of drawing when it is imported
 
 OURS, OTHERS, DOTS = "#2a6f97", "#b8b8b8", "#1b1b1b"
+SHADES = ("#2a6f97", "#e07a1f", "#5a9367", "#7b5ea7")
 
 
 def main(source: str, drawn: str) -> None:
     """Draw *source* into *drawn*."""
     found = json.loads(Path(source).read_text())
+    if "series" in found:
+        _draw_series(found, drawn)
+        return
     panels = _stages(found) if "stages" in found else _rounds(found)
     rows = max(len(values) for _, values in panels)
     figure, axes = plt.subplots(
@@ -35,6 +39,30 @@ def main(source: str, drawn: str) -> None:
     )
     for axis, (title, values) in zip(axes[0], panels, strict=True):
         _bars(axis, title, values)
+    figure.suptitle(found["benchmark"], fontsize=11)
+    figure.savefig(drawn, metadata={"Date": None})
+
+
+def _draw_series(found: dict[str, Any], drawn: str) -> None:
+    """Draw what each process has over time, one panel below the other, and images a second."""
+    figure, axes = plt.subplots(4, 1, figsize=(9, 9), sharex=True, layout="constrained")
+    shown = {"rss_mb": "MB resident", "private_mb": "MB of its own", "descriptors": "descriptors"}
+    for axis, (column, title) in zip(axes, shown.items(), strict=False):
+        for number, (name, columns) in enumerate(found["series"].items()):
+            minutes = [second / 60 for second in columns["second"]]
+            colour = OTHERS if name == "parent" else SHADES[number % len(SHADES)]
+            label = "parent" if name == "parent" else f"worker {number}"
+            axis.plot(minutes, columns[column], color=colour, linewidth=1, label=label)
+        axis.set_ylabel(title, fontsize=8)
+    axes[0].legend(fontsize=8, frameon=False)
+    seconds, rates = [second for second, _ in found["rates"]], [rate for _, rate in found["rates"]]
+    axes[3].plot([second / 60 for second in seconds], rates, color=OURS, linewidth=1)
+    axes[3].set_ylabel("images a second", fontsize=8)
+    axes[3].set_xlabel("minutes", fontsize=8)
+    for axis in axes:
+        axis.set_ylim(bottom=0)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(found["benchmark"], fontsize=11)
     figure.savefig(drawn, metadata={"Date": None})
 

@@ -145,6 +145,23 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Target("cpu_ms_per_row", "ours", 1.25, "bare pixels"),
         ),
     ),
+    "safety": Scenario(
+        about="The clean list, with what was fetched kept in journals until its shard is finished, as by default; "
+        "without; and with the rows in the order of the list.",
+        rows=6_000,
+        serve=web.http,
+        entries={
+            "ours": Entry("ours"),
+            "ours, no journal": Entry("ours", {"words": ("--resume_within_shard", "False")}),
+            "ours, ordered": Entry("ours", {"words": ("--ordered", "True")}),
+        },
+        targets=(
+            Target("cpu_s", "ours", 1.02, "ours, no journal"),
+            Target("wall_s", "ours", 1.02, "ours, no journal"),
+            Target("cpu_s", "ours, ordered", 1.05, "ours"),
+            Target("wall_s", "ours, ordered", 1.05, "ours"),
+        ),
+    ),
     "https": Scenario(
         about="The same over HTTPS, with the system's bundle of authorities and a local one in SSL_CERT_FILE.",
         rows=3_000,
