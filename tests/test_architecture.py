@@ -30,7 +30,7 @@ FLOORS = [
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Distributors know shards, reports and a callable; storage serves the list and the outputs, so it knows of neither.
 SEALED = {
-    "distributors": {"errors", "startup", "records", "options", "distributors"},
+    "distributors": {"errors", "startup", "blocking", "records", "options", "distributors"},
     "storage": {"errors", "records", "storage"},
     "progress": {"records"},
     "records": {"errors"},

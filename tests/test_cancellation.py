@@ -35,7 +35,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.closed = False
 
     async def pass_through(self) -> None:
@@ -178,6 +178,21 @@ def test_defect_of_ours_costs_one_row_and_is_told(tmp_path: Path, caplog: pytest
     assert tally.error_classes == {"internal": 3}
     assert "ZeroDivisionError: a bug" in caplog.text
     assert (tmp_path / "00000_stats.json").exists()
+
+
+def test_row_that_comes_to_no_end_costs_the_shard(tmp_path: Path) -> None:
+    """A task that ends as cancelled, by a future that some library has cancelled, is no error to those around it."""
+    tally = Tally()
+
+    async def run() -> None:
+        stages = Gated(tmp_path, "webdataset")
+        stages.transform.error = asyncio.CancelledError()
+        await stages.runner.run(shard(3), tally)
+
+    with pytest.raises(StorageError, match="0 of its 3 rows have come to an end"):
+        asyncio.run(run())
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_shard_that_another_attempt_has_finished_is_not_done_again(tmp_path: Path) -> None:

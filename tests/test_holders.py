@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import json
 import os
 import pickle
@@ -18,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 
+from async_img2ds.dataset.retry import run_retry
 from async_img2ds.errors import OptionsError, TakenOver
-from async_img2ds.storage import Attempt, holders, open_store
-from async_img2ds.storage.holders import HOLDER, Lease
+from async_img2ds.options import RetryOptions
+from async_img2ds.storage import Attempt, LocalStore, holders, open_store
+from async_img2ds.storage.holders import HOLDER, Held, Lease
 from processes import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 FS = fsspec.filesystem("memory")
 
@@ -114,7 +119,7 @@ def test_hold_of_a_process_that_is_gone_is_had_at_once(root: str, monkeypatch: p
         lease.give_back()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1, "pid": "x"}'])
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"host": 1, "pid": "x"}'])
 def test_damaged_hold_is_that_of_a_run_of_which_nothing_is_known(root: str, content: bytes) -> None:
     """Its run may live, so it is watched."""
     FS.pipe_file(f"{root}/{HOLDER}", content)
@@ -190,3 +195,127 @@ def test_nothing_is_put_back_behind_the_end(root: str) -> None:
         time.sleep(holders.SETTLED_S)
         lease.give_back()
         assert not FS.exists(f"{root}/{HOLDER}")
+
+
+def test_process_that_bears_the_number_of_one_that_is_gone_holds_nothing(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began at another time."""
+    monkeypatch.setattr(holders, "LEASE_S", 600.0)
+    put(root, **{**holders.this_run(datetime.now(UTC)), "pid": os.getppid(), "born": 1})
+    lease = Lease(FS, root)
+    lease.take()
+    lease.give_back()
+
+
+def test_process_that_sleeps_on_this_machine_holds_what_it_held(root: str) -> None:
+    """It renews nothing, but it can be seen to be there."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        put(root, **{**holders.this_run(datetime.now(UTC)), "pid": other.pid, "born": holders._born(other.pid)})
+        with pytest.raises(Held, match=f"process {other.pid} on "):
+            Lease(FS, root).take()
+        other.communicate(b"\n")
+
+
+def _moved_away(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+def _without_its_holder(folder: Path) -> None:
+    (folder / HOLDER).unlink()
+
+
+@pytest.mark.parametrize("lose", [_moved_away, _without_its_holder])
+def test_run_that_lost_its_folder_on_disk_commits_no_more(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    """A lock is one of the file that it was made on; another run may make another under the same name."""
+    folder = tmp_path / "out"
+    one, other = LocalStore(folder), LocalStore(folder)
+    one.prepare()
+    theirs = pickle.loads(pickle.dumps(one))  # noqa: S301  our own bytes
+    one.check()
+    theirs.check()
+    lose(folder)
+    other.prepare()
+    for store in (one, theirs):
+        with pytest.raises(TakenOver):
+            store.check()
+    one.close()
+    other.check()
+    other.close()
+    assert not (folder / HOLDER).exists()
+
+
+def _refuse_to_lock(*_: object) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what makes the file system have no locks, from then on."""
+    return lambda: monkeypatch.setattr(fcntl, "flock", _refuse_to_lock)
+
+
+def test_file_system_without_locks_is_had_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_locks: Callable[[], None]
+) -> None:
+    """Nobody has been there, and the file that the first look has made says nothing."""
+    monkeypatch.setattr(holders, "LEASE_S", 600.0)
+    without_locks()
+    store = LocalStore(tmp_path)
+    store.prepare()
+    with pytest.raises(OptionsError, match="another run is writing to"):
+        LocalStore(tmp_path).prepare()
+    store.close()
+
+
+def test_run_without_locks_sees_one_that_has_them(tmp_path: Path, without_locks: Callable[[], None]) -> None:
+    """Two mounts of one disk may differ in that."""
+    locked = LocalStore(tmp_path)
+    locked.prepare()
+    without_locks()
+    assert LocalStore(tmp_path).is_in_use()
+    with pytest.raises(OptionsError, match="another run is writing to"):
+        LocalStore(tmp_path).prepare()
+    locked.check()
+    locked.close()
+
+
+def test_run_with_locks_sees_one_that_has_none(tmp_path: Path) -> None:
+    """That nobody has locked the file tells nothing of who does not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", _refuse_to_lock)
+        lockless = LocalStore(tmp_path)
+        lockless.prepare()
+    assert LocalStore(tmp_path).is_in_use()
+    with pytest.raises(OptionsError, match="another run is writing to"):
+        LocalStore(tmp_path).prepare()
+    lockless.check()
+    lockless.close()
+
+
+def test_lock_that_fails_for_another_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a server is tired does not mean that nobody writes there."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OptionsError, match=r"cannot write to .*: Input/output error"):
+        LocalStore(tmp_path).prepare()
+
+
+def test_folder_is_let_go_of_though_nobody_waits_for_it_any_more(
+    tmp_path: Path, without_locks: Callable[[], None]
+) -> None:
+    """A retry that is cancelled while it watches whether another run lives takes it behind that, and gives it back."""
+    (tmp_path / "00000_stats.json").write_text("{}")
+    (tmp_path / HOLDER).write_text(json.dumps({"host": "elsewhere", "pid": 7, "since": "x", "token": "theirs"}))
+    without_locks()
+
+    async def run() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await run_retry(RetryOptions.of(output_folder=str(tmp_path), progress="none"))
+
+    asyncio.run(run())
+    wait_until(lambda: not (tmp_path / HOLDER).exists())

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -344,3 +346,52 @@ def test_stop_does_not_wait_for_a_slow_list(processes: int) -> None:
         gate.set()
 
     asyncio.run(run())
+
+
+def test_shard_that_a_worker_cannot_read_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Its worker ends over it, as it would wait for it for ever and say that all is well; the others are done."""
+    unreadable = Shard(1, workloads.Unreadable(), 10)  # type: ignore[arg-type]
+    reports = distribute(
+        workloads.report_for_ever, processes=1, listed=iter([Shard(0, b"rows", 10), unreadable, Shard(2, b"rows", 10)])
+    )
+
+    assert done(reports) == [0, 2]
+    assert [report.shard_id for report in lost(reports)] == [1]
+    assert "MemoryError" in caplog.text
+
+
+def test_worker_that_does_not_read_its_work_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is of it: a pipe takes in 64 KiB that nobody reads."""
+    monkeypatch.setattr(local, "STARTING_S", 0.2)
+    monkeypatch.setattr(crew, "WATCH_S", 0.1)
+    monkeypatch.setattr(local, "_BOOT", "import time; time.sleep(600)")
+
+    with pytest.raises(WorkerError, match="workers end before they do any work"):
+        distribute(partial(workloads.behave_with, b"x" * 400_000), processes=1)
+
+
+def test_what_python_prints_at_its_start_does_not_reach_the_reports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any line of ours a site's own modules run."""
+    (tmp_path / "sitecustomize.py").write_text("print('hello' * 50_000)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+
+    assert done(distribute(workloads.behave, 3)) == [0, 1, 2]
+
+
+def test_program_ends_though_its_list_does_not() -> None:
+    """What reads the list may wait for a server without end."""
+    program = (
+        "import asyncio, threading; from async_img2ds.distributors.base import ShardFeed\n"
+        "feed = ShardFeed(iter(threading.Event().wait, None), 1)\n"
+        "async def run():\n"
+        "    reading = asyncio.create_task(feed.next(alone=True))\n"
+        "    await asyncio.sleep(0.2)\n"
+        "    feed.close()\n"
+        "    print(await reading)\n"
+        "asyncio.run(run())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "None\n", "")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from async_img2ds import OptionsError, RetryReport, download, retry, verify
+from async_img2ds import OptionsError, RetryReport, RunReport, download, retry, verify
 from async_img2ds.errors import MAY_HEAL, ErrorClass, StorageError
 from async_img2ds.journal import journals_in
 from async_img2ds.options import Options, RetryOptions
@@ -83,10 +83,10 @@ class Web:
         self.list = folder / "urls.parquet"
         pq.write_table(pa.table({"url": urls, "caption": captions, "price": [n / 3 for n in range(ROWS)]}), self.list)
 
-    def fetch(self, out: Path, **options: Any) -> None:
+    def fetch(self, out: Path, **options: Any) -> RunReport:
         chosen = {"input_format": "parquet", "caption_col": "caption", "save_additional_columns": ["price"]}
         with serving(self.pictures, self.up):
-            download(self.list, output_folder=out, number_sample_per_shard=10, **{**NET, **chosen, **options})
+            return download(self.list, output_folder=out, number_sample_per_shard=10, **{**NET, **chosen, **options})
 
     def retry(self, out: Path | str, **options: Any) -> RetryReport:
         with serving(self.pictures, self.up), serving(self.pictures, self.down):
@@ -239,6 +239,7 @@ def test_an_upload_that_was_cut_off_is_done_again(
         store.stage(name).write_bytes((tmp_path / "out" / name).read_bytes())
     shutil.rmtree(tmp_path / "out")
     shutil.move(tmp_path / "before", tmp_path / "out")
+    store.prepare()
     done: list[str] = []
 
     def put(source: str, target: str) -> None:
@@ -250,6 +251,9 @@ def test_an_upload_that_was_cut_off_is_done_again(
     monkeypatch.setattr(fs, "put_file", put)
     with pytest.raises(StorageError, match="until the same retry has put that right"):
         store.replace(names)
+    store.close()
+    fetched = web.fetch(tmp_path / "out", output_format="webdataset")
+    assert "a replacement of its files was cut off" in fetched.shards_lost[1]
     assert "shard 00001 was being replaced: the same retry does it again" in verify(str(tmp_path / "out")).unfinished
     report = web.retry(f"simplecache::file://{tmp_path}/out" if uploads else tmp_path / "out")
 

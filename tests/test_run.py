@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -27,6 +28,7 @@ from tfrecord.reader import tfrecord_loader
 
 import origin as origin_server
 from async_img2ds import InputError, MissingExtraError, OptionsError, download, download_async
+from async_img2ds.inputs import UrlList
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.preflight import EXTRAS
 from processes import is_alive, wait_until, workers_of
@@ -34,6 +36,7 @@ from processes import is_alive, wait_until, workers_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from async_img2ds.records import Shard
     from origin import Origin
 
 PICTURES = (
@@ -789,6 +792,37 @@ def test_cancelled_while_planning_leaves_the_folder_free(origin: Origin, tmp_pat
     wait_until(is_free)
 
     assert len(metadata(tmp_path / "out")) == 5
+
+
+def test_overwrite_deletes_nothing_for_a_run_that_was_cancelled(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its planning goes on in a thread; nobody would fetch what is deleted there."""
+    write_list(tmp_path / "urls.txt", origin, 5)
+    options = {**QUIET, "url_list": tmp_path / "urls.txt", "output_folder": tmp_path / "out"}
+    download(**options)
+    before = contents(tmp_path / "out")
+    shards, reading, cancelled = UrlList.shards, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any, **names: Any) -> Iterator[Shard]:
+        reading.set()
+        cancelled.wait()
+        return shards(*arguments, **names)
+
+    monkeypatch.setattr(UrlList, "shards", slow)
+
+    async def run() -> None:
+        overwriting = asyncio.create_task(download_async(incremental_mode="overwrite", **options))
+        await asyncio.to_thread(reading.wait)
+        overwriting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await overwriting
+        cancelled.set()
+
+    asyncio.run(run())
+    wait_until(lambda: "begun" not in [thread.name for thread in threading.enumerate()])
+
+    assert contents(tmp_path / "out") == before
 
 
 def test_overwrite_deletes_nothing_for_a_list_that_is_known_to_be_broken(origin: Origin, tmp_path: Path) -> None:

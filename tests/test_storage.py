@@ -454,7 +454,8 @@ def test_file_that_vanishes_is_not_committed(tmp_path: Path) -> None:
     """Somebody who removes a staged file while it is written makes the shard fail, not shrink."""
 
     def remove_staged() -> None:
-        next(tmp_path.glob("00000.tar.partial/*")).unlink()
+        [staged] = (path for path in tmp_path.glob("00000.tar.partial/*") if path.suffix != ".claim")
+        staged.unlink()
 
     async def run() -> None:
         async with Attempt.open(LocalStore(tmp_path)) as attempt:
@@ -608,3 +609,20 @@ def test_replacement_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(StorageError):
         asyncio.run(again())
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_attempt_that_ends_takes_nothing_from_one_that_has_not_written_yet(place: Place) -> None:
+    """A table is written when all its rows are there, and the folder for it is empty until then."""
+
+    async def run() -> None:
+        async with Attempt.open(place.store) as slow:
+            table = await slow.stage("00000.parquet")
+            async with Attempt.open(place.store) as other:
+                await other.stage("00000.parquet")
+            table.write_bytes(b"table")
+            await slow.commit("00000_stats.json", b"{}")
+
+    asyncio.run(run())
+
+    assert place.files() == {"00000.parquet": b"table", "00000_stats.json": b"{}"}
+    assert not place.leftovers()

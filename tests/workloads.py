@@ -27,6 +27,11 @@ def behave(shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Futur
         emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), 0.0))
 
 
+def behave_with(_ballast: bytes, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
+    """Do every shard at once, with what is of no use for it."""
+    behave(shards, emit, stop)
+
+
 def die_at(
     folder: str, shard_id: int, times: int, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]
 ) -> None:
@@ -193,3 +198,30 @@ def report_while_idle(shards: Iterator[Shard], emit: Callable[[Report], None], _
     threading.Thread(target=report, daemon=True).start()
     for shard in shards:
         emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), 0.0))
+
+
+def report_for_ever(shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Future[None]) -> None:
+    """Do every shard, and go on saying that all is well meanwhile."""
+
+    def say() -> None:
+        while True:
+            emit(Progress(os.getpid(), Tally(), 0))
+            time.sleep(0.1)
+
+    threading.Thread(target=say, daemon=True).start()
+    for shard in shards:
+        emit(Done(os.getpid(), shard.id, Tally(count=1, successes=1), 0.0))
+
+
+class Unreadable:
+    """What can be sent to a worker and not be read there."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Be made there by what fails."""
+        return (_fail_in_a_worker, (os.getpid(),))
+
+
+def _fail_in_a_worker(sender: int) -> Unreadable:
+    if os.getpid() != sender:
+        raise MemoryError
+    return Unreadable()

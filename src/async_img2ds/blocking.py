@@ -1,18 +1,99 @@
-"""A coroutine from code that does not await: a script, a notebook, or a function inside a running loop."""
+"""Between code that awaits and code that blocks: a coroutine from a script or a notebook, calls in a thread."""
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Future
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from concurrent.futures import Executor, Future
+from contextlib import asynccontextmanager
+from functools import partial
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
-__all__ = ["waited_for"]
+__all__ = ["DaemonThread", "begun", "waited_for"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class DaemonThread(Executor):
+    """A thread that makes calls one after the other, and does not keep the program from ending.
+
+    That of :class:`concurrent.futures.ThreadPoolExecutor` does: the interpreter waits at its end for a call that may
+    never return, to a server that hangs or a disk that is gone.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Call it *name*; it is started when it is first wanted."""
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+
+    def submit(self, function: Callable[P, T], /, *values: P.args, **names: P.kwargs) -> Future[T]:
+        """Have *function* called; return what will have its outcome. A cancelled call is not made."""
+        outcome: Future[T] = Future()
+        self._calls.put((outcome, partial(function, *values, **names)))
+        if self._thread.ident is None:
+            self._thread.start()
+        return outcome
+
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  as its base has it
+        """Have the thread end behind the calls that it was given; nobody waits for that."""
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        while (entry := self._calls.get()) is not None:
+            outcome, call = entry
+            if outcome.set_running_or_notify_cancel():
+                _resolve(outcome, call)
+
+
+@asynccontextmanager
+async def begun(begin: Callable[[], T], end: Callable[[], None], stop: asyncio.Event) -> AsyncIterator[T | None]:
+    """Yield what *begin* returns, and call *end* after the block; both may take long, and have a thread.
+
+    Nobody waits for a *begin* that has not returned when the block is cancelled or *stop* is set: then None is yielded,
+    and *end* is called when it does.
+    """
+    begins: Future[T] = Future()
+    ends: Future[None] = Future()
+    left = Event()
+
+    def live() -> None:
+        for outcome in (begins, ends):  # so that neither can be cancelled
+            outcome.set_running_or_notify_cancel()
+        _resolve(begins, begin)
+        left.wait()  # here, because the system ends what Ray has started together with the thread that did
+        _resolve(ends, end)
+
+    # A daemon: if it hangs, it does not keep the interpreter from ending.
+    Thread(target=live, name="begun", daemon=True).start()
+    beginning, asked = asyncio.wrap_future(begins), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((beginning, asked), return_when=asyncio.FIRST_COMPLETED)
+        yield beginning.result() if beginning.done() else None
+    finally:
+        asked.cancel()
+        left.set()
+        if beginning.done():
+            await asyncio.wrap_future(ends)
+        else:
+            beginning.add_done_callback(_look_at)
+
+
+def _look_at(beginning: asyncio.Future[T]) -> None:
+    """Have seen how something ended that nobody waits for, or asyncio would complain of it."""
+    if not beginning.cancelled():
+        beginning.exception()
+
+
+def _resolve(outcome: Future[T], function: Callable[[], T]) -> None:
+    try:
+        outcome.set_result(function())
+    except BaseException as error:  # noqa: BLE001  carried over to whoever waits
+        outcome.set_exception(error)
 
 
 def waited_for(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

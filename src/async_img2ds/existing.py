@@ -15,10 +15,10 @@ from async_img2ds.journal import JOURNAL, drop_journals, journals_in
 from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
-from async_img2ds.storage import REDO
+from async_img2ds.storage import MARKER, REDO, REDO_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Mapping
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from async_img2ds.options import Options
     from async_img2ds.storage import Store
@@ -47,6 +47,7 @@ class Start:
         made: what some of these were made of, by number.
         first_shard: the number of the list's first shard.
         known: URLs whose rows are left out.
+        torn: finished shards of which a replacement was cut off, on an object store, between their files.
 
     """
 
@@ -54,6 +55,7 @@ class Start:
     made: Mapping[int, Made] = field(default_factory=dict)
     first_shard: int = 0
     known: Container[str | None] = ()
+    torn: Sequence[int] = ()
 
 
 def _behind_finished(store: Store) -> Start:
@@ -66,7 +68,9 @@ def _behind_finished(store: Store) -> Start:
     some = sorted({in_order[at * (len(in_order) - 1) // (ASKED - 1)] for at in range(ASKED)} if in_order else ())
     with ThreadPoolExecutor(READERS, "markers") as readers:
         told = dict(zip(some, readers.map(lambda shard_id: _told(store, finished[shard_id]), some), strict=True))
-    return Start(finished, {shard_id: made for shard_id, made in told.items() if made is not None})
+    cut_off = {name.removesuffix(REDO) for name, _ in store.names() if REDO_NAME.fullmatch(name)}
+    torn = [shard_id for shard_id in in_order if finished[shard_id].removesuffix(MARKER) in cut_off]
+    return Start(finished, {shard_id: made for shard_id, made in told.items() if made is not None}, torn=torn)
 
 
 def _told(store: Store, name: str) -> Made | None:
@@ -120,9 +124,7 @@ def known_urls(store: Store) -> KnownUrls:
 
     """
     stems = [
-        name.removesuffix("_stats.json")
-        for name, size in store.names()
-        if size and Naming.finished_shard(name) is not None
+        name.removesuffix(MARKER) for name, size in store.names() if size and Naming.finished_shard(name) is not None
     ]
     hashes = array("Q")
     with ThreadPoolExecutor(READERS, "known-urls") as readers:
@@ -159,7 +161,7 @@ def clear(store: Store) -> None:
     What a killed run has left without one is not told from other people's files, and stays.
     """
     markers = (name for name, _ in store.names() if Naming.finished_shard(name) is not None)
-    remove_shards(store, [name.removesuffix("_stats.json") for name in markers])
+    remove_shards(store, [name.removesuffix(MARKER) for name in markers])
     drop_journals(store, journals_in(store))
 
 
@@ -169,7 +171,7 @@ def remove_shards(store: Store, stems: Collection[str]) -> None:
     Markers go first, so that at no moment a shard without its data looks finished.
     """
     removed = set(stems)
-    store.remove([f"{stem}_stats.json" for stem in stems])
+    store.remove([stem + MARKER for stem in stems])
     data = [name.partition(".") for name, _ in store.names()]
     ours = {*DATA_ENDINGS, REDO.removeprefix(".")}
     store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in ours and stem in removed])

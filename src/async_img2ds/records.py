@@ -68,14 +68,12 @@ class Shard:
 class Again:
     """What is to be done again of a finished shard: its failed *rows*, by position; the others stay what they are.
 
-    It is the one whose stats file has the sha256 *base*, in hex; if its rows are *in_order*, they stay so. If it is
-    *torn*, an earlier replacement was cut off, and its files are not those of which the stats file tells.
+    It is the one whose stats file has the sha256 *base*, in hex; if its rows are *in_order*, they stay so.
     """
 
     rows: frozenset[int]
     base: str
     in_order: bool
-    torn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from functools import partial
 from inspect import Signature
@@ -70,8 +71,7 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     stop = stop or Stop()
     check_installed(options)
     totals = Totals()
-    async with tracking(options) as track:
-        plan = await planned(options, stop)
+    async with tracking(options) as track, planned(options, stop) as plan:
         if plan is None:
             return _report(totals, None, time.monotonic() - began, interrupted=True)
         feed = ShardFeed(plan.shards, options.run.max_shard_retry)
@@ -79,12 +79,17 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
             distribute = distributor(options.run.distributor)
             with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
                 emit = partial(_take_in, totals, display, track)
+                for shard_id in plan.torn:
+                    emit(
+                        Lost(
+                            os.getpid(), shard_id, "a replacement of its files was cut off; aimg2ds retry does it again"
+                        )
+                    )
                 await distribute(plan.work_for, feed, emit, stop, options.run)
             if not (feed.error or totals.lost or stop.drain.is_set()):  # all is there; what lists of before left may go
                 await asyncio.to_thread(lambda: drop_journals(plan.store, journals_in(plan.store)))
         finally:
             feed.close()
-            plan.store.close()
     if feed.error is not None:
         raise feed.error
     return _report(totals, plan.url_list, time.monotonic() - began, interrupted=stop.drain.is_set())

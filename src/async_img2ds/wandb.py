@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import Counter
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
+from async_img2ds.blocking import DaemonThread
 from async_img2ds.errors import MissingExtraError, OptionsError
 from async_img2ds.options import GROUPS, flags
 from async_img2ds.records import MESSAGES_MAX, Done, Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Future
 
     from async_img2ds.options import Options
     from async_img2ds.records import Report
@@ -37,9 +35,6 @@ TABLE_ROWS: Final = 100
 # The end of a run waits this long for what has not been sent yet.
 END_S: Final = 60.0
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 @asynccontextmanager
 async def tracking(options: Options) -> AsyncIterator[Callable[[Report], None]]:
@@ -53,7 +48,7 @@ async def tracking(options: Options) -> AsyncIterator[Callable[[Report], None]]:
     if not options.run.enable_wandb:
         yield lambda _report: None
         return
-    thread = _Thread()
+    thread = DaemonThread("wandb")  # one that hangs cannot keep the program from ending
     try:
         tracker = await asyncio.wrap_future(thread.submit(_begin, options))
 
@@ -66,7 +61,7 @@ async def tracking(options: Options) -> AsyncIterator[Callable[[Report], None]]:
         finally:
             await _ended(thread.submit(tracker.end))
     finally:
-        thread.end()
+        thread.shutdown()
 
 
 async def _ended(ending: Future[None]) -> None:
@@ -75,32 +70,6 @@ async def _ended(ending: Future[None]) -> None:
             await asyncio.wrap_future(ending)
     except TimeoutError:
         logger.warning("wandb does not take the last figures; the dataset is what it is without them")
-
-
-class _Thread:
-    """Makes calls one after the other. A daemon: a wandb that hangs cannot keep the program from ending."""
-
-    def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        threading.Thread(target=self._run, name="wandb", daemon=True).start()
-
-    def submit(self, function: Callable[P, T], *values: P.args, **names: P.kwargs) -> Future[T]:
-        outcome: Future[T] = Future()
-        self._calls.put((outcome, partial(function, *values, **names)))
-        return outcome
-
-    def end(self) -> None:
-        self._calls.put(None)
-
-    def _run(self) -> None:
-        while (entry := self._calls.get()) is not None:
-            outcome, call = entry
-            if not outcome.set_running_or_notify_cancel():
-                continue
-            try:
-                outcome.set_result(call())
-            except BaseException as error:  # noqa: BLE001  carried over to whoever waits
-                outcome.set_exception(error)
 
 
 def _begin(options: Options) -> _Tracker:

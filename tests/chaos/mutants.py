@@ -105,11 +105,11 @@ MUTANTS: Final = (
     Mutant(
         "the data of a shard that is set back goes before its stats file",
         (
-            ("existing.py", '    store.remove([f"{stem}_stats.json" for stem in stems])\n', ""),
+            ("existing.py", "    store.remove([stem + MARKER for stem in stems])\n", ""),
             (
                 "existing.py",
                 "_is_sample(name)])\n",
-                '_is_sample(name)])\n    store.remove([f"{stem}_stats.json" for stem in stems])\n',
+                "_is_sample(name)])\n    store.remove([stem + MARKER for stem in stems])\n",
             ),
         ),
         ("power", "--scenarios", "set back"),

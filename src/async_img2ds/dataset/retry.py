@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from async_img2ds.blocking import waited_for
+from async_img2ds.blocking import begun, waited_for
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import finished_shards
@@ -30,7 +31,7 @@ from async_img2ds.storage import REDO, open_store
 from async_img2ds.worker.work import Machine, ShardWork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 
     from async_img2ds.distributors.base import Work
     from async_img2ds.options import Options
@@ -98,8 +99,7 @@ async def run_retry(options: RetryOptions, stop: Stop | None = None) -> RetryRep
     rules = host_rules(options.fetch.hosts_file)
     store = open_store(options.again.output_folder)
     totals = Totals()
-    try:
-        await asyncio.to_thread(store.prepare)  # it may have to see whether another run still lives
+    async with _opened(store, stop):
         found = await asyncio.to_thread(_look, store, options.again.error_class, stop)
         with show_progress(options.run.progress, found.rows) as display:
             for made_with, shards in found.by_shape.items():
@@ -124,10 +124,6 @@ async def run_retry(options: RetryOptions, stop: Stop | None = None) -> RetryRep
         if not (totals.lost or found.damaged or stop.drain.is_set()):
             # What retries that were stopped have left, and nobody will read.
             await asyncio.to_thread(drop_journals, store, found.journals)
-    except OSError as error:
-        raise StorageError(f"output_folder: {error}") from error
-    finally:
-        store.close()
     return RetryReport(
         rows=totals.committed.count,
         successes=totals.committed.successes,
@@ -140,6 +136,16 @@ async def run_retry(options: RetryOptions, stop: Stop | None = None) -> RetryRep
     )
 
 
+@asynccontextmanager
+async def _opened(store: Store, stop: Stop) -> AsyncIterator[None]:
+    """Hold *store*; to see whether another run still does may take long, and *stop* is heeded meanwhile."""
+    try:
+        async with begun(store.prepare, store.close, stop.drain):
+            yield
+    except OSError as error:
+        raise StorageError(f"output_folder: {error}") from error
+
+
 def _take_in(totals: Totals, display: Display, report: Report) -> None:
     totals.add(report)
     display.update(totals)
@@ -147,16 +153,12 @@ def _take_in(totals: Totals, display: Display, report: Report) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Finished:
-    """A finished shard with rows to fetch again: its marker's sha256 in hex, its *rows*, and how many are *meant*.
-
-    Of one that is *torn* an earlier replacement was cut off, on an object store, between its files.
-    """
+    """A finished shard with rows to fetch again: its marker's sha256 in hex, its *rows*, and how many are *meant*."""
 
     id: int
     base: str
     rows: int
     meant: int
-    torn: bool
 
 
 @dataclass(slots=True)
@@ -183,7 +185,7 @@ class _Found:
         return sum(shard.meant for shards in self.by_shape.values() for shard in shards)
 
     def add(self, shard_id: int, content: bytes, *, torn: bool) -> None:
-        """Take in what the marker of a shard says."""
+        """Take in what the marker of a shard says; one that is *torn* is done again though no row of it is meant."""
         try:
             marker = Marker.parse(content)
         except ValueError as error:
@@ -196,7 +198,7 @@ class _Found:
         if meant or torn:
             shape = orjson.dumps(marker.made_with, option=orjson.OPT_SORT_KEYS)
             base = hashlib.sha256(content).hexdigest()
-            self.by_shape.setdefault(shape, []).append(_Finished(shard_id, base, marker.tally.count, meant, torn))
+            self.by_shape.setdefault(shape, []).append(_Finished(shard_id, base, marker.tally.count, meant))
 
 
 def _hindrance(marker: Marker) -> str | None:
@@ -267,5 +269,5 @@ def _shards(store: Store, finished: Sequence[_Finished], options: Options, found
             continue
         reasons = in_order.column("error_class").to_pylist()
         rows = frozenset(index for index, reason in enumerate(reasons) if reason in found.classes)
-        again = Again(rows, shard.base, in_order=keys == sorted(keys), torn=shard.torn)
+        again = Again(rows, shard.base, in_order=keys == sorted(keys))
         yield Shard(shard.id, packed(in_order.select(listed)), shard.rows, again=again)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from async_img2ds.blocking import waited_for
+from async_img2ds.blocking import begun, waited_for
 from async_img2ds.dataset.shards import ShardFiles, check_shard
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import OptionsError, StorageError
@@ -170,50 +170,60 @@ class _Findings:
 
 async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> VerifyReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
-    began = time.monotonic()
+    stop = stop or Stop()
     check_shared(options.output_folder)
     store = open_store(options.output_folder)
+
+    def begin() -> bool:
+        in_use = store.is_in_use()
+        if options.repair:
+            store.prepare()  # it may have to see whether a run still lives
+        return in_use
+
     try:
-        is_in_use = await asyncio.to_thread(store.is_in_use)
-        if options.repair:
-            await asyncio.to_thread(store.prepare)  # it may have to see whether a run still lives
-        shards, unfinished = await asyncio.to_thread(_files_in, store)
-        if not shards and not unfinished:
-            raise OptionsError(f"output_folder: there is no dataset in {options.output_folder}")
-        if options.deep:
-            check_image_library()
-        if any(f"{files.stem}.tfrecord" in files.sizes for files in shards):
-            check_importable("tfrecord", "google_crc32c", "tfrecord")
-        found = _Findings(shards)
-        feed = ShardFeed((Shard(at, files.to_json(), 0) for at, files in enumerate(shards)), retries=1)
-        run = RunOptions(processes_count=options.processes_count)
-        try:
-            with show_progress(options.progress, found.rows_expected) as display:
-                emit = partial(found.take_in, display)
-
-                def work_for(processes: int, cores: int) -> _Work:  # noqa: ARG001  it reads, wherever it is
-                    return _Work(store, options.deep)
-
-                await distributor("multiprocessing")(work_for, feed, emit, stop or Stop(), run)
-        finally:
-            feed.close()
-        if options.repair:
-            await asyncio.to_thread(store.check)
-            await asyncio.to_thread(remove_shards, store, found.defective)
+        async with begun(begin, store.close, stop.drain) as is_in_use:
+            return await _verified(options, store, stop, is_in_use=is_in_use)
     except OSError as error:
         raise StorageError(f"output_folder: {error}") from error
+
+
+async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_use: bool | None) -> VerifyReport:
+    """Check what is in *store*, which is held if it is to be repaired, unless *is_in_use* is not known."""
+    began = time.monotonic()
+    shards, unfinished = await asyncio.to_thread(_files_in, store)
+    if not shards and not unfinished:
+        raise OptionsError(f"output_folder: there is no dataset in {options.output_folder}")
+    if options.deep:
+        check_image_library()
+    if any(f"{files.stem}.tfrecord" in files.sizes for files in shards):
+        check_importable("tfrecord", "google_crc32c", "tfrecord")
+    found = _Findings(shards)
+    feed = ShardFeed((Shard(at, files.to_json(), 0) for at, files in enumerate(shards)), retries=1)
+    run = RunOptions(processes_count=options.processes_count)
+    try:
+        with show_progress(options.progress, found.rows_expected) as display:
+            emit = partial(found.take_in, display)
+
+            def work_for(processes: int, cores: int) -> _Work:  # noqa: ARG001  it reads, wherever it is
+                return _Work(store, options.deep)
+
+            await distributor("multiprocessing")(work_for, feed, emit, stop, run)
     finally:
-        store.close()
+        feed.close()
+    repairs = options.repair and is_in_use is not None
+    if repairs:
+        await asyncio.to_thread(store.check)
+        await asyncio.to_thread(remove_shards, store, found.defective)
     return VerifyReport(
         shards=found.totals.shards_done,
         rows=found.totals.committed.count,
         successes=found.totals.committed.successes,
         defects=tuple(sorted(found.defects, key=lambda defect: defect.file)),
-        unfinished=() if is_in_use else tuple(unfinished),
+        unfinished=tuple(unfinished) if is_in_use is False else (),
         strangers=tuple(found.strangers()),
         unread={shards[at].stem: reason for at, reason in found.totals.lost.items()},
-        set_back=tuple(sorted(found.defective)) if options.repair else (),
-        is_in_use=is_in_use,
+        set_back=tuple(sorted(found.defective)) if repairs else (),
+        is_in_use=bool(is_in_use),
         seconds=time.monotonic() - began,
     )
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
+from async_img2ds.blocking import DaemonThread
 from async_img2ds.errors import WorkerError
 from async_img2ds.records import Done, Lost, Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
 
     from async_img2ds.options import RunOptions
     from async_img2ds.records import Report, Shard
@@ -29,7 +29,6 @@ __all__ = [
     "Stop",
     "Work",
     "WorkFor",
-    "begun",
     "distributor",
     "obeying",
 ]
@@ -112,45 +111,6 @@ async def obeying(
         raise known from None
 
 
-@asynccontextmanager
-async def begun(begin: Callable[[], T], end: Callable[[], None], stop: Stop) -> AsyncIterator[T | None]:
-    """Yield what *begin* returns, and call *end* after the block; both may take long, and have a thread.
-
-    Nobody waits for a *begin* that has not returned when the run is cancelled or asked to *stop*: then None is yielded,
-    and *end* is called when it does.
-    """
-    begins: Future[T] = Future()
-    ends: Future[None] = Future()
-    left = threading.Event()
-
-    def live() -> None:
-        _resolve(begins, begin)
-        left.wait()  # here, because the system ends what Ray has started together with the thread that did
-        _resolve(ends, end)
-
-    # A daemon: if it hangs, it does not keep the interpreter from ending.
-    threading.Thread(target=live, name="engine", daemon=True).start()
-    beginning, asked = asyncio.wrap_future(begins), asyncio.ensure_future(stop.drain.wait())
-    try:
-        await asyncio.wait((beginning, asked), return_when=asyncio.FIRST_COMPLETED)
-        yield beginning.result() if beginning.done() else None
-    finally:
-        asked.cancel()
-        left.set()
-        if beginning.done():
-            await asyncio.wrap_future(ends)
-        else:
-            beginning.cancel()  # which nobody heeds but this loop
-
-
-def _resolve(outcome: Future[T], function: Callable[[], T]) -> None:
-    outcome.set_running_or_notify_cancel()
-    try:
-        outcome.set_result(function())
-    except BaseException as error:  # noqa: BLE001  carried over to whoever waits
-        outcome.set_exception(error)
-
-
 # A worker that is killed (by the system for memory, by a crash in a decoder, by hand) takes its open shards with it,
 # most of which had no part in it. A shard that was open in SUSPECT_DEATHS of them is from then on given only to a
 # worker that has nothing else, and given up when LONELY_DEATHS_MAX of those have died: one that kills its worker costs
@@ -176,7 +136,7 @@ class ShardFeed:
         self._deaths: Counter[int] = Counter()
         self._lonely_deaths: Counter[int] = Counter()
         self._reading = asyncio.Lock()
-        self._reader = ThreadPoolExecutor(1, "list")
+        self._reader = DaemonThread("list")
         self._ended = False
         self._closing = asyncio.Event()
         self.error: BaseException | None = None

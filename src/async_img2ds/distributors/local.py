@@ -44,6 +44,8 @@ LINE_BYTES_MAX: Final = 8192
 # A start reads some hundred megabytes of libraries, on a shared disk that many others read.
 STARTING_S: Final = 600.0
 _LENGTH_BYTES: Final = 8
+# What comes before the first report: modules that Python itself loads at its start may have printed something.
+_GREETING: Final = b"\0async-img2ds\0"
 # -P keeps the working folder off sys.path, where a file of the user's could stand in for a standard
 # module. A terminal sends Ctrl-C, and a scheduler SIGTERM, to the whole process group; what follows from
 # it for the workers is their parent's to say.
@@ -99,8 +101,12 @@ async def _started(work: Work) -> AsyncIterator[_Process]:
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.listen_to_errors())
-            await worker.send(work)
-            yield worker
+            # Beside: one that is stuck takes in no more than a pipe holds, and is ended by whoever waits for its words.
+            sending = tasks.create_task(worker.send(work))
+            try:
+                yield worker
+            finally:
+                sending.cancel()
     finally:
         await worker.end()
 
@@ -147,6 +153,7 @@ class _Process:
         stdout = self._process.stdout
         assert stdout is not None
         with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await _skip_to(stdout, _GREETING)
             while True:
                 length = int.from_bytes(await stdout.readexactly(_LENGTH_BYTES), "little")
                 yield pickle.loads(await stdout.readexactly(length))  # noqa: S301  written by our own child
@@ -191,6 +198,17 @@ class _Process:
                 logger.warning("worker %d: %s", self.number, text)
 
 
+async def _skip_to(stream: asyncio.StreamReader, mark: bytes) -> None:
+    """Read *stream* to the end of *mark*."""
+    while True:
+        try:
+            await stream.readuntil(mark)
+        except asyncio.LimitOverrunError as error:
+            await stream.readexactly(error.consumed)
+        else:
+            return
+
+
 def _packed(message: object) -> bytes:
     content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return len(content).to_bytes(_LENGTH_BYTES, "little") + content
@@ -203,6 +221,7 @@ def child() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between the reports
+    output.write(_GREETING)
     parent = _Parent(os.fdopen(os.dup(0), "rb"), output)
     work = parent.read()
     threading.Thread(target=parent.listen, daemon=True, name="parent").start()
@@ -250,6 +269,9 @@ class _Parent:
             self.gone.set_result(None)
             self._inbox.put(None)
             threading.Event().wait(STOP_S)
+            os._exit(1)
+        except BaseException:  # noqa: BLE001  a shard that is not understood or too large for it; nobody else would tell
+            traceback.print_exc()
             os._exit(1)
 
     def _exactly(self, count: int) -> bytes:

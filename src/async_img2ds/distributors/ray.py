@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 import ray
 from ray.exceptions import RayError
 
-from async_img2ds.distributors.base import begun, obeying
+from async_img2ds.blocking import begun
+from async_img2ds.distributors.base import obeying
 from async_img2ds.distributors.crew import Crew, End, Want, asked_for
 from async_img2ds.distributors.local import usable_cores
 from async_img2ds.errors import WorkerError
@@ -62,7 +63,7 @@ async def run_ray(
         await _run(work_for, feed, emit, stop, options)
         return
     connect = partial(_connect, options.processes_count or usable_cores())
-    async with begun(connect, ray.shutdown, stop) as connected:
+    async with begun(connect, ray.shutdown, stop.drain) as connected:
         if connected is not None:
             _take_sigterm_back()
             await _run(work_for, feed, emit, stop, options)
@@ -124,8 +125,10 @@ class _Actor:
         self.starting_s = math.inf
 
     async def send(self, message: Shard | End) -> None:
-        with suppress(RayError):  # one that is dead is noticed by whoever waits for what it says
+        try:
             await self._handle.receive.remote(message)
+        except RayError:  # it is dead, which whoever waits for what it says notices, or would wait for this for ever
+            self.kill()
 
     async def messages(self) -> AsyncIterator[Any]:
         try:

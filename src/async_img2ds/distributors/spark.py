@@ -23,7 +23,8 @@ from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkException
 
-from async_img2ds.distributors.base import OpenShards, begun, obeying
+from async_img2ds.blocking import begun
+from async_img2ds.distributors.base import OpenShards, obeying
 from async_img2ds.distributors.local import usable_cores
 from async_img2ds.errors import OptionsError, WorkerError
 from async_img2ds.records import Lost, Progress
@@ -70,7 +71,7 @@ async def run_spark(
 
     """
     ours = SparkContext._active_spark_context is None  # noqa: SLF001  there is no other way to ask without making one
-    async with begun(partial(_connect, options, ours=ours), _disconnect if ours else _leave, stop) as spark:
+    async with begun(partial(_connect, options, ours=ours), _disconnect if ours else _leave, stop.drain) as spark:
         if spark is None:
             return
         jobs = _Jobs(spark, work_for, feed, emit, options.subjob_size)

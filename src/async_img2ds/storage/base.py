@@ -89,8 +89,11 @@ class Store(Protocol):
     def release(self) -> None:
         """Let go of what is held for what was staged; whoever stages something does this last."""
 
-    def finish(self, stem: str) -> None:
-        """Finish what an attempt that is dead has begun to put in the place of the shard *stem*, if one has."""
+    def finish(self, stem: str) -> bool:
+        """Finish what an attempt that is dead has begun to put in the place of the shard *stem*, if one has.
+
+        Return whether nothing of the kind is left: its files may be new and old ones then.
+        """
 
     def disk(self) -> Path:
         """Return a folder on the local disk that is written to; it need not exist."""

@@ -1,7 +1,12 @@
-"""Who writes to a folder: one run at a time, by a lock on local disk, and elsewhere by an object that it renews."""
+"""Who writes to a folder: one run at a time.
+
+By an object in it that says whose it is, and is renewed. Where a file system has locks its file is locked, too: that
+tells at once that another run holds it, or that its last one is gone.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -32,6 +37,12 @@ LOOK_S: Final = 5.0
 # Of two runs that have begun at the same moment, only the last to write is told of; the other sees it then.
 SETTLED_S: Final = 2.0
 GIVING_BACK_S: Final = 10.0
+# Between the files of one upload it is looked at so often at the most.
+GLANCE_S: Final = 5.0
+HALF_WRITTEN_S: Final = 0.5
+# What a file system says that has no locks: none at all, not on this mount, not without a server for them, not of
+# folders (both NFS).
+_NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK, errno.EBADF})
 
 # The leases that this process holds: an earlier one of its number held the rest.
 _held_here: set[str] = set()
@@ -44,7 +55,7 @@ class Held(Exception):
 def this_run(since: datetime) -> dict[str, Any]:
     """Return who this is, as it is written down for others: host, process, and since when."""
     told = {"host": socket.gethostname(), "pid": os.getpid(), "since": since.isoformat(" ", "seconds")}
-    return {**told, "pids_of": _pids_of()}
+    return {**told, "pids_of": _pids_of(), "born": _born(os.getpid())}
 
 
 def _pids_of() -> str | None:
@@ -55,6 +66,17 @@ def _pids_of() -> str | None:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + str(Path("/proc/self/ns/pid").readlink())
     except OSError:
+        return None
+
+
+def _born(pid: int) -> int | None:
+    """Return when the process *pid* began, in ticks since the machine did; None if there is none or nobody tells.
+
+    A number serves many processes, one after the other.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])  # proc(5)
+    except (OSError, ValueError, IndexError):
         return None
 
 
@@ -83,6 +105,7 @@ def locked(path: Path, *, shared: bool = False) -> int | None:
 
     Raises:
         BlockingIOError: another process holds it.
+        OSError: it cannot be opened or locked.
 
     """
     try:
@@ -96,9 +119,11 @@ def locked(path: Path, *, shared: bool = False) -> int | None:
     except BlockingIOError:
         os.close(handle)
         raise
-    except OSError:
+    except OSError as error:
         os.close(handle)
-        return None
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
     if not _is_at(handle, path):  # its last holder has just removed it
         os.close(handle)
         raise BlockingIOError
@@ -113,11 +138,12 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 class Lease:
-    """The hold of a run on a folder that knows no locks: an object in it that says whose it is, and is renewed.
+    """The hold of a run on a folder: an object in it that says whose it is, and is renewed.
 
-    A run that was killed renews it no more, so that another takes it over when it has not changed for a while; on the
-    same host at once, where the process can be seen to be gone. A run that slept for so long finds out when it commits.
-    It can be pickled, so that workers ask whether the run still holds the folder.
+    A run that was killed renews it no more, so that another takes it over when it has not changed for a while; at once
+    if it was *locked* and the lock is gone, or on the same host, where the process can be seen to be gone. A run that
+    slept for so long, or whose folder was moved away, finds out when it commits. It can be pickled, so that workers ask
+    whether the run still holds the folder.
     """
 
     def __init__(
@@ -125,8 +151,15 @@ class Lease:
         fs: Any,  # noqa: ANN401  fsspec's file systems are untyped
         root: str,
         write: Callable[[str, bytes], None] | None = None,
+        *,
+        locked: bool = False,
     ) -> None:
-        """Use the folder *root* of *fs*; *write* puts content in a file there, if ``pipe_file`` is not to."""
+        """Use the folder *root* of *fs*; *write* puts content in a file there, if ``pipe_file`` is not to.
+
+        *locked* says that whoever takes it has locked the file before.
+        """
+        self._locked = locked
+        self._glanced = (0.0, 0.0)
         self._fs = fs
         self._put = write or fs.pipe_file
         self._path = f"{root}/{HOLDER}"
@@ -148,7 +181,7 @@ class Lease:
 
         """
         standing = self._content()
-        if standing is not None and not _is_dead(_told(standing)):
+        if standing and not self._is_gone(_told(standing)):
             who = said_of(standing) or ", of which nothing is known"
             logger.warning("a run%s holds the folder or was killed; looking for %.0f s which it is", who, LEASE_S)
             until = time.monotonic() + LEASE_S
@@ -158,7 +191,14 @@ class Lease:
                 if now is not None and now != standing:
                     raise Held(said_of(now) or said_of(standing))
                 standing = now
-        self._write()
+            if standing and _is_here(_told(standing)):  # stopped, perhaps, but not gone
+                raise Held(said_of(standing))
+        try:
+            self._write()
+        except OSError:
+            if not self._locked:
+                raise
+            logger.debug("the disk has no room to say who writes to it; the lock holds without")
         _held_here.add(self._token)
         self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewal.start()
@@ -166,6 +206,8 @@ class Lease:
     def is_live(self) -> bool:
         """Whether a run seems to hold the folder: the object was renewed not long ago, by its own clock."""
         told = _told(self._content() or b"")
+        if told.get("locked") and self._locked:
+            return False  # whoever asks has seen that it is not
         try:
             age = datetime.now(UTC) - datetime.fromisoformat(told["renewed"])
         except (KeyError, TypeError, ValueError):
@@ -180,10 +222,24 @@ class Lease:
 
         """
         content = self._content()
+        if content is not None and not _told(content):  # it may be half written
+            time.sleep(HALF_WRITTEN_S)
+            content = self._content()
         if content is None:  # another run may have come, and gone
             raise TakenOver(f"{HOLDER} is gone from the output folder, by which this run held it; this one ends")
-        if _told(content).get("token", self._token) != self._token:
+        # One that found the disk full at its beginning has a file without a word in it, but locked.
+        if _told(content).get("token") != self._token and not (self._locked and not content):
             raise TakenOver(f"another run{said_of(content)} has taken the output folder over; this one ends")
+
+    def glance(self) -> None:
+        """Do as :meth:`check`, unless that was a moment ago.
+
+        By two clocks: while a machine sleeps one of them stands still, and the other may be set.
+        """
+        now = (time.monotonic(), time.time())
+        if any(abs(this - that) > GLANCE_S for this, that in zip(now, self._glanced, strict=True)):
+            self.check()
+            self._glanced = now
 
     def give_back(self) -> None:
         """Let others have the folder."""
@@ -210,8 +266,13 @@ class Lease:
                 logger.warning("the hold on the output folder could not be renewed: %s", error)
 
     def _write(self) -> None:
-        content = {**this_run(self._since), "token": self._token, "renewed": datetime.now(UTC).isoformat(" ")}
+        renewed = datetime.now(UTC).isoformat(" ")
+        content = {**this_run(self._since), "token": self._token, "renewed": renewed, "locked": self._locked}
         self._put(self._path, json.dumps(content).encode())
+
+    def _is_gone(self, told: dict[str, Any]) -> bool:
+        """Whether the run that *told* of itself can be seen to hold the folder no more."""
+        return _is_dead(told) or (self._locked and bool(told.get("locked")))
 
     def _content(self) -> bytes | None:
         """Return what the object holds, None if there is none; some file systems show one that is half written."""
@@ -231,5 +292,12 @@ def _is_dead(told: dict[str, Any]) -> bool:
     try:
         os.kill(pid, 0)
     except OSError as error:
-        return isinstance(error, ProcessLookupError)
-    return False
+        if isinstance(error, ProcessLookupError):
+            return True
+    born = _born(pid)
+    return born is not None and told.get("born") not in (None, born)
+
+
+def _is_here(told: dict[str, Any]) -> bool:
+    """Whether the run that *told* of itself is on this machine and, as far as can be seen, not gone."""
+    return told.get("pids_of") is not None and told["pids_of"] == _pids_of() and "born" in told and not _is_dead(told)

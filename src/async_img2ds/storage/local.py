@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import errno
-import json
 import os
 import shutil
 import sys
@@ -13,7 +12,6 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self
 
@@ -21,7 +19,7 @@ import fsspec
 
 from async_img2ds.errors import OptionsError, TakenOver
 from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, SAMPLE_NAME, in_use, remove
-from async_img2ds.storage.holders import HOLDER, Held, Lease, locked, said_of, this_run
+from async_img2ds.storage.holders import HOLDER, Held, Lease, locked, said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -80,13 +78,9 @@ class LocalStore:
                 if not tries_left:
                     raise Held(said_of(self.content(HOLDER))) from None
                 time.sleep(LOOKED_AT_S)
-        if self._lock is None:  # its file system has no locks
-            lease = _lease(self._root)
-            lease.take()
-            self._lease = lease
-            return
-        with suppress(OSError):  # a full disk has no room for it; it is for people
-            (self._root / HOLDER).write_text(json.dumps(this_run(datetime.now(UTC))))
+        lease = _lease(self._root, locked=self._lock is not None)
+        lease.take()
+        self._lease = lease
 
     def is_in_use(self) -> bool:
         """Whether a run is writing to the folder, as far as its file system tells."""
@@ -96,13 +90,17 @@ class LocalStore:
             return False
         except BlockingIOError:
             return True
-        if lock is None:
-            return _lease(self._root).is_live()
-        os.close(lock)
-        return False
+        try:
+            return _lease(self._root, locked=lock is not None).is_live()
+        finally:
+            if lock is not None:
+                os.close(lock)
 
     def check(self) -> None:
-        """See that no other run writes to the folder now, or raise TakenOver; a lock sees to that by itself."""
+        """See that no other run writes to the folder now, or raise TakenOver.
+
+        A lock does not see to that: the folder may have been moved, or the file removed.
+        """
         if self._lease is not None:
             self._lease.check()
 
@@ -159,7 +157,12 @@ class LocalStore:
         if self._watching is None:
             self._watching = os.open(self._root, os.O_RDONLY | os.O_CLOEXEC)
         path = self.staged(name)
-        path.parent.mkdir(exist_ok=True)
+        claimed = False
+        while not claimed:
+            path.parent.mkdir(exist_ok=True)
+            with suppress(FileNotFoundError):  # another attempt that has just ended took the empty folder away
+                self._claim(name).touch()
+                claimed = True
         remove(path)
         return path
 
@@ -212,6 +215,7 @@ class LocalStore:
         """Remove what was staged for *name*, if anything."""
         remove(self._taken(name))
         remove(self.staged(name))
+        remove(self._claim(name))
         if name.endswith(MARKER):
             remove(self._taken(name.removesuffix(MARKER) + REDO))
         with suppress(OSError):  # others have something there, or it is gone
@@ -223,11 +227,12 @@ class LocalStore:
             os.close(self._watching)
             self._watching = None
 
-    def finish(self, stem: str) -> None:
-        """Finish what an attempt that is dead has begun to put in the place of the shard *stem*, if one has."""
+    def finish(self, stem: str) -> bool:
+        """Finish what an attempt that is dead has begun to put in the place of the shard *stem*; say whether it is."""
         redo = self._root / (stem + REDO)
         if redo.is_dir():
             _move_out(redo)
+        return not redo.exists()  # a file is of a dataset that came from an object store; see RemoteStore.replace
 
     def _sync_all(self) -> None:
         """Have the operating system put all on disk that was written to the file system.
@@ -243,6 +248,10 @@ class LocalStore:
 
     def _staging(self, name: str) -> Path:
         return self._root / (name + PARTIAL)
+
+    def _claim(self, name: str) -> Path:
+        """Return what keeps the folder there while nothing is written yet of what was staged for *name*."""
+        return self._staging(name) / f"{self._own}.claim"
 
     def _taken(self, name: str) -> Path:
         return self._root / f"{name}.{self._own}{PARTIAL}"
@@ -262,15 +271,11 @@ class LocalStore:
 
     def close(self) -> None:
         """Let other runs have the folder; what killed workers left goes, and a folder that was made for nothing."""
-        if self._lock is not None or self._lease is not None:
+        if self._lease is not None:
             with suppress(OSError, TakenOver):  # one that is not dead yet goes on staging; the next run sweeps, too
                 self.check()
                 self._sweep()
-        if self._lease is not None:
             self._lease.give_back()
-        elif self._lock is not None:
-            with suppress(OSError):
-                (self._root / HOLDER).unlink(missing_ok=True)
         if self._made:
             with suppress(OSError):  # it is not empty, so it is wanted
                 self._root.rmdir()
@@ -279,8 +284,8 @@ class LocalStore:
         self._lock = self._lease = None
 
 
-def _lease(root: Path) -> Lease:
-    return Lease(fsspec.filesystem("file"), str(root), _write_in_place)
+def _lease(root: Path, *, locked: bool) -> Lease:
+    return Lease(fsspec.filesystem("file"), str(root), _write_in_place, locked=locked)
 
 
 def _write_in_place(path: str, content: bytes) -> None:

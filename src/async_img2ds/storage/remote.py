@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
-from async_img2ds.errors import OptionsError, StorageError
+from async_img2ds.errors import OptionsError, StorageError, TakenOver
 from async_img2ds.storage.base import MARKER, REDO, SAMPLE_NAME, in_use, remove
 from async_img2ds.storage.filesystems import protocols
 from async_img2ds.storage.holders import HOLDER, Held, Lease, locked
@@ -145,6 +145,7 @@ class RemoteStore:
             self.remove([f"{name}/{entry}" for entry, _ in self.names(name) if SAMPLE_NAME.fullmatch(entry)])
             self._fs.makedirs(final, exist_ok=True)
             for entry in staged.iterdir():
+                self._lease.glance()
                 self._fs.put_file(str(entry), f"{final}/{entry.name}")
         else:
             self._put(staged, final)
@@ -165,6 +166,8 @@ class RemoteStore:
             self._fs.pipe_file(redo, b"")
             self._replace(names)
             self._fs.rm_file(redo)
+        except TakenOver:
+            raise
         except Exception as error:  # each file system raises its own
             raise StorageError(
                 f"some of its files may be new and some old until the same retry has put that right: {error}"
@@ -177,9 +180,11 @@ class RemoteStore:
             if staged.is_dir():
                 new = {entry.name for entry in staged.iterdir()}
                 for entry in sorted(new):
+                    self._lease.glance()
                     self._fs.put_file(str(staged / entry), f"{final}/{entry}")
                 # What an attempt that was cut off has put there, of rows that have no image now.
                 old = {entry for entry, _ in self.names(name) if SAMPLE_NAME.fullmatch(entry)}
+                self._lease.glance()
                 self.remove([f"{name}/{entry}" for entry in sorted(old - new)])
             else:
                 self._put(staged, final)
@@ -237,8 +242,11 @@ class RemoteStore:
             os.close(self._held)
             self._held = None
 
-    def finish(self, stem: str) -> None:
-        """Do nothing: what was cut off is not begun where it could be gone on with."""
+    def finish(self, stem: str) -> bool:
+        """Return whether no replacement of the shard *stem* was cut off; nothing of it could be gone on with."""
+        redo = f"{self._root}/{stem}{REDO}"
+        self._fs.invalidate_cache(self._root)
+        return not self._fs.exists(redo)
 
     def _hold(self) -> None:
         """Have the staging folder, and hold it, beside others that use it."""

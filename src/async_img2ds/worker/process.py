@@ -258,6 +258,7 @@ class Worker:
     async def _run_all(self, shards: Iterator[Shard]) -> None:
         loop = asyncio.get_running_loop()
         feeder = ThreadPoolExecutor(1, "shards")
+        self._emit_progress()  # from here on silence means that it is stuck
         async with asyncio.TaskGroup() as tasks:
             beside = [
                 tasks.create_task(self._report_progress()),

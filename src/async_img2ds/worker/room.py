@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
+
+from async_img2ds.blocking import DaemonThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,8 +76,7 @@ class DiskRoom:
     _said_at: float = 0.0
     _wanted: float = 0.0
     _enough: asyncio.Event = field(default_factory=asyncio.Event)
-    # Nobody waits for it at the end: a disk that is gone may never answer.
-    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "room"))
+    _thread: DaemonThread = field(default_factory=lambda: DaemonThread("room"))
 
     async def watch(self) -> None:
         """Look now and then; return when there has been too little room for an hour."""

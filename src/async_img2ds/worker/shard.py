@@ -77,18 +77,19 @@ class ShardRunner:
         """
         marker = self.naming.stats(shard.id)
         async with Attempt.open(self.store) as attempt:
-            if shard.again is not None:  # its worker may have died in the midst of a replacement
-                await attempt.run(self.store.finish, self.naming.shard(shard.id))
+            torn = False
+            if shard.again is not None:  # an earlier attempt may have died in the midst of a replacement
+                torn = not await attempt.run(self.store.finish, self.naming.shard(shard.id))
             standing = await attempt.standing(marker)
-            if _is_done(shard, standing):  # its worker has died behind the commit
+            if self._is_done(shard, standing):  # its worker has died behind the commit
                 await attempt.run(drop_journals, self.store, [self.naming.shard(shard.id)])
                 return _told(shard, standing)
-            begun = self._begun(attempt, shard)
+            begun = self._begun(attempt, shard, torn=torn)
             try:
                 return await self._run(begun, tally, standing)
             except Exception:
                 # Another attempt that commits takes away what this one has staged, which fails over it.
-                if _is_done(shard, standing := await attempt.standing(marker)):
+                if self._is_done(shard, standing := await attempt.standing(marker)):
                     await begun.journal.drop()
                     return _told(shard, standing)
                 raise
@@ -101,7 +102,7 @@ class ShardRunner:
         writer = OrderedWriter(writer) if in_order else writer
         left = dict(enumerate(rows))
         stored = Tally()
-        if shard.again is not None and not shard.again.torn:
+        if shard.again is not None and not begun.torn:
             await attempt.run(check_unchanged, self.store, Marker.parse(before).files)
         async for sample in journal.kept():
             # A row that has failed once more was asked for in the way that was chosen then.
@@ -128,10 +129,31 @@ class ShardRunner:
         seconds = time.monotonic() - began
         files, urls = await attempt.sums(), digest_of_urls(listed.column("url"))
         whole = stored.plus(tally)
+        if whole.count != len(rows):  # whatever has happened, such a shard would look finished
+            raise StorageError(f"{whole.count} of its {len(rows)} rows have come to an end")
         stats = Marker(whole, started, seconds, files, urls, self.made_with, SCHEMA_VERSION).to_json()
         standing = await attempt.commit(self.naming.stats(shard.id), stats, shard.again.base if shard.again else None)
         await journal.drop()
         return (tally, seconds) if standing is stats else _told(shard, standing)
+
+    def _is_done(self, shard: Shard, standing: bytes) -> bool:
+        """Whether a stats file with *standing* in it says that there is nothing to do.
+
+        Raises:
+            StorageError: the shard was to be done again, and is not there; or it is another run's, with other rows or
+                made with other options.
+
+        """
+        if shard.again is None:
+            theirs = Marker.parse(standing) if standing else None
+            if theirs is not None and theirs.urls not in (None, digest_of_urls(rows_of(shard).column("url"))):
+                raise StorageError("another run has put other rows under its number")
+            if theirs is not None and theirs.made_with not in (None, self.made_with):
+                raise StorageError("another run has put what it made with other options under its number")
+            return bool(standing)
+        if not standing:
+            raise StorageError("its stats file is gone; aimg2ds verify says more")
+        return hashlib.sha256(standing).hexdigest() != shard.again.base
 
     def _stored(self, shard: Shard, rows: list[Row]) -> Iterator[Sample]:
         stem, image = self.naming.shard(shard.id), self.image
@@ -139,13 +161,13 @@ class ShardRunner:
             self.store, stem, rows, self.output.output_format, image.encode_format, image.compute_hash
         )
 
-    def _begun(self, attempt: Attempt, shard: Shard) -> _Begun:
+    def _begun(self, attempt: Attempt, shard: Shard, *, torn: bool) -> _Begun:
         listed = rows_of(shard)
         rows = list(self._rows(shard, listed))
         folder = journal_of(self.store, self.naming.shard(shard.id))
         identity = identity_of(rows, self.made_with, shard.again.base if shard.again else None)
         journal = Journal(attempt, folder, identity, self.asked_with, rows, keeps=self.keeps_journals)
-        return _Begun(attempt, shard, listed, rows, journal)
+        return _Begun(attempt, shard, listed, rows, journal, torn)
 
     def _rows(self, shard: Shard, listed: pa.Table) -> Iterator[Row]:
         blank = [None] * listed.num_rows
@@ -227,30 +249,17 @@ class ShardRunner:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """An attempt at *shard*: its rows, as they are *listed* and as they are asked for, and what is kept of them."""
+    """An attempt at *shard*: its rows, as they are *listed* and as they are asked for, and what is kept of them.
+
+    Of one that is *torn* an earlier replacement was cut off, and its files are not those of which its stats file tells.
+    """
 
     attempt: Attempt
     shard: Shard
     listed: pa.Table
     rows: list[Row]
     journal: Journal
-
-
-def _is_done(shard: Shard, standing: bytes) -> bool:
-    """Whether a stats file with *standing* in it says that there is nothing to do.
-
-    Raises:
-        StorageError: the shard was to be done again, and is not there; or it has other rows, of another run.
-
-    """
-    if shard.again is None:
-        theirs = Marker.parse(standing).urls if standing else None
-        if theirs is not None and theirs != digest_of_urls(rows_of(shard).column("url")):
-            raise StorageError("another run has put other rows under its number")
-        return bool(standing)
-    if not standing:
-        raise StorageError("its stats file is gone; aimg2ds verify says more")
-    return hashlib.sha256(standing).hexdigest() != shard.again.base
+    torn: bool
 
 
 def _told(shard: Shard, standing: bytes) -> tuple[Tally, float]:
