@@ -37,7 +37,7 @@ from async_img2ds.outputs.base import Output
 from async_img2ds.outputs.tar import member
 from async_img2ds.policy import urls
 from async_img2ds.policy.host import Manners
-from async_img2ds.policy.optout import disallowing_directive
+from async_img2ds.policy.optout import reserving_rules
 from async_img2ds.policy.schema import Columns, SampleTable
 from async_img2ds.records import Encoded, Row, Sample, Status
 from async_img2ds.worker.process import loop_factory
@@ -242,7 +242,7 @@ class _Known:
 def _opt_out(lines: list[str]) -> Callable[[], Prepared]:
     def stage() -> Prepared:
         directives = frozenset(DEFAULT_DISALLOWED_DIRECTIVES)
-        yield lambda: disallowing_directive(lines, directives), 1
+        yield lambda: reserving_rules(lines, directives, 0.0), 1
 
     return stage
 

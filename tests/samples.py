@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from async_img2ds.errors import ErrorClass
+from async_img2ds.errors import ErrorClass, Trace
 from async_img2ds.outputs.base import Output, open_writer
 from async_img2ds.policy.schema import Columns
 from async_img2ds.records import Encoded, Row, Sample, Status
@@ -50,9 +50,8 @@ COLUMNS = Columns(exif=True, digest="sha256")
 
 def success(index: int, image: bytes) -> Sample:
     encoded = Encoded(image, 256, 256, 640, 480, '{"Image Make": "ä"}', f"digest {index}")
-    return Sample(
-        Row(index, f"00012000{index}", LISTED["url"][index].as_py()), Status.SUCCESS, encoded, None, None, 200, 1, 9
-    )
+    row = Row(index, f"00012000{index}", LISTED["url"][index].as_py())
+    return Sample(row, Status.SUCCESS, encoded, None, None, 200, 1, 9, trace=Trace("X-Robots-Tag: noindex", index == 0))
 
 
 def failure(index: int, status: Status, error_class: ErrorClass, message: str) -> Sample:

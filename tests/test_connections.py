@@ -11,7 +11,7 @@ import pytest
 
 from async_img2ds.errors import ErrorClass, FetchFailure
 from async_img2ds.fetch.client import HttpClient
-from async_img2ds.fetch.connections import Connections, Origin, Ways
+from async_img2ds.fetch.connections import Connections, Origin, Tls, Ways
 from async_img2ds.fetch.resolver import Resolver
 from async_img2ds.nets import parse_net
 from async_img2ds.options import FetchOptions
@@ -180,6 +180,7 @@ class Line(asyncio.Protocol):
 
     should_close = False
     is_idle = False
+    is_verified = False
 
     def is_connected(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
@@ -203,7 +204,7 @@ async def connections(server: Server, *, idle_s: float = 60, idle_max: int = 10)
             return lines[-1]
 
         opened: Connections[Line] = Connections(
-            line, resolver, Ways(LOOPBACK), ssl.create_default_context(), 2, idle_s=idle_s, idle_max=idle_max
+            line, resolver, Ways(LOOPBACK), Tls(ssl.create_default_context()), 2, idle_s=idle_s, idle_max=idle_max
         )
         try:
             yield opened

@@ -35,6 +35,8 @@ class FakeAnswer:
     content_length: int | None = None
     body: tuple[bytes, ...] = (b"image",)
     latency_s: float = 0.1
+    address: str | None = "192.0.2.1"
+    tls_verified: bool | None = None
     lines: dict[str, list[str]] = field(default_factory=dict)
 
     def headers(self, name: str) -> list[str]:

@@ -123,7 +123,8 @@ def test_tables_have_the_columns_in_order_and_by_type(tmp_path: Path, output_for
         *image,
         pa.field("error_class", text),
         *(pa.field(name, whole) for name in ("http_status", "attempts")),
-        pa.field("final_url", text),
+        *(pa.field(name, text) for name in ("final_url", "optout")),
+        pa.field("tls_verified", pa.bool_()),
     ]
 
 

@@ -85,6 +85,8 @@ def test_every_value_is_a_feature_of_its_kind(tmp_path: Path) -> None:
         "http_status": (INT64, [200]),
         "attempts": (INT64, [1]),
         "final_url": (BYTES, [b""]),
+        "optout": (BYTES, [b"X-Robots-Tag: noindex"]),
+        "tls_verified": (INT64, [1]),
     }
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 
-from async_img2ds.errors import ErrorClass, FetchFailure
+from async_img2ds.errors import ErrorClass, FetchFailure, OptionsError
 from async_img2ds.fetch.client import HttpClient
 from async_img2ds.nets import parse_net
-from async_img2ds.options import FetchOptions
+from async_img2ds.options import FetchOptions, Options
 from async_img2ds.policy.urls import AddressPolicy, parse
 from async_img2ds.worker.process import loop_factory
 
@@ -35,9 +35,10 @@ def fetch_from(
     authority: trustme.CA,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    times: int = 1,
     **chosen: Any,
-) -> bytes:
-    """Return what a client that trusts *authority* gets from a server with *certificate*.
+) -> list[tuple[bytes, bool | None]]:
+    """Return what a client that trusts *authority* gets, *times*, from a server with *certificate*, and if verified.
 
     *certificate* is None for a server without TLS.
     """
@@ -54,16 +55,18 @@ def fetch_from(
         await writer.drain()
         writer.close()
 
-    async def run() -> bytes:
+    async def run() -> list[tuple[bytes, bool | None]]:
         options = FetchOptions(allow_net=("127.0.0.0/8",), timeout=5, **chosen)
         async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
             port = server.sockets[0].getsockname()[1]
             addresses = AddressPolicy(map(parse_net, options.allow_net))
-            async with (
-                HttpClient.open(options, addresses, "test") as client,
-                client.get(parse(f"https://127.0.0.1:{port}/x.jpg")) as response,
-            ):
-                return b"".join([chunk async for chunk in response.chunks()])
+            got = []
+            async with HttpClient.open(options, addresses, "test") as client:
+                for _ in range(times):
+                    async with client.get(parse(f"https://127.0.0.1:{port}/x.jpg")) as response:
+                        content = b"".join([chunk async for chunk in response.chunks()])
+                        got.append((content, response.tls_verified))
+            return got
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(run())
@@ -73,7 +76,7 @@ def test_good_certificate_of_an_authority_in_ssl_cert_file_is_accepted(
     authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SSL_CERT_FILE is how a private authority is added, as for other programs that use OpenSSL."""
-    assert fetch_from(authority.issue_cert("127.0.0.1"), authority, tmp_path, monkeypatch) == b"image"
+    assert fetch_from(authority.issue_cert("127.0.0.1"), authority, tmp_path, monkeypatch) == [(b"image", True)]
 
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=9)
@@ -112,4 +115,33 @@ def test_any_certificate_will_do_when_told_to_ignore_them(
     """The option does what it says: no date, name or authority matters any more."""
     certificate = CERTIFICATES[fault](authority)
 
-    assert fetch_from(certificate, authority, tmp_path, monkeypatch, ignore_ssl_certificate=True) == b"image"
+    for chosen in ({"ignore_ssl_certificate": True}, {"tls": "off"}):
+        assert fetch_from(certificate, authority, tmp_path, monkeypatch, **chosen) == [(b"image", False)]
+
+
+@pytest.mark.parametrize("fault", ["expired", "other host", "other authority"])
+def test_bad_certificate_can_be_recorded(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The image is kept, and it is told that nobody vouches for it; for the next one nothing is tried again."""
+    certificate = CERTIFICATES[fault](authority)
+
+    assert fetch_from(certificate, authority, tmp_path, monkeypatch, 3, tls="record") == [(b"image", False)] * 3
+    good = authority.issue_cert("127.0.0.1")
+    assert fetch_from(good, authority, tmp_path, monkeypatch, tls="record") == [(b"image", True)]
+
+
+def test_server_without_tls_is_no_matter_of_certificates(
+    authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It fails whatever is done with them."""
+    for chosen in ("verify", "record", "off"):
+        with pytest.raises(FetchFailure) as caught:
+            fetch_from(None, authority, tmp_path, monkeypatch, tls=chosen)
+        assert caught.value.error_class is ErrorClass.TLS_PROTOCOL
+
+
+def test_contradiction_is_refused() -> None:
+    """Certificates that are not looked at cannot be told of."""
+    with pytest.raises(OptionsError, match="choose one"):
+        Options.of(url_list="x", ignore_ssl_certificate=True, tls="record")

@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -33,9 +34,34 @@ __all__ = [
     "SampleFailure",
     "StorageError",
     "TakenOver",
+    "Trace",
     "TransformFailure",
     "WorkerError",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is told of how a URL was asked for, beside how often, with what answer, and where redirects led.
+
+    Attributes:
+        optout: the reservations that were seen, whether or not they keep the image out; None if there were none.
+        tls_verified: whether the last server's certificate was verified; None where nothing was encrypted.
+        fetched_at: when the headers of the last answer came, as ISO 8601 in UTC; this and the rest only on request.
+        address: of the server that answered, or of the proxy.
+        content_type: as the answer has it, cut and cleaned of what cannot be printed; so are the next two.
+        etag: likewise.
+        last_modified: likewise.
+
+    """
+
+    optout: str | None = None
+    tls_verified: bool | None = None
+    fetched_at: str | None = None
+    address: str | None = None
+    content_type: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
 
 
 class AsyncImg2dsError(Exception):
@@ -93,6 +119,7 @@ class ErrorClass(StrEnum):
     DNS_SERVFAIL = "dns_servfail"
     DNS_TIMEOUT = "dns_timeout"
     ADDR_BLOCKED = "addr_blocked"
+    PORT_BLOCKED = "port_blocked"
     CONNECT_REFUSED = "connect_refused"
     CONNECT_TIMEOUT = "connect_timeout"
     CONNECT_UNREACHABLE = "connect_unreachable"
@@ -121,6 +148,12 @@ class ErrorClass(StrEnum):
     BODY_EMPTY = "body_empty"
     CONTENT_ENCODING = "content_encoding"
     OPTOUT_HEADER = "optout_header"
+    OPTOUT_TDM = "optout_tdm"
+    OPTOUT_USAGE = "optout_usage"
+    OPTOUT_LISTED = "optout_listed"
+    OPTOUT_ROBOTS = "optout_robots"
+    OPTOUT_METADATA = "optout_metadata"
+    ROBOTS_UNREACHABLE = "robots_unreachable"
     HASH_MISMATCH = "hash_mismatch"
     NOT_IMAGE = "not_image"
     DECODE_ERROR = "decode_error"
@@ -163,6 +196,7 @@ MAY_HEAL: Final = NOT_REACHED | {
     ErrorClass.BODY_TRUNCATED,
     ErrorClass.BODY_RESET,
     ErrorClass.BODY_EMPTY,
+    ErrorClass.ROBOTS_UNREACHABLE,
     ErrorClass.DECODE_OOM,
     ErrorClass.INTERNAL,
 }
@@ -178,6 +212,7 @@ class SampleFailure(AsyncImg2dsError):
         retry_after_s: how long the server asked to be left alone, in seconds.
         attempts: requests made, counted from 1; 0 when the URL was refused before the first.
         final_url: where it failed, if a redirect had led there.
+        trace: what else is told of how it was asked for.
 
     """
 
@@ -197,6 +232,7 @@ class SampleFailure(AsyncImg2dsError):
         self.retry_after_s = retry_after_s
         self.attempts = 0
         self.final_url: str | None = None
+        self.trace = Trace()
 
 
 class FetchFailure(SampleFailure):

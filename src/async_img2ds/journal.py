@@ -20,11 +20,12 @@ import shutil
 import struct
 import zlib
 from contextlib import suppress
+from dataclasses import astuple
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import orjson
 
-from async_img2ds.errors import ErrorClass
+from async_img2ds.errors import ErrorClass, Trace
 from async_img2ds.records import Encoded, Sample, Status, image_bytes
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ GATHERED_S: Final = 5.0
 # is the default shard; of larger ones the rest is fetched again, rather than fill the disk.
 JOURNAL_BYTES_MAX: Final = 2**30
 # Of what is said of a sample, and how; a version that says it in another way has another number.
-LAYOUT: Final = 1
+LAYOUT: Final = 2
+_UNTRACED: Final = Trace()
 _FILE_NAME: Final = re.compile("[0-9]{4,}")
 # The lengths of what is said of a sample and of its image, and the checksum of both.
 _HEAD: Final = struct.Struct("<III")
@@ -82,7 +84,11 @@ def identity_of(rows: Sequence[Row], made_with: Mapping[str, Any], base: str | N
     """Return what tells the journals of these rows and options from any other; *base* as :class:`Again` has it."""
     digest = hashlib.sha256(orjson.dumps([LAYOUT, base, made_with], option=orjson.OPT_SORT_KEYS))
     for row in rows:
-        digest.update(repr((row.key, row.url, row.boxes, row.digest, row.is_repeat)).encode(errors="surrogatepass"))
+        digest.update(
+            repr((row.key, row.url, row.boxes, row.digest, row.is_repeat, row.is_reserved)).encode(
+                errors="surrogatepass"
+            )
+        )
     return digest.hexdigest().encode() + b"\n"
 
 
@@ -256,6 +262,7 @@ def _packed(sample: Sample) -> tuple[bytes, bytes, bytes]:
         [
             *(sample.row.index, sample.status, sample.error_class, sample.error_message),
             *(sample.http_status, sample.attempts, sample.body_bytes, sample.final_url),
+            astuple(sample.trace) if sample.trace != _UNTRACED else (),
             [*sizes, encoded.exif, encoded.digest] if encoded else None,
         ]
     )
@@ -271,7 +278,9 @@ def _unpacked(file: IO[bytes], rows: Sequence[Row]) -> Iterator[Sample]:
         told, image = file.read(told_bytes), file.read(image_bytes)
         if zlib.crc32(image, zlib.crc32(told)) != checksum or not told:
             return
-        index, status, error_class, message, http_status, attempts, body_bytes, final_url, made = orjson.loads(told)
+        index, status, error_class, message, http_status, attempts, body_bytes, final_url, trace, made = orjson.loads(
+            told
+        )
         yield Sample(
             row=rows[index],
             status=Status(status),
@@ -282,4 +291,5 @@ def _unpacked(file: IO[bytes], rows: Sequence[Row]) -> Iterator[Sample]:
             attempts=attempts,
             body_bytes=body_bytes,
             final_url=final_url,
+            trace=Trace(*trace),
         )

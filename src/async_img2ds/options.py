@@ -44,8 +44,8 @@ __all__ = [
 # No wait makes sense beyond it, and timers overflow at infinity.
 A_DAY_S: Final = 86_400
 
-# img2dataset's four defaults, from its README ("Opt-out directives").
-DEFAULT_DISALLOWED_DIRECTIVES: Final = ("noai", "noimageai", "noindex", "noimageindex")
+# img2dataset's four defaults, from its README ("Opt-out directives"), and a proposal that means the same (noml.info).
+DEFAULT_DISALLOWED_DIRECTIVES: Final = ("noai", "noimageai", "noindex", "noimageindex", "noml")
 
 INTERPOLATIONS: Final = ("nearest", "linear", "bilinear", "cubic", "bicubic", "area", "lanczos", "lanczos4")
 
@@ -53,6 +53,7 @@ INTERPOLATIONS: Final = ("nearest", "linear", "bilinear", "cubic", "bicubic", "a
 RESERVED_COLUMNS: Final = (
     *("key", "caption", "url", "width", "height", "original_width", "original_height", "status", "error_message"),
     *("exif", "md5", "sha256", "sha512", "error_class", "http_status", "attempts", "final_url"),
+    *("optout", "tls_verified", "fetched_at", "address", "content_type", "etag", "last_modified", "body_bytes"),
 )
 
 
@@ -91,6 +92,11 @@ class InputOptions(Checked):
         help="Column of boxes to blur: lists of [x_min, y_min, x_max, y_max], fractions 0 to 1 of the image as its "
         "file has it. Carried into the metadata, too.",
     )
+    optout_col: str | None = option(
+        None,
+        help="Column that says which rows are reserved, and not to be fetched: anything there but nothing, false, 0 or "
+        "no. Carried into the metadata, too.",
+    )
     save_additional_columns: tuple[str, ...] = option((), help="Further columns to carry into the metadata, as a list.")
     verify_hash: tuple[str, ...] | None = option(
         None,
@@ -113,12 +119,14 @@ class InputOptions(Checked):
     @property
     def carried_columns(self) -> tuple[str, ...]:
         """The columns of the list that are carried into the metadata beside caption and URL, in order."""
-        boxes = (self.bbox_col,) if self.bbox_col else ()
-        return tuple(dict.fromkeys((*self.save_additional_columns, *boxes)))
+        further = (name for name in (self.bbox_col, self.optout_col) if name)
+        return tuple(dict.fromkeys((*self.save_additional_columns, *further)))
 
     def carrier_of(self, column: str) -> str:
         """Return the option that asks for *column*, one of those carried."""
-        return "save_additional_columns" if column in self.save_additional_columns else "bbox_col"
+        if column in self.save_additional_columns:
+            return "save_additional_columns"
+        return "bbox_col" if column == self.bbox_col else "optout_col"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,15 +197,26 @@ class FetchOptions(Checked):
         "https://pypi.org/project/async-img2ds/",
         help="Where a site owner can read about or reach whoever runs this; sent in the User-Agent.",
     )
+    optout: str = option(
+        "headers",
+        choices=("none", "headers", "strict"),
+        shapes=True,
+        help="Which reservations of owners keep their images out. headers: X-Robots-Tag, TDM-Reservation, "
+        "Content-Usage; strict: also robots.txt, tdmrep.json, and what the image's own metadata says; none: no one.",
+    )
     disallowed_header_directives: tuple[str, ...] | None = option(
         None,
         shapes=True,
         help="X-Robots-Tag directives that keep an image out, as a list; [] for none. "
-        "Default: noai, noimageai, noindex, noimageindex.",
+        "Default: noai, noimageai, noindex, noimageindex, noml; none counts as noindex.",
     )
-    ignore_ssl_certificate: bool = option(
-        default=False, help="Accept any TLS certificate, expired and forged ones included."
+    tls: str = option(
+        "verify",
+        choices=("verify", "record", "off"),
+        help="What to do with a TLS certificate that is no good, expired or forged. verify: the row fails; record: its "
+        "image is kept, and tls_verified says so; off: certificates are not looked at.",
     )
+    ignore_ssl_certificate: bool = option(default=False, help="The same as --tls off.")
     allow_net: tuple[str, ...] = option(
         (),
         help="Networks to allow beside public addresses, as CIDR or CIDR:port, "
@@ -237,6 +256,11 @@ class FetchOptions(Checked):
     def row_deadline_s(self) -> float:
         """Seconds all attempts on one URL may take together: as long as the default number of them at the most."""
         return self.row_timeout_s if self.row_timeout_s is not None else 3 * self.attempt_deadline_s
+
+    @property
+    def tls_mode(self) -> str:
+        """What is done with certificates, whichever way it is said."""
+        return "off" if self.ignore_ssl_certificate else self.tls
 
     @property
     def directives(self) -> frozenset[str]:
@@ -309,6 +333,12 @@ class OutputOptions(Checked):
         default=False,
         shapes=True,
         help="parquet: store the images as a column that Hugging Face datasets decodes, a struct of bytes and path.",
+    )
+    provenance: bool = option(
+        default=False,
+        shapes=True,
+        help="Store of each image when and from which address it came, and its Content-Type, ETag, Last-Modified and "
+        "number of bytes.",
     )
     ordered: bool = option(
         default=False,
@@ -567,8 +597,8 @@ def _check_input(options: InputOptions) -> None:
         options.carried_columns or options.caption_col or options.verify_hash
     ):
         raise OptionsError(
-            "a txt list has URLs only: leave out caption_col, bbox_col, verify_hash and save_additional_columns, "
-            "or set input_format to what the list is"
+            "a txt list has URLs only: leave out caption_col, bbox_col, optout_col, verify_hash and "
+            "save_additional_columns, or set input_format to what the list is"
         )
 
 
@@ -600,6 +630,8 @@ def _check_fetch(options: FetchOptions) -> None:
     for name in ("user_agent_token", "contact"):
         if not (getattr(options, name) or "").isprintable():
             raise OptionsError(f"{name} takes one line of printable text; got {getattr(options, name)!r}")
+    if options.ignore_ssl_certificate and options.tls == "record":
+        raise OptionsError("ignore_ssl_certificate looks at no certificate, of which tls record would tell; choose one")
     for server in options.dns_servers:
         check_server(server)
     for net in options.allow_net:

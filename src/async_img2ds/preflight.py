@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from async_img2ds.inputs.streams import ListFile
-    from async_img2ds.options import Options
+    from async_img2ds.options import FetchOptions, Options
 
 __all__ = [
     "EXTRAS",
@@ -55,9 +55,20 @@ def check_installed(options: Options) -> None:
     if proxies := [name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.upper())]:
         said = "--proxy is used instead" if options.fetch.proxy else "every host is asked directly, unless by --proxy"
         logger.warning("%s is set and not used: %s", " and ".join(proxies), said)
+    _say_what_is_not_obeyed(options.fetch)
     for (option, choice), (module, extra) in EXTRAS.items():
         if attrgetter(option)(options) == choice:
             check_importable(f"{option.rpartition('.')[2]} {choice}", module, extra)
+
+
+def _say_what_is_not_obeyed(options: FetchOptions) -> None:
+    """Say at the start which owners' wishes the user has chosen not to heed; each stats file keeps that, too."""
+    if options.optout == "none":
+        logger.warning("--optout none: reservations of owners keep no image out, as you have chosen")
+    elif not options.directives:
+        logger.warning("--disallowed_header_directives []: X-Robots-Tag keeps no image out, as you have chosen")
+    if options.tls_mode == "off":
+        logger.warning("--tls off: no certificate is looked at, so anybody on the way may change what comes")
 
 
 def check_importable(what: str, module: str, extra: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from async_img2ds.errors import ErrorClass
+from async_img2ds.errors import ErrorClass, Trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,6 +87,7 @@ class Row:
         boxes: what to blur in its image, as the list has it.
         digest: the hash that the bytes received must have; only looked at where hashes are verified.
         is_repeat: whether the list has the same URL before, which is not to be fetched twice.
+        is_reserved: whether the list says that it must not be fetched.
 
     """
 
@@ -96,6 +97,7 @@ class Row:
     boxes: object = None
     digest: str | None = None
     is_repeat: bool = False
+    is_reserved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Body:
     http_status: int
     attempts: int
     final_url: str | None = None
+    trace: Trace = field(default_factory=Trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class Sample:
     attempts: int = 0
     body_bytes: int = 0
     final_url: str | None = None
+    trace: Trace = field(default_factory=Trace)
 
 
 def image_bytes(sample: Sample) -> int:

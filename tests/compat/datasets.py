@@ -21,7 +21,7 @@ __all__ = ["EXTENSIONS", "OUR_COLUMNS", "Dataset"]
 
 EXTENSIONS: Final = ("jpg", "png", "webp")
 # What our metadata has behind img2dataset's.
-OUR_COLUMNS: Final = ("error_class", "http_status", "attempts", "final_url")
+OUR_COLUMNS: Final = ("error_class", "http_status", "attempts", "final_url", "optout", "tls_verified")
 
 
 class Dataset:

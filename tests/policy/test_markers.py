@@ -84,7 +84,9 @@ def test_the_options_that_shape_a_dataset_are_values_of_json() -> None:
         url_list="b", input_format="csv", image_size=512, max_image_area=100, save_additional_columns=["x"], timeout=3
     ).shape()
 
-    defaults = Options.of(url_list="a", disallowed_header_directives=["NoIndex", "noai", "noimageai", "noimageindex"])
+    defaults = Options.of(
+        url_list="a", disallowed_header_directives=["NoML", "NoIndex", "noai", "noimageai", "noimageindex"]
+    )
     assert differences(Options.of(url_list="a").shape(), defaults.shape()) == []
     assert differences(then, then) == []
     assert differences(then, now) == [

@@ -1,26 +1,59 @@
-"""Which X-Robots-Tag headers keep an image out."""
+"""Which headers of an answer, words of a list and metadata of an image keep an image out."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from async_img2ds.errors import ErrorClass
 from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES
-from async_img2ds.policy.optout import ROBOTS_TOKEN, disallowing_directive
+from async_img2ds.policy.optout import ROBOTS_TOKEN, Consent, in_text, reserved_by_list, seen_in_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
 
 DEFAULTS = frozenset(DEFAULT_DISALLOWED_DIRECTIVES)
 
 
+NOW_S = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+
+
+def signals(
+    directives: Collection[str] = DEFAULTS, our_name: str | None = None, **headers: str | list[str]
+) -> list[str]:
+    """What is seen in an answer with these headers."""
+    consent = Consent(frozenset(directives), our_name=our_name)
+    return [str(signal) for signal in consent.seen_in(_getter(headers), NOW_S)]
+
+
+def _getter(headers: Mapping[str, str | list[str]]) -> Callable[[str], list[str]]:
+    def get(name: str) -> list[str]:
+        value = headers.get(name.lower().replace("-", "_"), [])
+        return value if isinstance(value, list) else [value]
+
+    return get
+
+
+def refusal(*lines: str, directives: Collection[str] = DEFAULTS, our_name: str | None = None) -> str | None:
+    """The rule in these lines of X-Robots-Tag that keeps an image out."""
+    consent = Consent(frozenset(directives), our_name=our_name)
+    found = consent.refusal(consent.seen_in(_getter({"x_robots_tag": list(lines)}), NOW_S))
+    return None if found is None else found.words
+
+
 def blocked(*lines: str, our_name: str | None = None) -> bool:
     """Whether the default directives find a reservation in these header lines."""
-    return disallowing_directive(lines, DEFAULTS, our_name) is not None
+    return refusal(*lines, our_name=our_name) is not None
 
 
 @pytest.mark.parametrize("directive", DEFAULT_DISALLOWED_DIRECTIVES)
 def test_each_default_directive_blocks(directive: str) -> None:
     """A directive alone blocks, and is named."""
-    assert disallowing_directive([directive], DEFAULTS) == directive
+    assert refusal(directive) == directive
 
 
 @pytest.mark.parametrize(
@@ -51,6 +84,9 @@ def test_each_default_directive_blocks(directive: str) -> None:
         ",,  ,noai,",
         "\tNoAI ",
         pytest.param("none", id="none is short for noindex, nofollow"),
+        *("unavailable_after: 2026-11-22", "unavailable_after: 22 Nov 2026 15:00:00 PST"),
+        *("unavailable_after: Sunday, 22-Nov-26 13:09:53 GMT", "Unavailable_After:Sun, 22 Nov 2026 13:09:53 GMT, all"),
+        *("unavailable_after: 2026-11-23T00:59:59+01:00", "img2dataset: unavailable_after: 2020-01-01T00:00:00Z"),
     ],
 )
 def test_reservation_blocks(line: str) -> None:
@@ -61,10 +97,16 @@ def test_reservation_blocks(line: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        *("", " ", ",", ":", ",:,:", "all", "nofollow", "noarchive, notranslate, nosnippet", "noml"),
+        *("", " ", ",", ":", ",:,:", "all", "nofollow", "noarchive, notranslate, nosnippet"),
         *("noaix", "no ai", "noai;", "noai=1", "xnoindex", "noai: nofollow"),
         *("max-snippet:0", "max-image-preview:none", "max-image-preview: noai", "max-video-preview:noindex"),
         *("unavailable_after: 2030-06-25T15:00:00+00:00", "unavailable_after: Wed, 03 Dec 2031 13:09:53 GMT"),
+        *(
+            "unavailable_after: 2026-11-24",
+            "unavailable_after: yesterday",
+            "unavailable_after: 9999-12-31T23:59:59-12:00",
+        ),
+        *("unavailable_after:", "unavailable_after: 2020-13-45", "otherbot: unavailable_after: 2020-01-01"),
         *("otherbot: noai", "otherbot: nofollow, noai", "otherbot: max-snippet:0, noai"),
         "googlebot: noindex, bingbot: noai, noimageai",
         *("not-img2dataset: noai", "img2dataset2: noai", "img2dataset: nofollow, otherbot: noai"),
@@ -94,14 +136,119 @@ def test_further_name_is_obeyed(our_name: str) -> None:
 
 
 def test_other_directives_can_be_chosen() -> None:
-    """Only the directives asked for block."""
-    assert disallowing_directive(["noml"], {"noml"}) == "noml"
-    assert disallowing_directive(["noai"], {"noml"}) is None
+    """Only the directives asked for block, whatever they are; those that we know are seen all the same."""
+    assert refusal("noarchive", directives={"noarchive"}) == "noarchive"
+    assert refusal("noai", directives={"noarchive"}) is None
+    assert refusal("unavailable_after: 2020-01-01, none", directives={"noai"}) is None
+    assert signals({"noarchive"}, x_robots_tag="noai, noarchive") == ["X-Robots-Tag: noai", "X-Robots-Tag: noarchive"]
 
 
 def test_no_directives_block_nothing() -> None:
-    """An empty choice switches the check off."""
-    assert disallowing_directive(["noai, noindex, none"], frozenset()) is None
+    """An empty choice switches the check off; what was said is told."""
+    assert refusal("noai, noindex, none", directives=()) is None
+    assert in_text(Consent(frozenset()).seen_in(_getter({"x_robots_tag": "noai, none"}), NOW_S)) == (
+        "X-Robots-Tag: noai, X-Robots-Tag: none"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "reserves"),
+    [("1", True), (" 1 ", True), (["0", "1"], True), ("0", False), ("yes", False), ("true", False), ("", False)],
+)
+def test_reservation_against_data_mining(value: str | list[str], reserves: bool) -> None:  # noqa: FBT001
+    """1 reserves, and nothing else does."""
+    assert signals(tdm_reservation=value) == (["TDM-Reservation: 1"] if reserves else [])
+
+
+@pytest.mark.parametrize(
+    ("value", "reserved"),
+    [
+        *(("train-ai=n", "train-ai=n"), ("train-ai=n;x=1", "train-ai=n"), ("search=y, train-ai=n", "train-ai=n")),
+        *((["search=y", "train-ai=n"], "train-ai=n"), ("train-ai=y, train-ai=n", "train-ai=n"), ("tdm=n", "tdm=n")),
+        *(("TRAIN-AI=n", None), ("train-ai=N", None), ("train-ai=?0", None), ('train-ai="n"', None)),
+        *(("train-ai=n, train-ai=y", None), ("train-ai=(n)", None), ("train-ai", None), ("search=n", None)),
+        *(("train-ai=n,", None), ("train-ai=n; ä", None), ("", None), ("ai=y", None)),
+    ],
+)
+def test_preferences_of_use(value: str | list[str], reserved: str | None) -> None:
+    """As structured fields are read: by case, the last of a name, and not at all if anything is wrong."""
+    assert signals(content_usage=value) == ([] if reserved is None else [f"Content-Usage: {reserved}"])
+
+
+@pytest.mark.parametrize(
+    ("level", "headers", "refused_by"),
+    [
+        ("headers", {"x_robots_tag": "noai", "tdm_reservation": "1"}, ErrorClass.OPTOUT_HEADER),
+        ("headers", {"tdm_reservation": "1"}, ErrorClass.OPTOUT_TDM),
+        ("strict", {"content_usage": "train-ai=n"}, ErrorClass.OPTOUT_USAGE),
+        ("none", {"x_robots_tag": "noai", "tdm_reservation": "1", "content_usage": "train-ai=n"}, None),
+    ],
+)
+def test_what_is_seen_keeps_an_image_out_at_its_level(
+    level: str, headers: dict[str, str], refused_by: ErrorClass | None
+) -> None:
+    """Each reservation has its own reason in the metadata."""
+    consent = Consent(DEFAULTS, level)
+    seen = consent.seen_in(_getter(headers), NOW_S)
+    found = consent.refusal(seen)
+
+    assert len(seen) == len(headers)
+    assert (None if found is None else found.error_class) is refused_by
+
+
+@pytest.mark.parametrize(
+    "said", [True, 1, 1.0, "1", "true", "yes", "noai", "reserved", "no-train", ["x"], " Y ", b"1", {"a": 1}]
+)
+def test_list_reserves_with_anything_that_is_not_no(said: object) -> None:
+    """A reservation in words that we do not know is one."""
+    assert reserved_by_list(said)
+
+
+@pytest.mark.parametrize("said", [None, False, 0, 0.0, "", " ", "0", "False", "no", "N", "null", "nan"])
+def test_list_reserves_nothing_with_no(said: object) -> None:
+    """Nor with nothing."""
+    assert not reserved_by_list(said)
+
+
+_VOCABULARY = "http://ns.useplus.org/ldf/vocab/"
+
+
+@pytest.mark.parametrize(
+    ("xmp", "reserved"),
+    [
+        (f"<plus:DataMining>{_VOCABULARY}DMI-PROHIBITED-GENAIML</plus:DataMining>", "DMI-PROHIBITED-GENAIML"),
+        (f'plus:DataMining="{_VOCABULARY}DMI-PROHIBITED"', "DMI-PROHIBITED"),
+        (
+            f'<plus:DataMining rdf:resource="{_VOCABULARY}DMI-PROHIBITED-SEECONSTRAINT"/>',
+            "DMI-PROHIBITED-SEECONSTRAINT",
+        ),
+        (f"<plus:DataMining>{_VOCABULARY}DMI-ALLOWED</plus:DataMining>", None),
+        (f"<plus:DataMining>{_VOCABULARY}DMI-UNSPECIFIED</plus:DataMining>", None),
+        ("a caption about DMI-PROHIBITED", None),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 100, 65_530, 2**20 - 60, 3 * 2**20])
+def test_metadata_of_an_image(xmp: str, reserved: str | None, before: int) -> None:
+    """Wherever it lies in the first megabyte, or the last."""
+    seen = seen_in_image(bytes(before) + xmp.encode() + bytes(1000))
+
+    assert [signal.words for signal in seen] == ([] if reserved is None else [reserved])
+
+
+@given(content=st.binary())
+def test_any_bytes_are_looked_into(content: bytes) -> None:
+    """And found to reserve nothing."""
+    assert seen_in_image(content) == []
+
+
+@given(
+    name=st.sampled_from(["x_robots_tag", "tdm_reservation", "content_usage"]), lines=st.lists(st.text(), max_size=4)
+)
+def test_any_headers_are_read_without_an_error(name: str, lines: list[str]) -> None:
+    """They are hostile text, with halves of characters in it."""
+    consent = Consent(DEFAULTS)
+    for signal in consent.seen_in(_getter({name: lines}), NOW_S):
+        str(signal).encode()
 
 
 RULES = st.sampled_from(["noai", "NOINDEX", "nofollow", "all", "noimageai", "whatever", " noimageindex ", "", "noaix"])
@@ -122,7 +269,7 @@ LINES = st.lists(ITEMS, max_size=6).map(",".join)
 @example(lines=["," * 100_000], our_name=None)
 def test_any_text_is_read_without_an_error(lines: list[str], our_name: str | None) -> None:
     """A header is hostile text; the answer is a directive or None."""
-    assert disallowing_directive(lines, DEFAULTS, our_name) in {*DEFAULTS, "none", None}
+    assert refusal(*lines, our_name=our_name) in {*DEFAULTS, "none", "unavailable_after", None}
 
 
 @given(items=st.lists(ITEMS, max_size=6), valued=VALUED, place=st.integers(0, 6))

@@ -62,6 +62,8 @@ def test_columns_stand_in_their_order(columns: Columns, between: list[tuple[str,
         *between,
         *(("error_class", pa.string()), ("http_status", pa.int32()), ("attempts", pa.int32())),
         ("final_url", pa.string()),
+        ("optout", pa.string()),
+        ("tls_verified", pa.bool_()),
     ]
 
     assert [(field.name, field.type) for field in columns.fields()] == expected
@@ -86,6 +88,8 @@ def test_values_of_a_success_stand_under_their_columns() -> None:
         "http_status": 200,
         "attempts": 1,
         "final_url": None,
+        "optout": None,
+        "tls_verified": None,
     }
 
 
@@ -103,6 +107,8 @@ def test_failure_has_no_values_but_its_reason(status: Status) -> None:
         "http_status": 404,
         "attempts": 3,
         "final_url": None,
+        "optout": None,
+        "tls_verified": None,
     }
 
 
@@ -187,6 +193,7 @@ def test_record_is_ready_for_json_in_column_order() -> None:
     assert list(json.loads(json.dumps(record))) == [
         *("caption", "url", "key", "status", "error_message", "width", "height", "original_width", "original_height"),
         *("exif", "sha256", "error_class", "http_status", "attempts", "final_url"),
+        *("optout", "tls_verified"),
     ]
 
 

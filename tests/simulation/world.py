@@ -256,6 +256,8 @@ class _Answer:
     drips: bool = False
     reason: str = "said so"
     content_length: int | None = None
+    address: str | None = None
+    tls_verified: bool | None = None
 
     def headers(self, name: str) -> list[str]:
         if name == "Location" and self.location:

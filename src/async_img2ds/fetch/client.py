@@ -20,7 +20,7 @@ from aiohttp import hdrs, http_exceptions
 from aiohttp.client_proto import ResponseHandler
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
-from async_img2ds.fetch.connections import IDLE_MAX, Connections, Ways, clean, connect_failure, is_local
+from async_img2ds.fetch.connections import IDLE_MAX, Connections, Tls, Ways, clean, connect_failure, is_local
 from async_img2ds.fetch.resolver import Resolver
 from async_img2ds.fetch.uplink import Uplink
 from async_img2ds.headers import parse_header
@@ -66,6 +66,14 @@ class Answer(Protocol):
     def latency_s(self) -> float:
         """Seconds from the request, once it was connected, to these headers."""
 
+    @property
+    def address(self) -> str | None:
+        """Who sent it: the server's address, or the proxy's."""
+
+    @property
+    def tls_verified(self) -> bool | None:
+        """Whether the certificate of who sent it was verified; None if nothing was encrypted."""
+
     def headers(self, name: str) -> list[str]:
         """Return the values of all header lines called *name*, in order."""
 
@@ -101,6 +109,7 @@ class _Talk(ResponseHandler):
     """HTTP over a connection that takes nothing for an answer while none is expected."""
 
     is_idle = False
+    is_verified = False
     was_reset = False
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -186,7 +195,7 @@ class HttpClient:
                 lambda: _Talk(loop),
                 resolver,
                 Ways(addresses, family, proxy),
-                _tls(options),
+                _tls(options.tls_mode),
                 connect_s=options.timeout,
                 idle_max=idle_max,
             )
@@ -231,15 +240,15 @@ class HttpClient:
         return await self._means.uplink.judge(failure, self._means.uplink.now() - took_s)
 
 
-def _tls(options: FetchOptions) -> ssl.SSLContext:
-    if options.ignore_ssl_certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    else:
-        context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+def _tls(mode: str) -> Tls:
+    """Return how connections are encrypted in one of the modes of the option ``tls``."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    verifying = ssl.create_default_context()
+    for context in (trusting, verifying):
+        context.set_alpn_protocols(["http/1.1"])
+    return Tls(None if mode == "off" else verifying, None if mode == "verify" else trusting)
 
 
 class _Request:
@@ -365,6 +374,14 @@ class _HttpAnswer:
         self.reason = message.reason
         announced = message.headers.get(hdrs.CONTENT_LENGTH, "")
         self.content_length = int(announced) if announced.isdecimal() else None
+
+    @property
+    def address(self) -> str | None:
+        return _peer(self._talk)[0] or None if self._talk is not None else None
+
+    @property
+    def tls_verified(self) -> bool | None:
+        return self._talk.is_verified if self._talk is not None and self._encrypted else None
 
     def headers(self, name: str) -> list[str]:
         return self._headers.getall(name, [])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from async_img2ds.nets import Proxy
     from async_img2ds.policy.urls import AddressPolicy, Target
 
-__all__ = ["Connections", "Origin", "Ways", "clean", "connect_failure", "is_local"]
+__all__ = ["Connections", "Origin", "Tls", "Ways", "clean", "connect_failure", "is_local"]
 
 # Idle connections are kept this long; servers commonly keep theirs 5 s (Apache) to 75 s
 # (nginx), and reuse comes at once or not at all.
@@ -37,6 +37,8 @@ IDLE_S: Final = 5.0
 IDLE_MAX: Final = 512
 # Of a name's addresses so many are tried; those of one that has thousands would take hours.
 ADDRESSES_TRIED_MAX: Final = 8
+# One host in two hundred has a certificate that is no good, by what img2dataset's users count.
+UNTRUSTED_MAX: Final = 10_000
 # What a proxy says before it leads on is a line or a few.
 TUNNEL_HEAD_BYTES_MAX: Final = 16_384
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.\d (\d{3}) ?([^\r\n]*)\r\n")
@@ -55,10 +57,11 @@ class Origin(NamedTuple):
 class Talk(Protocol):
     """What is spoken over a connection, as far as it matters here.
 
-    While *is_idle* nothing is expected.
+    While *is_idle* nothing is expected. *is_verified* says that it is encrypted and the other end's certificate good.
     """
 
     is_idle: bool
+    is_verified: bool
 
     @property
     def should_close(self) -> bool:
@@ -83,10 +86,21 @@ class Ways:
     proxy: Proxy | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How connections are encrypted: by *verifying* the other end's certificate, or *trusting* any.
+
+    With both the second is for those whose certificate is no good.
+    """
+
+    verifying: ssl.SSLContext | None
+    trusting: ssl.SSLContext | None = None
+
+
 class Connections(Generic[T]):
     """Opens connections to what *ways* allow, and keeps those that are idle.
 
-    A new one, over which *make* makes what is spoken, has *connect_s* seconds, and as many for TLS. What is behind a
+    A new one, over which *make* makes what is spoken, has *connect_s* seconds, and as many for *tls*. What is behind a
     proxy must be allowed, too. At most *idle_max* are kept, for *idle_s* seconds.
     """
 
@@ -95,7 +109,7 @@ class Connections(Generic[T]):
         make: Callable[[], Any],  # a T that is an asyncio.Protocol, for which there is no type
         resolver: Resolver,
         ways: Ways,
-        context: ssl.SSLContext,
+        tls: Tls,
         connect_s: float,
         *,
         idle_s: float = IDLE_S,
@@ -107,7 +121,8 @@ class Connections(Generic[T]):
         self._addresses = ways.addresses
         self._family = ways.family
         self.proxy = ways.proxy
-        self._context = context
+        self._tls = tls
+        self._untrusted: set[Origin] = set()  # whose certificate is no good, of those that are talked to nevertheless
         self._connect_s = connect_s
         self._idle_s = idle_s
         self._idle_max = idle_max
@@ -197,9 +212,7 @@ class Connections(Generic[T]):
 
         """
         try:
-            if self.proxy is not None:
-                return await self._through(self.proxy, target)
-            return await self._connect(target, await self._infos(target))
+            return await self._encrypted(target)
         except ssl.SSLCertVerificationError as error:
             raise _certificate_failure(error) from None
         except ssl.SSLError as error:
@@ -209,6 +222,30 @@ class Connections(Generic[T]):
             if isinstance(failure, LocalFault):  # what is idle may hold just what is short
                 self.drop_idle()
             raise failure from None
+
+    async def _encrypted(self, target: Target) -> T:
+        """Return a new connection to where *target* is; one that is not verified only if it need not be."""
+        origin = Origin(target.scheme, target.host, target.port)
+        verifying, trusting = self._tls.verifying, self._tls.trusting
+        if verifying is not None and origin not in self._untrusted:
+            try:
+                talk = await self._new(target, verifying)
+            except ssl.SSLCertVerificationError:
+                if trusting is None:
+                    raise
+                if len(self._untrusted) >= UNTRUSTED_MAX:
+                    self._untrusted.clear()
+                self._untrusted.add(origin)
+            else:
+                talk.is_verified = target.scheme == "https"
+                return talk
+        assert trusting is not None
+        return await self._new(target, trusting)
+
+    async def _new(self, target: Target, context: ssl.SSLContext) -> T:
+        if self.proxy is not None:
+            return await self._through(self.proxy, target, context)
+        return await self._connect(target, await self._infos(target), context)
 
     def drop_idle(self) -> None:
         """Drop those that nobody speaks over."""
@@ -247,7 +284,7 @@ class Connections(Generic[T]):
         tried = (allowed[first:] + allowed[:first])[:ADDRESSES_TRIED_MAX]
         return [_info(family, address, target.port) for family, address in tried]
 
-    async def _connect(self, target: Target, infos: list[aiohappyeyeballs.AddrInfoType]) -> T:
+    async def _connect(self, target: Target, infos: list[aiohappyeyeballs.AddrInfoType], context: ssl.SSLContext) -> T:
         talk: T
         family, *_, (address, *_) = infos[0]
         async with asyncio.timeout(self._connect_s):
@@ -258,9 +295,9 @@ class Connections(Generic[T]):
             connected = await aiohappyeyeballs.start_connection(
                 infos, happy_eyeballs_delay=HAPPY_EYEBALLS_S, loop=self._loop, socket_factory=self._socket
             )
-        return await self._spoken_over(connected, target)
+        return await self._spoken_over(connected, target, context)
 
-    async def _spoken_over(self, connected: socket.socket, target: Target) -> T:
+    async def _spoken_over(self, connected: socket.socket, target: Target, context: ssl.SSLContext) -> T:
         """Return what is spoken over a new connection, once it is encrypted if it is to be."""
         talk: T
         if target.scheme == "http":
@@ -270,7 +307,7 @@ class Connections(Generic[T]):
             _, talk = await self._loop.create_connection(
                 self._make,
                 sock=connected,
-                ssl=self._context,
+                ssl=context,
                 server_hostname=target.host.rstrip("."),
                 ssl_handshake_timeout=self._connect_s,
             )
@@ -279,7 +316,7 @@ class Connections(Generic[T]):
             raise FetchFailure(ErrorClass.TLS_TIMEOUT, words) from None
         return talk
 
-    async def _through(self, proxy: Proxy, target: Target) -> T:
+    async def _through(self, proxy: Proxy, target: Target, context: ssl.SSLContext) -> T:
         """Return a connection to the proxy; for an encrypted target, one that it has led on to there."""
         try:
             async with asyncio.timeout(self._connect_s):
@@ -294,7 +331,7 @@ class Connections(Generic[T]):
             except BaseException:
                 connected.close()
                 raise
-        return await self._spoken_over(connected, target)
+        return await self._spoken_over(connected, target, context)
 
     async def _reach(self, proxy: Proxy) -> socket.socket:
         found: list[tuple[int, str]] = [(_family_of(proxy.host), proxy.host)]

@@ -8,13 +8,17 @@ import logging
 import math
 import time
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
-from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
+from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault, Trace
+from async_img2ds.fetch.connections import clean
+from async_img2ds.fetch.sites import Sites
 from async_img2ds.policy import optout, urls
 from async_img2ds.policy.host import Outcome, Sign, sign_of
+from async_img2ds.policy.optout import Consent, Signal
 from async_img2ds.policy.retry import RetryPolicy, next_delay
 from async_img2ds.records import Body
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from async_img2ds.fetch.client import Answer, Client
+    from async_img2ds.fetch.sites import SiteRules
     from async_img2ds.options import FetchOptions
     from async_img2ds.policy.urls import AddressPolicy, Target
 
@@ -30,6 +35,10 @@ __all__ = ["Fetcher", "Hold", "user_agent"]
 logger = logging.getLogger(__name__)
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# Reasons for which an URL is not asked for at all.
+_NOT_ASKED: Final = frozenset(
+    {ErrorClass.ADDR_BLOCKED, ErrorClass.PORT_BLOCKED, ErrorClass.OPTOUT_ROBOTS, ErrorClass.ROBOTS_UNREACHABLE}
+)
 # 203 is a 200 that a proxy has touched; any other 2xx carries no image or only a part of one.
 _WHOLE: Final = frozenset({200, 203})
 # A shortage of this machine is waited out, looked at after so long, the last time over and over, for an hour, as most
@@ -106,12 +115,16 @@ class Complaints:
 class _Course:
     """One attempt: where redirects have led, when its last request began, and how long it has waited for ourselves.
 
-    *asked_at* is later by what was waited since.
+    *asked_at* is later by what was waited since. *signals* are the reservations that were seen, *trace* what else is
+    told; *site* is what the last host says of all that it has, where that is asked.
     """
 
     trail: list[Target]
     asked_at: float
     waited_s: float = 0.0
+    signals: list[Signal] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
+    site: SiteRules | None = None
 
     @property
     def target(self) -> Target:
@@ -122,12 +135,18 @@ class _Course:
         """The URL that redirects have led to, None if there were none."""
         return self.trail[-1].url if len(self.trail) > 1 else None
 
+    @property
+    def told(self) -> Trace:
+        """What is told of it in the end."""
+        return replace(self.trace, optout=optout.in_text(self.signals)) if self.signals else self.trace
+
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
     """Fetches URLs with *client*, within *options*; *jitter* draws from [0, 1).
 
-    *may_be_image* looks at the first bytes of a body; of what cannot become one the rest is not read.
+    *may_be_image* looks at the first bytes of a body; of what cannot become one the rest is not read. With
+    *keeps_provenance* it is told when and from whom each answer came.
     """
 
     client: Client
@@ -137,6 +156,17 @@ class Fetcher:
     may_be_image: Callable[[bytes], bool] = lambda _: True
     complaints: Complaints = field(default_factory=lambda: Complaints(time.monotonic))
     clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    keeps_provenance: bool = False
+    _consent: Consent = field(init=False)
+    _sites: Sites | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take from the options which reservations are obeyed."""
+        told = self.options.directives, self.options.optout, self.options.user_agent_token
+        object.__setattr__(self, "_consent", Consent(*told))
+        sites = Sites(self.client, self._check_address, self.clock, self.options.user_agent_token)
+        object.__setattr__(self, "_sites", sites if self._consent.asks_sites else None)
 
     async def fetch(self, url: str | Target | None, hold: Hold) -> Body:
         """Return the body behind *url*, as the list has it or read already.
@@ -159,7 +189,7 @@ class Fetcher:
             course = _Course([target], began)
             try:
                 content, status = await self._attempt(course, hold, min(left_s, self.options.attempt_deadline_s))
-                return Body(content, status, attempt, course.led_to)
+                return Body(content, status, attempt, course.led_to, course.told)
             except FetchFailure as failure:
                 left_s -= self.clock() - began - course.waited_s
                 sign = sign_of(failure)
@@ -168,8 +198,8 @@ class Fetcher:
                 sign_before = sign
                 if failure.error_class is ErrorClass.ADDR_BLOCKED and course.led_to:
                     failure = FetchFailure(ErrorClass.REDIRECT_BLOCKED, f"redirect refused: {failure.message}")
-                failure.attempts = 0 if failure.error_class is ErrorClass.ADDR_BLOCKED else attempt
-                failure.final_url = course.led_to
+                failure.attempts = 0 if failure.error_class in _NOT_ASKED else attempt
+                failure.final_url, failure.trace = course.led_to, course.told
                 delay = next_delay(policy, attempt, failure, self.jitter()) if left_s > 0 else None
                 # A host that is set aside is looked at by those who have not seen it fail twice.
                 if delay is None or (attempt > 1 and hold.is_host_aside()) or not await hold.again(target, delay):
@@ -204,17 +234,21 @@ class Fetcher:
         for _ in range(self.options.redirects_max + 1):
             target = course.target
             self._check_address(target)
+            if self._sites is not None:
+                await self._off_the_clock(self._ask_site(self._sites, target, course), course, deadline)
             course.asked_at = asked = self.clock()
             async with self.client.get(target, hold.is_host_wanted) as answer:
                 hold.heard()
                 latency_s = answer.latency_s
+                course.trace = self._trace(answer)
                 if answer.status not in _REDIRECTS:
                     await self._check_status(answer)
-                    self._check_consent(answer)
+                    self._check_consent(answer, course)
                     content = await self._read(answer, hold, course, deadline)
+                    self._check_metadata(content, course, answer.status)
                     hold.leave_host(Outcome(Sign.ANSWERED, self.clock() - course.asked_at, latency_s))
                     return content, answer.status
-                self._check_consent(answer)
+                self._check_consent(answer, course)
                 locations = answer.headers("Location")
                 await _drain(answer)
             if not locations:
@@ -257,13 +291,49 @@ class Fetcher:
                 ErrorClass.ADDR_BLOCKED, f"{target.host} is not a public address; --allow_net opens networks"
             )
 
-    def _check_consent(self, answer: Answer) -> None:
+    def _trace(self, answer: Answer) -> Trace:
+        """Return what is told of *answer*."""
+        if not self.keeps_provenance:
+            return _TRACES[answer.tls_verified]
+
+        def said(name: str) -> str | None:
+            values = answer.headers(name)
+            return clean(values[0]) if values else None
+
+        return Trace(
+            tls_verified=answer.tls_verified,
+            fetched_at=datetime.fromtimestamp(self.wall_clock(), UTC).isoformat(timespec="milliseconds"),
+            address=answer.address,
+            content_type=said("Content-Type"),
+            etag=said("ETag"),
+            last_modified=said("Last-Modified"),
+        )
+
+    def _check_consent(self, answer: Answer, course: _Course) -> None:
         """Refuse an image that a header of any answer on the way to it reserves; its body is never read."""
-        if (lines := answer.headers("X-Robots-Tag")) and self.options.directives:
-            rule = optout.disallowing_directive(lines, self.options.directives, self.options.user_agent_token)
-            if rule is not None:
-                message = "Use of image disallowed by X-Robots-Tag directive"
-                raise FetchFailure(ErrorClass.OPTOUT_HEADER, message, http_status=answer.status)
+        signals = self._consent.seen_in(answer.headers, self.wall_clock())
+        if course.site is not None and course.site.reserves(course.target) and not answer.headers("TDM-Reservation"):
+            signals.append(Signal(ErrorClass.OPTOUT_TDM, "tdmrep.json", "1"))
+        if signals:
+            course.signals += signals
+            self._obey(signals, answer.status)
+
+    async def _ask_site(self, sites: Sites, target: Target, course: _Course) -> None:
+        """Refuse what the site of *target* reserves, which is not asked for then."""
+        course.site = await sites.rules(target)
+        if signals := course.site.signals(target):
+            course.signals += signals
+            self._obey(signals, None)
+
+    def _check_metadata(self, content: bytes, course: _Course, http_status: int) -> None:
+        """Refuse an image that says itself that it is reserved."""
+        if self._sites is not None and (signals := optout.seen_in_image(content)):
+            course.signals += signals
+            self._obey(signals, http_status)
+
+    def _obey(self, signals: list[Signal], http_status: int | None) -> None:
+        if (refusal := self._consent.refusal(signals)) is not None:
+            raise FetchFailure(refusal.error_class, _refused(refusal), http_status=http_status)
 
     async def _check_status(self, answer: Answer) -> None:
         if answer.status in _WHOLE:
@@ -334,6 +404,17 @@ class _Pace:
                 said = f"less than {RATE_LEAST_BYTES_PER_S} bytes a second for {passed_s:.0f} s"
                 raise FetchFailure(ErrorClass.TOO_SLOW, said)
             self._since, self._bytes = now, 0
+
+
+# What is told of most answers: nothing but this.
+_TRACES: Final = {verified: Trace(tls_verified=verified) for verified in (None, True, False)}
+
+
+def _refused(signal: Signal) -> str:
+    """Say which reservation keeps an image out; of a header that img2dataset knows in its words."""
+    if signal.error_class is ErrorClass.OPTOUT_HEADER:
+        return "Use of image disallowed by X-Robots-Tag directive"
+    return f"Use of image reserved by {signal}"
 
 
 def _circuit_open(target: Target) -> FetchFailure:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tarfile
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from async_img2ds.errors import ErrorClass, StorageError
+from async_img2ds.errors import ErrorClass, StorageError, Trace
 from async_img2ds.outputs.example import byte_features
 from async_img2ds.records import Encoded, Sample, Status
 from async_img2ds.storage import sum_in
@@ -23,6 +24,7 @@ __all__ = ["READERS", "check_unchanged", "stored_samples"]
 
 _PIECE_BYTES: Final = 2**20
 _TOLD: Final = ("http_status", "attempts", "final_url", "error_message")
+_TRACED: Final = tuple(field.name for field in fields(Trace))
 _MADE: Final = ("width", "height", "original_width", "original_height", "exif")
 
 
@@ -47,8 +49,8 @@ def stored_samples(
 ) -> Iterator[Sample]:
     """Yield the samples of the shard *stem* in the order of its table, as they were written.
 
-    *rows* are all of the shard; *extension* is that of its images, *digest* the column of their hashes. What was
-    received of a row is not told by its table, and is none here.
+    *rows* are all of the shard; *extension* is that of its images, *digest* the column of their hashes. How much was
+    received of a row is told by a table with provenance, and is nothing here by any other.
 
     Raises:
         StorageError: the shard is not what it should be.
@@ -58,7 +60,7 @@ def stored_samples(
     name = f"{stem}.parquet"
     try:
         with store.open(name) as file, pq.ParquetFile(file) as parquet:
-            wanted = {"key", "status", "error_class", *_TOLD, *_MADE, digest}
+            wanted = {"key", "status", "error_class", "body_bytes", *_TOLD, *_TRACED, *_MADE, digest}
             table = parquet.read(columns=[column for column in parquet.schema_arrow.names if column in wanted])
         images = READERS[output_format](store, stem, extension)
         for record in table.to_pylist():
@@ -94,7 +96,9 @@ def _sample(row: Row, record: dict[str, Any], image: bytes | None, digest: str |
         record["error_message"],
         record["http_status"],
         record["attempts"],
+        body_bytes=record.get("body_bytes") or 0,
         final_url=record["final_url"],
+        trace=Trace(*map(record.get, _TRACED)),
     )
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from async_img2ds.records import Sample
 
-__all__ = ["Columns", "SampleTable"]
+__all__ = ["PROVENANCE", "Columns", "SampleTable"]
+
+# The columns, and fields of a trace, that there are on request; behind them comes body_bytes.
+PROVENANCE: Final = ("fetched_at", "address", "content_type", "etag", "last_modified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +26,14 @@ class Columns:
     """Which columns a dataset has beside those of its list.
 
     *exif*, the *digest*'s name, the *image* column's name, if any. Where hashes are verified, the digest's column is
-    one of the list: *digest_listed*.
+    one of the list: *digest_listed*. With *provenance* those that say when and from whom each image came.
     """
 
     exif: bool
     digest: str | None
     image: str | None = None
     digest_listed: bool = False
+    provenance: bool = False
 
     def fields(self) -> list[pa.Field]:
         """Return the columns in order, as Arrow fields."""
@@ -48,11 +52,15 @@ class Columns:
             pa.field("http_status", whole),
             pa.field("attempts", whole),
             pa.field("final_url", text),
+            pa.field("optout", text),
+            pa.field("tls_verified", pa.bool_()),
+            *([pa.field(name, text) for name in PROVENANCE] if self.provenance else []),
+            *([pa.field("body_bytes", pa.int64())] if self.provenance else []),
         ]
 
     def values(self, sample: Sample) -> list[Any]:
         """Return the values of *sample* in the order of :meth:`fields`."""
-        encoded = sample.encoded
+        encoded, trace = sample.encoded, sample.trace
         if encoded is None:
             made: list[Any] = [None] * (4 + self.exif + self._has_digest + bool(self.image))
         else:
@@ -64,7 +72,9 @@ class Columns:
             *(sample.row.key, str(sample.status), sample.error_message),
             *made,
             None if sample.error_class is None else str(sample.error_class),
-            *(sample.http_status, sample.attempts, sample.final_url),
+            *(sample.http_status, sample.attempts, sample.final_url, trace.optout, trace.tls_verified),
+            *([getattr(trace, name) for name in PROVENANCE] if self.provenance else ()),
+            *([sample.body_bytes] if self.provenance else ()),
         ]
 
     def record(self, sample: Sample, listed: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,17 @@ class Target:
     port: int
     is_literal: bool = False
 
+    @property
+    def authority(self) -> str:
+        """Its host, and the port if it is not the scheme's own, as they stand in a URL."""
+        return self.url.partition("://")[2].partition("/")[0]
+
+    @property
+    def path(self) -> str:
+        """What is asked of the host: the path and the query."""
+        _, slash, rest = self.url.partition("://")[2].partition("/")
+        return slash + rest
+
 
 class AddressPolicy:
     """Says whether an address may be connected to: public unicast, or in a network that the user allowed."""

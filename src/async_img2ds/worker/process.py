@@ -226,6 +226,7 @@ class Worker:
             means.may_be_image,
             complaints=Complaints(means.clock),
             clock=means.clock,
+            keeps_provenance=options.output.provenance,
         )
         stages = Stages.by(means.clock)
         runner = ShardRunner(

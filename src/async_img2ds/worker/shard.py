@@ -11,12 +11,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure, StorageError
+from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure, StorageError, Trace
 from async_img2ds.journal import Journal, drop_journals, identity_of, journal_of
 from async_img2ds.outputs.base import Output, open_writer
 from async_img2ds.outputs.ordered import OrderedWriter
 from async_img2ds.outputs.stored import check_unchanged, stored_samples
 from async_img2ds.policy.markers import SCHEMA_VERSION, Marker, digest_of_urls
+from async_img2ds.policy.optout import reserved_by_list
 from async_img2ds.policy.schema import Columns
 from async_img2ds.policy.shards import rows_of
 from async_img2ds.records import Row, Sample, Status, Tally, image_bytes
@@ -120,11 +121,11 @@ class ShardRunner:
             keeping_up.cancel()
         if shard.again is not None:
             # Behind those that were fetched, which are few: in order all wait for the first that is not there.
-            stored.body_bytes = Marker.parse(before).tally.body_bytes  # which the table does not tell
             kept = left.keys() - shard.again.rows
             async for sample in attempt.each(self._stored(shard, rows), image_bytes):
                 if sample.row.index in kept:
                     await self._write(sample, writer, stored)
+            stored.body_bytes = Marker.parse(before).tally.body_bytes  # which few tables tell
         await writer.finish()
         seconds = time.monotonic() - began
         files, urls = await attempt.sums(), digest_of_urls(listed.column("url"))
@@ -173,9 +174,11 @@ class ShardRunner:
         blank = [None] * listed.num_rows
         boxes = listed.column(self.input.bbox_col).to_pylist() if self.input.bbox_col else blank
         digests = listed.column(self.input.verify_hash[1]).to_pylist() if self.input.verify_hash else blank
+        reserved = listed.column(self.input.optout_col).to_pylist() if self.input.optout_col else blank
         urls = listed.column("url").to_pylist()
-        for index, (url, box, digest) in enumerate(zip(urls, boxes, digests, strict=True)):
-            yield Row(index, self.naming.key(shard.id, index), url, box, digest, index in shard.repeats)
+        for index, (url, box, digest, said) in enumerate(zip(urls, boxes, digests, reserved, strict=True)):
+            key, is_repeat = self.naming.key(shard.id, index), index in shard.repeats
+            yield Row(index, key, url, box, digest, is_repeat, reserved_by_list(said))
 
     async def _run_sample(self, turn: Turn, writer: ShardWriter, journal: Journal, tally: Tally) -> None:
         """The life of one row."""
@@ -206,7 +209,7 @@ class ShardRunner:
             logger.exception("internal error on %s (%s); please report it", row.key, row.url)
             failure = SampleFailure(ErrorClass.INTERNAL, traceback.format_exc(limit=0).strip()[:200])
         if failure is None and body is not None and encoded is not None:
-            told = body.http_status, body.attempts, len(body.content), body.final_url
+            told = body.http_status, body.attempts, len(body.content), body.final_url, body.trace
             return Sample(row, Status.SUCCESS, encoded, None, None, *told)
         assert failure is not None
         downloaded = body is not None
@@ -224,11 +227,16 @@ class ShardRunner:
             attempts=body.attempts if body else failure.attempts,
             body_bytes=len(body.content) if body else 0,
             final_url=body.final_url if body else failure.final_url,
+            trace=body.trace if body else failure.trace,
         )
 
     async def _fetch(self, row: Row, turn: Turn) -> Body:
         if row.is_repeat:
             raise FetchFailure(ErrorClass.DUPLICATE, "the list has the same URL before")
+        if row.is_reserved:
+            failure = FetchFailure(ErrorClass.OPTOUT_LISTED, f"reserved by the list, in {self.input.optout_col}")
+            failure.trace = Trace(optout=f"{self.input.optout_col} of the list")
+            raise failure
         return await self.fetcher.fetch(turn.target or row.url, turn)
 
     def _output(self, attempt: Attempt, shard: Shard, listed: pa.Table) -> Output:
@@ -240,6 +248,7 @@ class ShardRunner:
                 exif=self.image.extract_exif,
                 digest=self.image.compute_hash,
                 digest_listed=bool(self.input.verify_hash),
+                provenance=self.output.provenance,
             ),
             extension=self.image.encode_format,
             captions="caption" in listed.column_names,

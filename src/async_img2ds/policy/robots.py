@@ -1,0 +1,194 @@
+"""robots.txt: which paths of a site may be fetched, and for what (RFC 9309).
+
+Beside its allow and disallow a group may have ``Content-Signal`` (Cloudflare: ``ai-train=no`` reserves against
+training) and ``Content-Usage`` (draft-ietf-aipref-attach: an optional path, and preferences).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+from async_img2ds.policy.optout import our_names, reserved_by_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+__all__ = ["ROBOTS_BYTES_MAX", "PathPattern", "Robots", "normal", "parse"]
+
+# RFC 9309 2.5: parsers must handle at least 500 KiB; what is beyond is not looked at, as Google does.
+ROBOTS_BYTES_MAX: Final = 500 * 1024
+# A group of ours with more rules than this is no statement about paths but an attack on whoever matches them.
+RULES_MAX: Final = 10_000
+# Wildcards of a pattern; each makes matching longer by the length of the path at the most.
+WILDCARDS_MAX: Final = 32
+
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_TOKEN: Final = re.compile(r"[a-z_-]+")
+_NO_TRAINING: Final = re.compile(r"(?:^|,)\s*ai-train\s*=\s*no\s*(?:,|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class PathPattern:
+    """A pattern of paths: *parts* between its wildcards, in octets; *ends* says whether the path must, too."""
+
+    parts: tuple[bytes, ...]
+    ends: bool
+    length: int
+
+    @classmethod
+    def parse(cls, text: str) -> PathPattern:
+        """Read a pattern as RFC 9309 2.2.3 has it."""
+        ends = text.endswith("$")
+        written = normal(text.removesuffix("$"))
+        parts = written.split(b"*")
+        if len(parts) > WILDCARDS_MAX:  # a longer one would match less, so this reserves more
+            parts, ends = [*parts[:WILDCARDS_MAX], b""], False
+        return cls(tuple(parts), ends, len(written) + ends)
+
+    def matches(self, path: bytes) -> bool:
+        """Whether *path* is one of them. Takes the first place for each part, so it never looks back."""
+        first, *others = self.parts
+        if not path.startswith(first):
+            return False
+        at = len(first)
+        if not others:
+            return at == len(path) if self.ends else True
+        *between, last = others
+        for part in between:
+            if (found := path.find(part, at)) < 0:
+                return False
+            at = found + len(part)
+        if self.ends:
+            return len(path) - len(last) >= at and path.endswith(last)
+        return path.find(last, at) >= 0
+
+
+@dataclass(slots=True)
+class _Group:
+    """What is said to some."""
+
+    rules: list[tuple[PathPattern, bool]] = field(default_factory=list)
+    uses: list[tuple[PathPattern, str]] = field(default_factory=list)
+    no_training: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.rules) + len(self.uses) >= RULES_MAX
+
+
+_ANYWHERE: Final = PathPattern((b"/",), ends=False, length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Robots:
+    """What a robots.txt says to us."""
+
+    _group: _Group = field(default_factory=_Group)
+
+    def __len__(self) -> int:
+        """Return how many rules there are."""
+        return len(self._group.rules) + len(self._group.uses)
+
+    def reservation(self, path: str) -> str | None:
+        """Return the rule against fetching *path*, with its query, for training; None if there is none.
+
+        The longest pattern counts, and of those of one length the one that allows (RFC 9309 2.2.2).
+        """
+        octets = normal(path)
+        longest, allows = -1, True
+        for pattern, allowing in self._group.rules:
+            better = pattern.length > longest or (pattern.length == longest and allowing)
+            if better and pattern.matches(octets):
+                longest, allows = pattern.length, allowing
+        if not allows:
+            return "disallow"
+        if self._group.no_training:
+            return "Content-Signal ai-train=no"
+        return self._reserved_use(octets)
+
+    def _reserved_use(self, path: bytes) -> str | None:
+        matching = [(pattern.length, said) for pattern, said in self._group.uses if pattern.matches(path)]
+        longest = max((length for length, _ in matching), default=0)
+        for length, said in matching:
+            if length == longest and (word := reserved_by_usage(said)):
+                return f"Content-Usage {word}"
+        return None
+
+
+def parse(content: bytes, our_name: str | None = None) -> Robots:
+    """Read a robots.txt as far as it is about us; never fails.
+
+    All groups for any of our names count together; the groups for everybody only if there is none of them.
+    """
+    whole = content[:ROBOTS_BYTES_MAX]
+    text = whole.decode("utf-8-sig", "replace")
+    lines = _LINE_END.split(text)
+    if len(content) > ROBOTS_BYTES_MAX:
+        lines.pop()  # half a line
+    names = our_names(our_name)
+    ours, everybodys, found_ours = _Group(), _Group(), False
+    addressed: list[_Group] = []
+    naming = False
+    for key, value in _statements(lines):
+        if key == "user-agent":
+            if not naming:
+                addressed, naming = [], True
+            if value == "*":
+                addressed.append(everybodys)
+            elif _is_ours(value, names):
+                addressed.append(ours)
+                found_ours = True
+            continue
+        if key in ("allow", "disallow", "content-signal", "content-usage"):
+            naming = False
+            for group in {id(group): group for group in addressed}.values():
+                _say(group, key, value)
+    return Robots(ours if found_ours else everybodys)
+
+
+def _statements(lines: list[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        key, colon, value = line.partition("#")[0].partition(":")
+        if colon:
+            yield key.strip().lower(), value.strip()
+
+
+def _is_ours(value: str, names: Collection[str]) -> bool:
+    """Whether the product token that *value* begins with is one of *names* (RFC 9309 2.2.1)."""
+    lowered = value.lower()
+    token = _TOKEN.match(lowered)
+    return lowered in names or (token is not None and token[0] in names and not lowered[token.end() :][:1].isalnum())
+
+
+def _say(group: _Group, key: str, value: str) -> None:
+    if group.is_full:
+        return
+    if key == "content-signal":
+        group.no_training = group.no_training or _NO_TRAINING.search(value) is not None
+    elif key == "content-usage":
+        path, _, said = value.partition(" ") if value.startswith("/") else ("", "", value)
+        group.uses.append((PathPattern.parse(path) if path else _ANYWHERE, said.strip()))
+    elif value:  # an empty one says nothing
+        written = value if value.startswith(("/", "*")) else f"/{value}"
+        group.rules.append((PathPattern.parse(written), key == "allow"))
+
+
+# Octets that stand for themselves in a path (RFC 3986 2.3, and what may divide it); all others are compared quoted.
+_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/?#[]@!$&'()*+,;=:")
+_QUOTED: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+
+
+def normal(path: str) -> bytes:
+    """Return *path* in octets, in one of the ways in which it may be quoted (RFC 9309 2.2.2)."""
+
+    def requoted(found: re.Match[bytes]) -> bytes:
+        octet = unquote_to_bytes(found[0])
+        return octet if octet[0] in _UNRESERVED else found[0].upper()
+
+    octets = path.encode("utf-8", "surrogateescape")
+    quoted = b"".join(bytes((o,)) if o in _PLAIN or o == 0x25 else b"%%%02X" % o for o in octets)  # noqa: PLR2004  "%"
+    return _QUOTED.sub(requoted, quoted)
