@@ -161,6 +161,8 @@ class ErrorClass(StrEnum):
     DECODE_BOMB = "decode_bomb"
     DECODE_OOM = "decode_oom"
     DECODE_UNSUPPORTED = "decode_unsupported"
+    DECODE_CRASH = "decode_crash"
+    DECODE_TIMEOUT = "decode_timeout"
     TOO_SMALL = "too_small"
     AREA = "area"
     ASPECT = "aspect"

@@ -74,6 +74,8 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.DECODE_BOMB: "more pixels than are safe to decode",
     ErrorClass.DECODE_OOM: "not enough memory to decode it",
     ErrorClass.DECODE_UNSUPPORTED: "a format that is not decoded here",
+    ErrorClass.DECODE_CRASH: "decoding it ended a process, twice; such an image is worth a report to the image library",
+    ErrorClass.DECODE_TIMEOUT: "decoding it did not end",
     ErrorClass.TOO_SMALL: "below --min_image_size",
     ErrorClass.AREA: "above --max_image_area",
     ErrorClass.ASPECT: "above --max_aspect_ratio",

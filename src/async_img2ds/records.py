@@ -43,6 +43,32 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Images that have to do with the end of a process, by what their bytes hash to and by the keys of their rows.
+
+    Of *suspects* it is not known which it was; *guilty* and *guilty_keys* say of each how it ended one by itself.
+    """
+
+    suspects: frozenset[bytes] = frozenset()
+    suspect_keys: frozenset[str] = frozenset()
+    guilty: Mapping[bytes, ErrorClass] = field(default_factory=dict)
+    guilty_keys: Mapping[str, ErrorClass] = field(default_factory=dict)
+
+    def verdict(self, digest: bytes, key: str) -> ErrorClass | None:
+        """Return how the image ends processes, None if it is not known to."""
+        return self.guilty.get(digest) or self.guilty_keys.get(key)
+
+    def plus(self, other: Quarantine) -> Quarantine:
+        """Return what both know."""
+        return Quarantine(
+            self.suspects | other.suspects,
+            self.suspect_keys | other.suspect_keys,
+            {**self.guilty, **other.guilty},
+            {**self.guilty_keys, **other.guilty_keys},
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Shard:
     """A numbered piece of the URL list: the unit of work, of retry and of resume.
 
@@ -62,6 +88,7 @@ class Shard:
     attempt: int = 0
     repeats: frozenset[int] = frozenset()
     again: Again | None = None
+    quarantine: Quarantine = field(default_factory=Quarantine)
 
 
 @dataclass(frozen=True, slots=True)

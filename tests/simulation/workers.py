@@ -202,7 +202,9 @@ class SimLink:
             self._take_in(None)
             self._world.loop.call_later(STOP_S, self.die, "exit status 1")
 
-    def kill(self) -> None:
+    ended_over = ()
+
+    def kill(self, *, stuck: bool = False) -> None:  # noqa: ARG002  as links have it
         self.die("killed by SIGKILL")
 
     async def end(self) -> None:

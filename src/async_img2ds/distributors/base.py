@@ -180,6 +180,11 @@ class ShardFeed:
         """Take back a shard that was not begun."""
         self._again.append(shard)
 
+    def absolve(self, shard: Shard) -> None:
+        """Forget the deaths that *shard* was open in: it is known what they were over."""
+        self._deaths.pop(shard.id, None)
+        self._lonely_deaths.pop(shard.id, None)
+
     def failed(self, shard: Shard) -> bool:
         """Take back a shard that failed as a whole; return whether it will be tried again."""
         if shard.attempt >= self._retries:
@@ -270,6 +275,7 @@ class OpenShards:
     def give_back(self) -> None:
         """Give all back that are left: what ended the work had nothing to do with them."""
         for shard in self._shards.values():
+            self.feed.absolve(shard)
             self.feed.give_back(shard)
         self._shards.clear()
 

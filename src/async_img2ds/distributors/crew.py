@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
 from async_img2ds.distributors.base import OpenShards
 from async_img2ds.errors import WorkerError
-from async_img2ds.records import Done, Lost, Progress, Shard, Tally
+from async_img2ds.records import Done, Lost, Progress, Quarantine, Shard, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from async_img2ds.distributors.base import ShardFeed, Work
+    from async_img2ds.errors import ErrorClass
+    from async_img2ds.recorder import Decoding
     from async_img2ds.records import Report
 
 __all__ = ["STOP_S", "Crew", "End", "Link", "Want", "asked_for"]
@@ -73,8 +75,12 @@ class Link(Protocol):
     def hang_up(self) -> None:
         """Have it drop what it has open, and end."""
 
-    def kill(self) -> None:
-        """End it at once."""
+    def kill(self, *, stuck: bool = False) -> None:
+        """End it at once; *stuck* says that it is because nothing was heard of it."""
+
+    @property
+    def ended_over(self) -> Sequence[tuple[Decoding, ErrorClass]]:
+        """Over which images it may have ended, and how, where that can be told."""
 
 
 def asked_for(tell: Callable[[Want], None], receive: Callable[[], Shard | None]) -> Iterator[Shard]:
@@ -87,6 +93,37 @@ def asked_for(tell: Callable[[Want], None], receive: Callable[[], Shard | None])
         yield shard
 
 
+class Culprits:
+    """Images over which workers have ended: suspect after the first time, guilty after a time alone."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self.quarantine = Quarantine()
+
+    def convict(self, ended_over: Sequence[tuple[Decoding, ErrorClass]]) -> bool:
+        """Take in over which images a worker may have ended, and how; return whether that tells which it was."""
+        suspected = self.quarantine
+        alone = len(ended_over) == 1
+        found: list[tuple[Decoding, ErrorClass]] = []
+        for decoding, kind in ended_over:
+            is_suspect = decoding.digest in suspected.suspects or decoding.key in suspected.suspect_keys
+            if decoding.hung or (alone and is_suspect):
+                found.append((decoding, kind))
+                logger.warning(
+                    "row %s ends workers (%s); it fails, and its bytes are not decoded again", decoding.key, kind
+                )
+        others = [decoding for decoding, kind in ended_over if (decoding, kind) not in found]
+        self.quarantine = suspected.plus(
+            Quarantine(
+                frozenset(decoding.digest for decoding in others),
+                frozenset(decoding.key for decoding in others),
+                {decoding.digest: kind for decoding, kind in found},
+                {decoding.key: kind for decoding, kind in found},
+            )
+        )
+        return bool(found)
+
+
 @dataclass(slots=True)
 class Crew:
     """The workers of a run: *start* gives one, and has ended it when its block is left."""
@@ -95,6 +132,7 @@ class Crew:
     feed: ShardFeed
     emit: Callable[[Report], None]
     _workers: list[_Worker] = field(default_factory=list)
+    culprits: Culprits = field(default_factory=Culprits)
     _failed_starts: int = 0
     _stopped: bool = False
 
@@ -118,7 +156,7 @@ class Crew:
         # Its first shard is set aside before it is started, or workers that are up sooner would take it.
         while (first := await self.feed.next(alone=True)) is not None:
             async with self.start(work) as link:
-                worker = _Worker(link, self.feed, self.emit, first)
+                worker = _Worker(link, self.feed, self.emit, first, self.culprits)
                 self._workers.append(worker)
                 if self._stopped:  # while it was being started
                     worker.hang_up()
@@ -142,15 +180,20 @@ class Crew:
             self.feed.give_back(worker.first)
         if orphans := list(worker.open):
             logger.warning("worker %d died (%s); %d open shards are done again", link.number, link.ending, len(orphans))
-        worker.open.orphan(orphans, link.number, link.ending)
+        if self.culprits.convict(link.ended_over):
+            worker.open.give_back()  # they had no part in it, and it will not happen again
+        worker.open.orphan(list(worker.open), link.number, link.ending)
         self.emit(Progress(link.number, Tally(), 0))
 
 
 class _Worker:
     """One worker, and what it is to be given."""
 
-    def __init__(self, link: Link, feed: ShardFeed, emit: Callable[[Report], None], first: Shard) -> None:
+    def __init__(
+        self, link: Link, feed: ShardFeed, emit: Callable[[Report], None], first: Shard, culprits: Culprits
+    ) -> None:
         self.link = link
+        self._culprits = culprits
         self.first: Shard | None = first
         self.open = OpenShards(feed, emit)
         self.has_asked = False
@@ -182,7 +225,7 @@ class _Worker:
             if self._reports or not self.has_asked:
                 self._silent_s += WATCH_S
         logger.warning("worker %d has said nothing for %g s; it is ended", self.link.number, self._silent_s)
-        self.link.kill()
+        self.link.kill(stuck=True)
 
     async def _heed(self) -> None:
         async for message in self.link.messages():
@@ -226,4 +269,4 @@ class _Worker:
             await self.link.send(End())
         else:
             self.open.add(shard)
-            await self.link.send(shard)
+            await self.link.send(replace(shard, quarantine=self._culprits.quarantine))

@@ -15,6 +15,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import deque
 from concurrent.futures import Future
@@ -25,7 +26,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from async_img2ds import startup
 from async_img2ds.distributors.base import obeying
 from async_img2ds.distributors.crew import STOP_S, Crew, asked_for
-from async_img2ds.errors import WorkerError
+from async_img2ds.errors import ErrorClass, WorkerError
+from async_img2ds.recorder import HUNG_STATUS, decodings_in, record_file, set_up
 from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from async_img2ds.distributors.base import ShardFeed, Stop, Work, WorkFor
     from async_img2ds.options import RunOptions
+    from async_img2ds.recorder import Decoding
     from async_img2ds.records import Report
 
 __all__ = ["child", "run_local", "usable_cores"]
@@ -44,6 +47,10 @@ LINE_BYTES_MAX: Final = 8192
 # A start reads some hundred megabytes of libraries, on a shared disk that many others read.
 STARTING_S: Final = 600.0
 _LENGTH_BYTES: Final = 8
+# How a process ends over a defect of the code that it runs; SIGKILL is the system's, short of memory, or somebody's.
+_CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
+# An image that one that is stuck has decoded for so long may be why.
+STUCK_OVER_S: Final = 60.0
 # What comes before the first report: modules that Python itself loads at its start may have printed something.
 _GREETING: Final = b"\0async-img2ds\0"
 # -P keeps the working folder off sys.path, where a file of the user's could stand in for a standard
@@ -91,13 +98,16 @@ async def _started(work: Work) -> AsyncIterator[_Process]:
     # Two arenas: glibc otherwise keeps up to eight times the cores of them, each as large as its fullest moment.
     environment = {"MALLOC_ARENA_MAX": "2", **os.environ}
     pipe = asyncio.subprocess.PIPE
+    record = record_file()
+    command = (sys.executable, "-P", "-c", _BOOT, str(record))
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-c", _BOOT, stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+            *command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, pass_fds=(record,)
         )
     except OSError as error:
+        os.close(record)
         raise WorkerError(f"cannot start a worker process: {error}") from error
-    worker = _Process(process)
+    worker = _Process(process, record)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(worker.listen_to_errors())
@@ -109,14 +119,19 @@ async def _started(work: Work) -> AsyncIterator[_Process]:
                 sending.cancel()
     finally:
         await worker.end()
+        worker.look_back()
+        os.close(record)
 
 
 class _Process:
     """One worker process, as its parent sees it."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, record: int) -> None:
         self._process = process
+        self._record = record
         self._said: deque[str] = deque(maxlen=20)
+        self.was_stuck = False
+        self.ended_over: list[tuple[Decoding, ErrorClass]] = []
 
     @property
     def number(self) -> int:
@@ -164,8 +179,9 @@ class _Process:
         if self._process.stdin is not None:
             self._process.stdin.close()
 
-    def kill(self) -> None:
-        """End the process at once."""
+    def kill(self, *, stuck: bool = False) -> None:
+        """End the process at once; *stuck* says that it is because nothing was heard of it."""
+        self.was_stuck = self.was_stuck or stuck
         with suppress(ProcessLookupError):
             self._process.kill()
 
@@ -178,6 +194,18 @@ class _Process:
         if self._process.returncode is None:
             self.kill()
             await self._process.wait()
+
+    def look_back(self) -> None:
+        """See over which images it may have ended, if it did by itself."""
+        code = self._process.returncode
+        decodings = decodings_in(self._record)
+        if code == HUNG_STATUS:
+            self.ended_over = [(each, ErrorClass.DECODE_TIMEOUT) for each in decodings if each.hung]
+        elif code is not None and -code in _CRASHES:
+            self.ended_over = [(each, ErrorClass.DECODE_CRASH) for each in decodings]
+        elif self.was_stuck:  # in code that lets nothing else of its process run
+            old_ns = time.monotonic_ns() - int(STUCK_OVER_S * 1e9)
+            self.ended_over = [(each, ErrorClass.DECODE_TIMEOUT) for each in decodings if each.since_ns < old_ns]
 
     async def listen_to_errors(self) -> None:
         """Pass on what it writes to its standard error, and keep the end of it."""
@@ -218,6 +246,7 @@ def child() -> None:
     """Be a worker process: read the work, then shards, from standard input."""
     startup.begin()
     startup.keep_pandas_out()
+    set_up(int(sys.argv[1]))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between the reports

@@ -120,6 +120,7 @@ class _Actor:
         self.number = number
         self.ending = "it was stopped"
         self.last_words = "it said nothing"
+        self.ended_over = ()  # other machines do not tell
         self._handle = handle
         # It may stand in the cluster's queue, or wait for a machine that is being started.
         self.starting_s = math.inf
@@ -147,7 +148,7 @@ class _Actor:
         """Have it drop what it has open and end."""
         self._handle.drop.remote()
 
-    def kill(self) -> None:
+    def kill(self, *, stuck: bool = False) -> None:  # noqa: ARG002  as links have it
         """End it at once."""
         with suppress(RayError):  # it is dead, or Ray is
             ray.kill(self._handle)

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -18,6 +19,9 @@ from async_img2ds.policy import geometry
 from async_img2ds.records import Encoded
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from async_img2ds.options import ImageOptions
 
 __all__ = ["Transformer", "exif_json"]
@@ -38,23 +42,30 @@ _MAKER_NOTE: Final = 0x927C
 _TIFF: Final = re.compile(rb"II\*\0|MM\0\*")
 
 
+def _unguarded(_content: bytes, _hash: str | None, _key: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class Transformer:
     """Makes images as *options* want them; *verifies* says whether each must have the hash that is expected of it.
 
-    Calls are independent of each other, so any thread may make them.
+    Calls are independent of each other, so any thread may make them. What the image library does with a body, it does
+    during a block of *guard*, which gets the body, its hash and the key of its row.
     """
 
     options: ImageOptions
     verifies: bool = False
+    guard: Callable[[bytes, str | None, str], AbstractContextManager[None]] = _unguarded
 
-    def __call__(self, content: bytes, boxes: object = None, expected: str | None = None) -> Encoded:
+    def __call__(self, content: bytes, boxes: object = None, expected: str | None = None, key: str = "") -> Encoded:
         """Return what to store for a body.
 
         Args:
             content: the body.
             boxes: what to blur of it, as :func:`geometry.blur` takes it.
             expected: the hash it must have, where hashes are verified, in hexadecimal digits.
+            key: that of its row.
 
         Raises:
             FetchFailure: it is not what was expected.
@@ -76,6 +87,11 @@ class Transformer:
             if _is_markup(content):
                 raise TransformFailure(ErrorClass.NOT_IMAGE, "Image decoding error")
             return Encoded(content, None, None, None, None, exif, digest)
+        with self.guard(content, digest, key):
+            return self._made(content, boxes, exif, digest)
+
+    def _made(self, content: bytes, boxes: object, exif: str | None, digest: str | None) -> Encoded:
+        options = self.options
         source = codec.Source.open(content)
         self._filter(*source.size)
         placement = self._place(source, boxes)

@@ -13,7 +13,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NoReturn, Protocol
 
 from async_img2ds.errors import AsyncImg2dsError, NoRoom, TakenOver
 from async_img2ds.fetch.ahead import Names, look_ahead
@@ -30,9 +30,11 @@ from async_img2ds.policy.host_rules import NO_RULES
 from async_img2ds.policy.shards import Naming
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.policy.window import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, Window, next_window
+from async_img2ds.recorder import HUNG_STATUS, recorder
 from async_img2ds.records import Done, Lost, Progress, Tally
 from async_img2ds.storage import LocalStore
 from async_img2ds.worker.gauge import Gauge, Stages
+from async_img2ds.worker.guard import Guard, cpu_seconds
 from async_img2ds.worker.pool import Pool
 from async_img2ds.worker.room import PATIENCE_S, DiskRoom, disk_usage
 from async_img2ds.worker.shard import ShardRunner
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
 
     from async_img2ds.options import FetchOptions
     from async_img2ds.policy.host_rules import HostRule, HostRules
+    from async_img2ds.recorder import Recorder
     from async_img2ds.records import Encoded, Report, Row, Shard
+    from async_img2ds.worker.guard import Overdue
     from async_img2ds.worker.room import DiskUsage
     from async_img2ds.worker.work import ShardWork
 
@@ -86,7 +90,8 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     addresses = AddressPolicy(map(parse_net, fetch.allow_net))
     room = _room_for_connections()
     agent = user_agent(importlib.metadata.version("async-img2ds"), fetch)
-    transformer = Transformer(options.image, bool(options.input.verify_hash))
+    guard = Guard(recorder(), cpu_seconds)
+    transformer = Transformer(options.image, bool(options.input.verify_hash), guard.decoding)
     with Share.of(task).neighbours() as neighbours, Pool.open(transformer, task.machine.threads) as pool:
         idle_max = min(IDLE_MAX, room)  # the room is for those that are in use, and as many are left for the others
         async with HttpClient.open(fetch, addresses, agent, task.host_rules, idle_max) as client:
@@ -95,7 +100,8 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
                 addresses=addresses,
                 neighbours=neighbours,
                 connections_max=room,
-                transform=lambda content, row: pool.submit(content, row.boxes, row.digest),
+                transform=lambda content, row: pool.submit(content, row.boxes, row.digest, row.key),
+                guard=guard,
                 may_be_image=transformer.may_take,
             )
             await Worker.of(task, means, emit).run(shards, stop)
@@ -119,6 +125,7 @@ class Means:
         connections_max: how many connections there is room for.
         transform: makes an image of the body of a row.
         may_be_image: whether the first bytes of a body may become one.
+        guard: sees that decoding ends, None where nothing is decoded.
         jitter: draws from [0, 1).
         clock: seconds that never go back.
         cpu_clock: seconds of CPU that this process has used.
@@ -132,6 +139,7 @@ class Means:
     connections_max: int
     transform: Callable[[bytes, Row], Awaitable[Encoded]]
     may_be_image: Callable[[bytes], bool]
+    guard: Guard | None = None
     jitter: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
     cpu_clock: Callable[[], float] = time.process_time
@@ -197,6 +205,7 @@ class Worker:
     in_flight_most: int | None
     emit: Callable[[Report], None]
     room: DiskRoom
+    guard: Guard | None = None
     _open: dict[int, tuple[Shard, Tally]] = field(default_factory=dict)
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
     _patience: set[asyncio.Timeout] = field(default_factory=set)
@@ -245,7 +254,8 @@ class Worker:
         )
         gauge = Gauge(stages, task.machine.cores, means.client.looking_up, means.clock, means.cpu_clock)
         room = DiskRoom(task.store.disk(), means.disk_usage, pacer.pause)
-        return cls(runner, pacer, means.client, gauge, window, None if fetch.thread_count else most, emit, room)
+        by_itself = None if fetch.thread_count else most
+        return cls(runner, pacer, means.client, gauge, window, by_itself, emit, room, means.guard)
 
     async def run(self, shards: Iterator[Shard], stop: Future[None]) -> None:
         """Open shards as there is room until they end and all are closed, or until *stop*."""
@@ -274,6 +284,8 @@ class Worker:
                     shard = await loop.run_in_executor(feeder, next, shards, None)
                     if shard is None:
                         break
+                    if self.guard is not None:
+                        self.guard.learn(shard.quarantine)
                     tally = Tally()
                     self._open[shard.id] = (shard, tally)
                     opened.create_task(self._run_shard(shard, tally))
@@ -362,6 +374,8 @@ class Worker:
                 self.window = next_window(self.window, sight, self.in_flight_most)
                 self.pacer.resize(self.window.size)
             self._emit_progress()
+            if self.guard is not None and (overdue := self.guard.look()) is not None:
+                _give_up(self.guard.recorder, overdue)
 
     def _emit_progress(self) -> None:
         total = Tally()
@@ -369,6 +383,13 @@ class Worker:
             total.merge(tally)
         pacer = self.pacer.statistics()
         self.emit(Progress(os.getpid(), total, pacer.in_flight + pacer.silent))
+
+
+def _give_up(flight: Recorder, overdue: Overdue) -> NoReturn:
+    """End this process, as nothing less ends a decoder; whoever watches it finds out over which image."""
+    logger.error("decoding %s has taken %s; this worker ends over it", overdue.key, overdue.said)
+    flight.hung(overdue.place)
+    os._exit(HUNG_STATUS)
 
 
 def _lost(shard: Shard, error: Exception, *, out_of_room: bool) -> Lost:
