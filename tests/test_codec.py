@@ -350,11 +350,20 @@ def gif(width: int, height: int) -> bytes:
     )
 
 
+def webp(kind: bytes, head: bytes) -> bytes:
+    chunk = kind + len(head + bytes(20)).to_bytes(4, "little") + head + bytes(20)
+    return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
+
+
 BOMBS = {
     "png": png((50_000, 50_000), 1, 0),
     "png-just-too-large": png((9_460, 9_460), 8, 2),
     "gif": gif(65_535, 65_535),
     "bmp": b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "png-line": png((65_501, 1), 8, 0),
+    "webp": webp(b"VP8X", b"\0\0\0\0" + (16_382).to_bytes(3, "little") * 2),
+    "webp-lossy": webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + (16_383).to_bytes(2, "little") * 2),
+    "webp-lossless": webp(b"VP8L", b"\x2f" + (16_382 | 16_382 << 14).to_bytes(4, "little") + bytes(5)),
     "jpg": saved(Image.new("L", (8, 8)), "JPEG").replace(b"\0\x0b\x08\0\x08\0\x08", b"\0\x0b\x08\xff\xdc\xff\xdc"),
 }
 # Prints by how many kB the second file raises the peak of memory above that of the first; VmHWM because, after a start
@@ -380,6 +389,40 @@ def test_image_of_too_many_pixels_is_refused_by_its_header(content: bytes) -> No
     """A few bytes that announce gigabytes of pixels are refused before any pixel is asked for."""
     with mock.patch("PIL.Image.core.new", side_effect=AssertionError("allocated")):
         assert refusal(content) is ErrorClass.DECODE_BOMB
+
+
+def test_jpeg_of_very_many_scans_is_refused_by_their_number(photographs: Path) -> None:
+    """Each would be a pass over all of its pixels."""
+    image = io.BytesIO()
+    Image.open(photographs / "rocket.jpg").save(image, "JPEG", progressive=True)
+    whole = image.getvalue()
+    last = whole.rindex(b"\xff\xda")
+    many = whole[:last] + whole[last:-2] * codec.SCANS_MAX + whole[-2:]
+
+    assert codec.Source.open(whole).format == "jpg"
+    with mock.patch.object(Image, "open", side_effect=AssertionError("reached the library")):
+        assert refusal(many) is ErrorClass.DECODE_BOMB
+
+
+@pytest.mark.parametrize("name", ["tiff", "jp2"])
+def test_other_formats_are_decoded_when_they_are_asked_for(name: str) -> None:
+    """Where the library can; never by themselves."""
+    plugin, needed = {"tiff": ("TIFF", "libtiff"), "jp2": ("JPEG2000", "jpg_2000")}[name]
+    if not features.check(needed):
+        pytest.skip(f"this build has no {needed}")
+    content = saved(Image.new("RGB", (40, 30), "red"), plugin)
+
+    assert refusal(content) is ErrorClass.DECODE_UNSUPPORTED
+    assert codec.Source.open(content, {name}).size == (40, 30)
+    assert not codec.can_decode(name)
+    assert codec.can_decode(name, {name})
+
+
+def test_size_of_a_webp_is_read_as_the_library_reads_it() -> None:
+    """Of a lossy one, a lossless one, and one with more than pixels in it."""
+    for options in ({}, {"lossless": True}, {"exif": b"Exif\0\0MM\0*" + bytes(8)}):
+        content = saved(Image.new("RGB", (321, 123), "red"), "WEBP", **options)
+        assert codec._webp_size(content) == (321, 123)
 
 
 @pytest.mark.parametrize("content", [BOMBS["png"], saved(Image.new("L", (1, 4000)), "PNG")], ids=["bomb", "thin-line"])

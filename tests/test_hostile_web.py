@@ -401,7 +401,7 @@ _LOOK_UP = """
 import sys
 from alone import failure_of
 for name in sys.argv[2:]:
-    print(name, failure_of(f"http://{name}:1/x.jpg", dns_servers=(sys.argv[1],), timeout=5, allow_net=()).error_class)
+    print(name, failure_of(f"http://{name}:81/x.jpg", dns_servers=(sys.argv[1],), timeout=5, allow_net=()).error_class)
 """
 
 

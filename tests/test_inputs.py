@@ -435,3 +435,14 @@ def test_shards_across_files_hold_every_row_once(
         line for place, line in enumerate(line for lines in files for line in lines) if place // rows_per_shard != 1
     ]
     assert found.rows_expected() == sum(shard.row_count for shard in shards)
+
+
+def test_names_and_passwords_in_urls_are_not_read(tmp_path: Path) -> None:
+    """They are never sent, so they are neither kept nor shown."""
+    urls = ["http://user:pass@h/x?a@b", "HTTPS://u%40@h@i/", "http://h/@x", "ftp://a:b@h", "user@h", "http://h?u@x"]
+    (tmp_path / "urls.txt").write_text("\n".join(urls))
+    [shard] = open_list(tmp_path / "urls.txt").shards()
+
+    assert rows_of(shard).column("url").to_pylist() == [
+        *("http://h/x?a@b", "HTTPS://i/", "http://h/@x", "ftp://h", "user@h", "http://h?u@x")
+    ]

@@ -37,6 +37,11 @@ def test_pandas_is_not_imported_for_an_array_and_can_be_imported_after() -> None
 
 def test_a_worker_begins_without_pandas() -> None:
     """It is half a second of each worker's start. One that is told nothing ends at once."""
-    script = f"import sys, {local.__name__} as l\nsys.argv = ['', str(l.record_file())]\ntry: l.child()\nexcept EOFError: sys.exit(40 + ('pandas' in sys.modules))"
+    script = (
+        f"import sys, {local.__name__} as l\n"
+        "sys.argv = ['', str(l.record_file())]\n"
+        "try: l.child()\n"
+        "except EOFError: sys.exit(40 + ('pandas' in sys.modules))"
+    )
 
     assert subprocess.run([sys.executable, "-c", script], input=b"", check=False).returncode == 40

@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -37,6 +38,7 @@ __all__ = [
     "Trace",
     "TransformFailure",
     "WorkerError",
+    "redacted",
 ]
 
 
@@ -64,8 +66,21 @@ class Trace:
     last_modified: str | None = None
 
 
+# Who asks, and with what password, as it stands in a URL (RFC 3986 3.2.1).
+_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
+
+
+def redacted(text: str) -> str:
+    """Return *text* without the credentials in its URLs."""
+    return _CREDENTIALS.sub("", text) if "@" in text else text
+
+
 class AsyncImg2dsError(Exception):
-    """Base of all errors raised on purpose by this package."""
+    """Base of all errors raised on purpose by this package; what they say has no credentials of URLs in it."""
+
+    def __init__(self, *said: object) -> None:
+        """Say what went wrong."""
+        super().__init__(*(redacted(word) if isinstance(word, str) else word for word in said))
 
 
 class OptionsError(AsyncImg2dsError):
@@ -229,7 +244,7 @@ class SampleFailure(AsyncImg2dsError):
         """Keep the reason beside its text."""
         super().__init__(message)
         self.error_class = error_class
-        self.message = message
+        self.message = redacted(message)
         self.http_status = http_status
         self.retry_after_s = retry_after_s
         self.attempts = 0

@@ -294,6 +294,12 @@ class ImageOptions(Checked):
     disable_all_reencoding: bool = option(
         default=False, help="Store every body as it came, without decoding or filtering."
     )
+    decode_also: tuple[str, ...] = option(
+        (),
+        choices=("tiff", "jp2"),
+        help="Formats to decode beside JPEG, PNG, WebP, GIF, BMP and AVIF, whose decoders are less well tested against "
+        "hostile files. Repeatable.",
+    )
     min_image_size: int = option(0, least=0, help="Refuse images whose shorter side, in pixels, is below this.")
     max_image_area: float = option(math.inf, least=0, help="Refuse images of more pixels than this.")
     max_aspect_ratio: float = option(

@@ -106,6 +106,12 @@ def _check_image_library(options: Options) -> None:
             f"convert_to_srgb: {codec.library()} was built without littlecms; "
             "install its headers (apt-get install liblcms2-dev) and rebuild, or take the extra 'pillow'"
         )
+    for name in options.image.decode_also:
+        if not codec.can_decode(name, options.image.decode_also):
+            raise OptionsError(
+                f"decode_also: {codec.library()} was built without a decoder for {name}; "
+                "install its headers and rebuild, or take the extra 'pillow'"
+            )
     if missing := codec.missing_formats():
         if options.image.encode_format in missing:
             raise OptionsError(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.blocking import DaemonThread
-from async_img2ds.errors import MissingExtraError, OptionsError
+from async_img2ds.errors import MissingExtraError, OptionsError, redacted
 from async_img2ds.options import GROUPS, flags
 from async_img2ds.records import MESSAGES_MAX, Done, Tally
 
@@ -83,6 +83,10 @@ def _begin(options: Options) -> _Tracker:
     for flag in flags():
         if flag.secret and config[flag.name]:
             config[flag.name] = "given, and not told"
+        elif isinstance(config[flag.name], str):
+            config[flag.name] = redacted(config[flag.name])
+        elif isinstance(config[flag.name], tuple):
+            config[flag.name] = [redacted(str(word)) for word in config[flag.name]]
     try:
         run = wandb.init(project=options.run.wandb_project, config=config)
     except Exception as error:  # wandb has a tree of errors of its own

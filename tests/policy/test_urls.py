@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from async_img2ds.errors import ErrorClass, FetchFailure
 from async_img2ds.nets import parse_net
-from async_img2ds.policy.urls import URL_CHARACTERS_MAX, AddressPolicy, Target, parse, redirect
+from async_img2ds.policy.urls import URL_CHARACTERS_MAX, AddressPolicy, Target, parse, redirect, refused
 
 SOURCE = parse("https://h.example/a/b?c")
 
@@ -213,7 +213,7 @@ def test_block_is_closed_from_edge_to_edge_and_no_further(block: IPv4Network | I
     [
         *("127.0.0.1", "10.0.0.5", "169.254.169.254", "100.100.100.200", "192.0.0.8", "192.0.0.192", "224.0.0.1"),
         *("::1", "::ffff:10.0.0.5", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:8.8.8.8", "::10.0.0.5"),
-        *("::8.8.8.8", "100::1", "100:0:0:1::1", "64:ff9b::a9fe:a9fe", "64:ff9b::808:808", "64:ff9b:1::1"),
+        *("::8.8.8.8", "100::1", "100:0:0:1::1", "64:ff9b::a9fe:a9fe", "64:ff9b::a00:5", "64:ff9b:1::1"),
         *("64:ff9b:1::a00:5", "2002:a00:1::", "2002:a00:5::1", "2002:808:808::1"),
         *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:2::1", "2001:10::1", "2001:20::1", "2001:db8::1", "3fff::1"),
         *("5f00::1", "fc00::1", "fd00:ec2::254", "fdff::1", "fe80::1", "fe80::1%eth0", "febf::1", "fec0::1", "ff02::1"),
@@ -226,7 +226,10 @@ def test_address_that_is_not_public_is_closed(address: str) -> None:
     assert not AddressPolicy().allows(address, 80)
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888", "2A00::1"])
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "8.8.8.8", "2606:4700:4700::1111", "2001:4860:4860::8888", "2A00::1", "64:ff9b::808:808"],
+)
 def test_public_address_is_open(address: str) -> None:
     """Public unicast addresses may be asked at any port."""
     assert AddressPolicy().allows(address, 80)
@@ -241,8 +244,37 @@ def test_public_address_is_open(address: str) -> None:
         *(("127.0.0.1:8080", "127.0.0.1", 80, False), ("127.0.0.1:8080", "127.0.0.2", 8080, False)),
         *(("[::1]/128:8080", "::1", 8080, True), ("[::1]/128:8080", "::1", 80, False)),
         *(("fd00::/8", "fd12::1", 80, True), ("8.8.8.8:443", "8.8.8.8", 80, True)),
+        *(("10.0.0.0/8", "64:ff9b::a00:5", 80, True), ("127.0.0.0/8:25", "127.0.0.1", 25, True)),
+        *(("127.0.0.0/8", "127.0.0.1", 25, False), ("8.8.8.8:25", "8.8.8.8", 587, False)),
+        *(("0.0.0.0/0", "169.254.169.254", 80, False), ("169.254.0.0/16", "169.254.169.254", 80, False)),
+        *(("169.254.169.254", "169.254.169.254", 80, True), ("::/0", "fd00:ec2::254", 80, False)),
+        *(("fd00:ec2::254/128", "fd00:ec2::254", 80, True), ("0.0.0.0/0", "64:ff9b::a9fe:a9fe", 80, False)),
     ],
 )
 def test_allowed_net_opens_itself_and_nothing_else(net: str, address: str, port: int, *, allowed: bool) -> None:
     """A network the user opens is open at its port, or at all; it closes nothing and opens no other spelling."""
     assert AddressPolicy([parse_net(net)]).allows(address, port) is allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("169.254.169.254", "169.254.169.254 is the metadata service of AWS, Google, Azure and others"),
+        ("64:ff9b::6464:64c8", "64:ff9b::6464:64c8 is the metadata service of Alibaba"),
+        ("10.0.0.1", "10.0.0.1 is not a public address"),
+        ("fe80::1%eth0", "fe80::1%eth0 is not a public address"),
+    ],
+)
+def test_refusal_says_what_an_address_is(address: str, said: str) -> None:
+    """And what would open it."""
+    assert refused(address).startswith(said)
+    assert "--allow_net" in refused(address)
+
+
+@pytest.mark.parametrize("port", [21, 22, 25, 6000, 6667, 10_080])
+def test_ports_of_other_services_are_closed(port: int) -> None:
+    """Even at public addresses; those of the web are open, and any that is named."""
+    assert not AddressPolicy().allows("8.8.8.8", port)
+    assert not AddressPolicy().allows_port(port)
+    assert AddressPolicy([parse_net(f"10.0.0.0/8:{port}")]).allows_port(port)
+    assert all(AddressPolicy().allows_port(open_port) for open_port in (80, 443, 8080, 8443, 65_535))

@@ -19,7 +19,7 @@ import aiohappyeyeballs
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.resolver import ResolveError
-from async_img2ds.policy.urls import is_address
+from async_img2ds.policy.urls import is_address, refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -375,9 +375,7 @@ class Connections(Generic[T]):
     def _check(self, address: str, port: int) -> None:
         """Be the last gate: every connection, whatever led to it, passes here with the address it is about to use."""
         if not self._addresses.allows(address, port):
-            raise ResolveError(
-                ErrorClass.ADDR_BLOCKED, f"{address} is not a public address; --allow_net opens networks"
-            )
+            raise ResolveError(ErrorClass.ADDR_BLOCKED, refused(address))
 
     def _forget(self, talk: T) -> None:
         origin, _ = self._idle.pop(talk)

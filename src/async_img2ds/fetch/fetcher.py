@@ -285,11 +285,12 @@ class Fetcher:
         return target
 
     def _check_address(self, target: Target) -> None:
-        """Refuse an address written into the URL; names are checked once they are resolved."""
+        """Refuse a port, and an address written into the URL; names are checked once they are resolved."""
+        if not self.addresses.allows_port(target.port):
+            said = f"port {target.port} is that of another service; --allow_net opens a port of a network"
+            raise FetchFailure(ErrorClass.PORT_BLOCKED, said)
         if target.is_literal and not self.addresses.allows(target.host, target.port):
-            raise FetchFailure(
-                ErrorClass.ADDR_BLOCKED, f"{target.host} is not a public address; --allow_net opens networks"
-            )
+            raise FetchFailure(ErrorClass.ADDR_BLOCKED, urls.refused(target.host))
 
     def _trace(self, answer: Answer) -> Trace:
         """Return what is told of *answer*."""

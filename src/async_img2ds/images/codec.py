@@ -22,7 +22,7 @@ from async_img2ds.errors import ErrorClass, TransformFailure
 from async_img2ds.policy.geometry import UPRIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from async_img2ds.policy.geometry import Blur, Placement, Size
 
@@ -31,6 +31,7 @@ __all__ = [
     "REDUCING",
     "Source",
     "ToSrgb",
+    "can_decode",
     "converts_profiles",
     "encode",
     "library",
@@ -43,8 +44,14 @@ __all__ = [
 # What may be decoded; anything else is refused by its first bytes, so that no rarely tested decoder and no external
 # program (EPS starts Ghostscript) is ever reached by a URL from the web.
 _PILLOW_NAMES: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "avif": "AVIF"}
+# What is decoded when it is asked for, too.
+_ON_REQUEST: Final = {"tiff": "TIFF", "jp2": "JPEG2000"}
 # Pillow's own Image.MAX_IMAGE_PIXELS: a quarter of a gigabyte of RGB.
 PIXELS_MAX: Final = 89_478_485
+# libjpeg's JPEG_MAX_DIMENSION; nothing that the web shows is longer, and lines of a pixel are a way to make work.
+SIDE_MAX: Final = 65_500
+# A progressive JPEG has a dozen; each is a pass over all pixels, so one of 8 MB can ask for hours.
+SCANS_MAX: Final = 1_000
 
 # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as this many times the wanted size is left, and only
 # where pixels are averaged: interpolations that sample some of them would sample others. With twice the size the worst
@@ -128,6 +135,7 @@ def sniff(content: bytes) -> str | None:
         ("gif", (b"GIF87a", b"GIF89a")),
         ("bmp", (b"BM",)),
         ("tiff", (b"II*\x00", b"MM\x00*")),
+        ("jp2", (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")),
     ):
         if content.startswith(starts):
             return name
@@ -142,6 +150,45 @@ def _is_avif(content: bytes) -> bool:
         return False
     brands = content[8 : min(int.from_bytes(content[:4], "big"), FTYP_BYTES_MAX)]
     return any(brands[at : at + 4] in (b"avif", b"avis") for at in (0, *range(8, len(brands), 4)))
+
+
+def can_decode(name: str, also: Collection[str] = ()) -> bool:
+    """Whether images of the format *name* are decoded: usually, or as one of *also*."""
+    return name in _decodable() or (name in also and name in _decodable_on_request())
+
+
+@functools.cache
+def _decodable_on_request() -> frozenset[str]:
+    Image.init()
+    return frozenset(name for name, plugin in _ON_REQUEST.items() if plugin in Image.OPEN and _has(_CODECS[name]))
+
+
+# What the library calls the code that it must have been built with.
+_CODECS: Final = {"tiff": "libtiff", "jp2": "jpg_2000"}
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > PIXELS_MAX or max(width, height) > SIDE_MAX:
+        said = f"at most {PIXELS_MAX} are decoded, and sides of {SIDE_MAX}"
+        raise TransformFailure(ErrorClass.DECODE_BOMB, f"image of {width}x{height} pixels; {said}")
+
+
+def _webp_size(content: bytes) -> tuple[int, int] | None:
+    """Return the size in the header of a WebP, of the extended format that of its canvas; None if it has none.
+
+    Google, WebP Container Specification; RFC 6386 9.1 and RFC 9649.
+    """
+    kind, head = content[12:16], content[20:30]
+    if len(head) < 10:  # noqa: PLR2004  no format has less
+        return None
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(head[4:7], "little"), 1 + int.from_bytes(head[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +206,8 @@ class Source:
     _image: Image.Image
 
     @classmethod
-    def open(cls, content: bytes) -> Source:
-        """Read the header of *content*.
+    def open(cls, content: bytes, also: Collection[str] = ()) -> Source:
+        """Read the header of *content*, of one of the usual formats or those named in *also*.
 
         Raises:
             TransformFailure: it is not an image, or not one that can be decoded safely.
@@ -169,22 +216,23 @@ class Source:
         name = sniff(content)
         if name is None:
             raise TransformFailure(ErrorClass.NOT_IMAGE, "Image decoding error")
-        if name not in _decodable():
+        if not can_decode(name, also):
             raise TransformFailure(
                 ErrorClass.DECODE_UNSUPPORTED,
                 f"{name} images are not decoded by this program or this build of its image library",
             )
+        if name == "jpg" and (scans := content.count(b"\xff\xda")) > SCANS_MAX:
+            raise TransformFailure(ErrorClass.DECODE_BOMB, f"JPEG of {scans} scans; at most {SCANS_MAX} are decoded")
+        if name == "webp" and (size := _webp_size(content)) is not None:
+            _check_size(*size)  # here, as Pillow makes a canvas of that size to read the header
         with _translated():
-            image = Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES[name]])
+            image = Image.open(io.BytesIO(content), formats=[{**_PILLOW_NAMES, **_ON_REQUEST}[name]])
             if name == "png":
                 _scale_key(image, depth=content[24] if content[12:16] == b"IHDR" else 8)
         if name == "png" and content.rfind(b"IEND") < 0:  # Pillow is content without its end
             raise TransformFailure(ErrorClass.DECODE_TRUNCATED, "Image decoding error")
         width, height = image.size
-        if width * height > PIXELS_MAX:
-            raise TransformFailure(
-                ErrorClass.DECODE_BOMB, f"image of {width}x{height} pixels; at most {PIXELS_MAX} are decoded"
-            )
+        _check_size(width, height)
         return cls(name, (width, height), image)
 
     def decode(self) -> None:

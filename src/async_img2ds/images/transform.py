@@ -8,13 +8,14 @@ import json
 import logging
 import re
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import exifread
 
 from async_img2ds.errors import ErrorClass, FetchFailure, TransformFailure
 from async_img2ds.images import codec
+from async_img2ds.images.memory import PixelMemory
 from async_img2ds.policy import geometry
 from async_img2ds.records import Encoded
 
@@ -57,6 +58,7 @@ class Transformer:
     options: ImageOptions
     verifies: bool = False
     guard: Callable[[bytes, str | None, str], AbstractContextManager[None]] = _unguarded
+    memory: PixelMemory = field(default_factory=PixelMemory)
 
     def __call__(self, content: bytes, boxes: object = None, expected: str | None = None, key: str = "") -> Encoded:
         """Return what to store for a body.
@@ -92,8 +94,15 @@ class Transformer:
 
     def _made(self, content: bytes, boxes: object, exif: str | None, digest: str | None) -> Encoded:
         options = self.options
-        source = codec.Source.open(content)
+        source = codec.Source.open(content, options.decode_also)
         self._filter(*source.size)
+        with self.memory.of(source.size[0] * source.size[1]):
+            return self._pixels(source, content, boxes, exif, digest)
+
+    def _pixels(
+        self, source: codec.Source, content: bytes, boxes: object, exif: str | None, digest: str | None
+    ) -> Encoded:
+        options = self.options
         placement = self._place(source, boxes)
         to_srgb = source.to_srgb() if options.convert_to_srgb else None
         changes = placement.changes or source.has_alpha or to_srgb is not None
@@ -121,7 +130,10 @@ class Transformer:
         """
         if self.verifies:
             return True
-        return not _is_markup(head) if self.options.disable_all_reencoding else codec.sniff(head) is not None
+        if self.options.disable_all_reencoding:
+            return not _is_markup(head)
+        name = codec.sniff(head)
+        return name is not None and codec.can_decode(name, self.options.decode_also)
 
     def _place(self, source: codec.Source, boxes: object) -> geometry.Placement:
         options = self.options

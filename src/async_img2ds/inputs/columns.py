@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from async_img2ds.inputs.arrays import as_text_of_its_type, storable
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from async_img2ds.options import InputOptions
 
 __all__ = ["Column", "arranged", "check_names", "columns_of", "missing", "sources"]
+
+
+# The beginning of a URL up to what stands before the host, of which the first part stays (RFC 3986 3.2.1).
+_CREDENTIALS: Final = r"^(\s*[A-Za-z][A-Za-z0-9+.\-]*://)[^/?#]*@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +81,15 @@ def arranged(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch
         else storable(column.source, batch.column(column.source))
         for column in columns
     ]
+    at = [column.name for column in columns].index("url")
+    arrays[at] = without_credentials(arrays[at])
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
+
+
+def without_credentials(urls: pa.Array) -> pa.Array:
+    """Return *urls* without names and passwords: they are never sent, so they need not be kept either."""
+    if pa.types.is_dictionary(urls.type):
+        return pa.DictionaryArray.from_arrays(urls.indices, without_credentials(urls.dictionary))
+    if not pc.any(pc.match_substring(urls, "@")).as_py():
+        return urls
+    return pc.replace_substring_regex(urls, _CREDENTIALS, r"\1")

@@ -22,24 +22,45 @@ from async_img2ds.errors import ErrorClass, FetchFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AddressPolicy", "Target", "is_address", "parse", "redirect"]
+__all__ = ["AddressPolicy", "Target", "is_address", "parse", "redirect", "refused"]
 
+# Where clouds tell a machine who it is, with the keys to prove it (their documentation). Two lie in public or shared
+# space; all stay closed when a network around them is opened, unless they are named by themselves.
+_METADATA: Final = {
+    ip_address("169.254.169.254"): "the metadata service of AWS, Google, Azure and others",
+    ip_address("169.254.170.2"): "the metadata service of AWS containers",
+    ip_address("fd00:ec2::254"): "the metadata service of AWS",
+    ip_address("fd20:ce::254"): "the metadata service of Google",
+    ip_address("168.63.129.16"): "Azure's own service for its machines",
+    ip_address("100.100.100.200"): "the metadata service of Alibaba",
+    ip_address("192.0.0.192"): "the metadata service of Oracle",
+}
+# Ports of other services than the web, at which a request can be taken for something else (WHATWG Fetch, "port
+# blocking"). Port 0 is none.
+_BAD_PORTS: Final = frozenset(
+    (
+        *(1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101, 102, 103, 104, 109),
+        *(110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389, 427, 465, 512, 513, 514, 515, 526, 530),
+        *(531, 532, 540, 548, 554, 556, 563, 587, 601, 636, 989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045),
+        *(4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10_080),
+    )
+)
 # IANA IPv4 Special-Purpose Address Registry, everything in it that is not globally reachable unicast,
-# with multicast and the reserved top; then two addresses of cloud metadata services that lie in
-# public or shared space (Azure, Alibaba).
+# with multicast and the reserved top.
 _CLOSED_4: Final = tuple(
     IPv4Network(net)
     for net in (
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
         *("192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
         *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-        *("168.63.129.16/32", "100.100.100.200/32"),
     )
 )
 # IANA IPv6 Global Unicast: all of it lies in 2000::/3, so anything else is closed, and with it
 # loopback, link-local, unique-local, site-local, multicast, IPv4-mapped and NAT64. Inside it: protocol
 # assignments (Teredo, ORCHID), documentation, 6to4.
 _OPEN_6: Final = IPv6Network("2000::/3")
+# What an IPv4 address looks like to a machine that has IPv6 alone (RFC 6052: the well-known prefix of NAT64).
+_NAT64: Final = IPv6Network("64:ff9b::/96")
 _CLOSED_6: Final = tuple(IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
 
 # Longer than any browser sends; a URL that long in a list is a data: URL or an accident.
@@ -83,16 +104,44 @@ class AddressPolicy:
         """Whether *address*, a literal without brackets, may be connected to at *port*."""
         return self._verdict(address, port)
 
+    def allows_port(self, port: int) -> bool:
+        """Whether *port* is one that the web is at, or one that the user named."""
+        return port not in _BAD_PORTS or any(only == port for _, only in self._allowed)
+
     def _decide(self, text: str, port: int) -> bool:
         try:
-            address = ip_address(text.partition("%")[0])
+            address = _unwrapped(ip_address(text.partition("%")[0]))
         except ValueError:
             return False
-        if any(
-            net.version == address.version and address in net and only in (None, port) for net, only in self._allowed
-        ):
-            return True
-        return _is_public(address)
+        if not self.allows_port(port):
+            return False
+        around = [
+            net
+            for net, only in self._allowed
+            if net.version == address.version and address in net and only in (None, port)
+        ]
+        if address in _METADATA:
+            return any(net.num_addresses == 1 for net in around)
+        return bool(around) or _is_public(address)
+
+
+def refused(address: str) -> str:
+    """Say why *address* is not connected to."""
+    service = _METADATA.get(_unwrapped(ip_address(address.partition("%")[0])))
+    if service is not None:
+        return f"{address} is {service}; --allow_net opens it by itself alone"
+    return f"{address} is not a public address; --allow_net opens networks"
+
+
+def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Return the IPv4 address that an IPv6 one stands for where it leads there, or else the address itself.
+
+    All others that hold one are closed as they are: mapped ones are of no network, 6to4 and Teredo lead through
+    strangers.
+    """
+    if isinstance(address, IPv6Address) and address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
