@@ -36,7 +36,7 @@ from async_img2ds.worker import guard
 guard.CPU_MOST_S, guard.LOOKS_MOST = 1.0, 6
 decode = codec.Source.open.__func__
 
-def defective(cls, content):
+def defective(cls, content, *also):
     if content.endswith(b"CRASH"):
         os.kill(os.getpid(), signal.SIGSEGV)
     while content.endswith(b"COMPUTE"):
@@ -45,7 +45,7 @@ def defective(cls, content):
         time.sleep(1000)
     if content.endswith(b"HOLD"):
         ctypes.PyDLL(None).sleep(1000)  # and lets no other thread run
-    return decode(cls, content)
+    return decode(cls, content, *also)
 
 codec.Source.open = classmethod(defective)
 """

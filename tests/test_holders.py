@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -319,3 +320,24 @@ def test_folder_is_let_go_of_though_nobody_waits_for_it_any_more(
 
     asyncio.run(run())
     wait_until(lambda: not (tmp_path / HOLDER).exists())
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_connection_that_breaks_at_the_beginning_ends_no_run(
+    root: str, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """What goes on failing is told."""
+    monkeypatch.setattr(holders, "FIRST_PAUSE_S", 0.0)
+    left = failures
+
+    def put(path: str, content: bytes) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise ConnectionResetError
+        FS.pipe_file(path, content)
+
+    lease = Lease(FS, root, put)
+    with pytest.raises(ConnectionResetError) if failures >= holders.FIRST_TRIES else nullcontext():
+        lease.take()
+    lease.give_back()

@@ -176,8 +176,8 @@ MUTANTS: Final = (
         (
             (
                 "distributors/crew.py",
-                "        worker.open.orphan(orphans, link.number, link.ending)\n",
-                "        for orphan in orphans:\n"
+                "        worker.open.orphan(list(worker.open), link.number, link.ending)\n",
+                "        for orphan in list(worker.open):\n"
                 "            worker.open.settle(Done(link.number, orphan, Tally(), 0.0))\n",
             ),
         ),

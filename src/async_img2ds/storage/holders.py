@@ -40,6 +40,9 @@ GIVING_BACK_S: Final = 10.0
 # Between the files of one upload it is looked at so often at the most.
 GLANCE_S: Final = 5.0
 HALF_WRITTEN_S: Final = 0.5
+# A folder that cannot be written to is told of after so many tries, so long apart.
+FIRST_TRIES: Final = 3
+FIRST_PAUSE_S: Final = 1.0
 # What a file system says that has no locks: none at all, not on this mount, not without a server for them, not of
 # folders (both NFS).
 _NO_LOCKS: Final = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOLCK, errno.EBADF})
@@ -194,7 +197,7 @@ class Lease:
             if standing and _is_here(_told(standing)):  # stopped, perhaps, but not gone
                 raise Held(said_of(standing))
         try:
-            self._write()
+            self._write_first()
         except OSError:
             if not self._locked:
                 raise
@@ -264,6 +267,18 @@ class Lease:
                 return
             except Exception as error:  # noqa: BLE001  each file system raises its own; it is tried again
                 logger.warning("the hold on the output folder could not be renewed: %s", error)
+
+    def _write_first(self) -> None:
+        """Write as a run does that has not begun: one that a broken connection refused would have to be typed again."""
+        for _ in range(0 if self._locked else FIRST_TRIES - 1):
+            try:
+                self._write()
+            except Exception as error:  # noqa: BLE001  each file system raises its own; the last is told
+                logger.debug("the hold on the output folder could not be written: %s", error)
+                time.sleep(FIRST_PAUSE_S)
+            else:
+                return
+        self._write()
 
     def _write(self) -> None:
         renewed = datetime.now(UTC).isoformat(" ")
