@@ -89,7 +89,7 @@ def test_list_can_reserve_images(origin: Origin, tmp_path: Path) -> None:
 
 def test_provenance_is_told_on_request(origin: Origin, tmp_path: Path) -> None:
     """When and from whom an image came, and what its server said of it; of what never came, nothing."""
-    urls = [origin.url("rocket.jpg"), origin.url("no-such.jpg"), "http://127.0.0.1:1/refused.jpg"]
+    urls = [origin.url("rocket.jpg"), origin.url("no-such.jpg"), "http://127.0.0.1:2/refused.jpg"]
     image, missing, refused = fetched(tmp_path, urls, provenance=True, output_format="webdataset")
 
     assert image["content_type"] == "image/jpeg"

@@ -395,14 +395,14 @@ def test_encrypted_images_come_through_a_tunnel(
 def test_fault_of_a_proxy_is_not_the_urls(monkeypatch: pytest.MonkeyPatch, scheme: str, kind: str) -> None:
     """Neither that it is not there, nor that it does not know us; and no password is told."""
     monkeypatch.setattr("async_img2ds.fetch.fetcher.LOCAL_FAULT_MOST_S", 0.0)
-    url = f"{scheme}://127.0.0.1:1/x.jpg"
+    url = f"{scheme}://127.0.0.1:2/x.jpg"
     strange = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
 
     def ask() -> None:
         if kind == "stranger":
             through(Tunnel(strange), url)
         elif kind == "no proxy":
-            through(Tunnel(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), f"https://127.0.0.1:1/{scheme}.jpg")
+            through(Tunnel(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), f"https://127.0.0.1:2/{scheme}.jpg")
         elif kind == "silent":
             with black_hole("127.0.9.5") as port:
                 fetch(url, proxy=f"http://user:secret@127.0.9.5:{port}")
@@ -438,7 +438,7 @@ def test_host_behind_a_proxy_that_wants_a_proxy_to_be_known_fails_by_itself(tmp_
 def test_host_that_a_proxy_does_not_reach_fails_by_itself(answer: bytes, error_class: ErrorClass) -> None:
     """The proxy did what it could."""
     with pytest.raises(FetchFailure) as caught:
-        through(Tunnel(answer), "https://127.0.0.1:1/x.jpg")
+        through(Tunnel(answer), "https://127.0.0.1:2/x.jpg")
 
     assert caught.value.error_class is error_class
     assert "Tunnel connection failed: 50" in caught.value.message

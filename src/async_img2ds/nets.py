@@ -92,4 +92,4 @@ def parse_proxy(text: str) -> Proxy:
                 return Proxy(host, port)
             told = f"{unquote(parts.username)}:{unquote(parts.password or '')}"  # RFC 7617 2
             return Proxy(host, port, "Basic " + base64.b64encode(told.encode()).decode("ascii"))
-    raise OptionsError("proxy takes http://host:port or http://user:password@host:port")
+    raise OptionsError("proxy takes http://host:port, with user:password@ before the host if it asks for that")
