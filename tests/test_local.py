@@ -352,7 +352,9 @@ def test_shard_that_a_worker_cannot_read_is_given_up(caplog: pytest.LogCaptureFi
     """Its worker ends over it, as it would wait for it for ever and say that all is well; the others are done."""
     unreadable = Shard(1, workloads.Unreadable(), 10)  # type: ignore[arg-type]
     reports = distribute(
-        workloads.report_for_ever, processes=1, listed=iter([Shard(0, b"rows", 10), unreadable, Shard(2, b"rows", 10)])
+        workloads.report_while_idle,
+        processes=1,
+        listed=iter([Shard(0, b"rows", 10), unreadable, Shard(2, b"rows", 10)]),
     )
 
     assert done(reports) == [0, 2]

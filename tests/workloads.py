@@ -200,19 +200,6 @@ def report_while_idle(shards: Iterator[Shard], emit: Callable[[Report], None], _
         emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), 0.0))
 
 
-def report_for_ever(shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Future[None]) -> None:
-    """Do every shard, and go on saying that all is well meanwhile."""
-
-    def say() -> None:
-        while True:
-            emit(Progress(os.getpid(), Tally(), 0))
-            time.sleep(0.1)
-
-    threading.Thread(target=say, daemon=True).start()
-    for shard in shards:
-        emit(Done(os.getpid(), shard.id, Tally(count=1, successes=1), 0.0))
-
-
 class Unreadable:
     """What can be sent to a worker and not be read there."""
 

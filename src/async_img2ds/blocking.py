@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
-__all__ = ["DaemonThread", "begun", "waited_for"]
+__all__ = ["DaemonThread", "begun", "look_at", "waited_for"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,13 +80,13 @@ async def begun(begin: Callable[[], T], end: Callable[[], None], stop: asyncio.E
         if beginning.done():
             await asyncio.wrap_future(ends)
         else:
-            beginning.add_done_callback(_look_at)
+            beginning.add_done_callback(look_at)
 
 
-def _look_at(beginning: asyncio.Future[T]) -> None:
+def look_at(future: asyncio.Future[Any]) -> None:
     """Have seen how something ended that nobody waits for, or asyncio would complain of it."""
-    if not beginning.cancelled():
-        beginning.exception()
+    if not future.cancelled():
+        future.exception()
 
 
 def _resolve(outcome: Future[T], function: Callable[[], T]) -> None:

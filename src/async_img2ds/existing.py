@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from async_img2ds.options import Options
     from async_img2ds.storage import Store
 
-__all__ = ["STARTS", "Start", "checked", "clear", "finished_shards", "known_urls", "remove_shards", "sweep_journals"]
+__all__ = [
+    "STARTS",
+    "Start",
+    "checked",
+    "clear",
+    "finished_and_torn",
+    "finished_shards",
+    "known_urls",
+    "remove_shards",
+    "sweep_journals",
+]
 
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
@@ -33,9 +43,21 @@ ASKED: Final = 64
 
 def finished_shards(store: Store) -> dict[int, str]:
     """Return the shards that are marked as finished, each with its marker; an empty marker is none."""
-    return {
-        shard_id: name for name, size in store.names() if size and (shard_id := Naming.finished_shard(name)) is not None
+    finished, _ = finished_and_torn(store)
+    return finished
+
+
+def finished_and_torn(store: Store) -> tuple[dict[int, str], set[int]]:
+    """Return the shards that are marked as finished, each with its marker, and which of them are torn.
+
+    Of these a replacement was cut off, on an object store, between their files.
+    """
+    files = list(store.names())
+    finished = {
+        shard_id: name for name, size in files if size and (shard_id := Naming.finished_shard(name)) is not None
     }
+    cut_off = {name.removesuffix(REDO) for name, _ in files if REDO_NAME.fullmatch(name)}
+    return finished, {shard_id for shard_id, name in finished.items() if name.removesuffix(MARKER) in cut_off}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +85,12 @@ def _behind_finished(store: Store) -> Start:
 
     The last tells another number of rows in a shard, and a list that has grown or shrunk before it.
     """
-    finished = finished_shards(store)
+    finished, torn = finished_and_torn(store)
     in_order = sorted(finished)
     some = sorted({in_order[at * (len(in_order) - 1) // (ASKED - 1)] for at in range(ASKED)} if in_order else ())
     with ThreadPoolExecutor(READERS, "markers") as readers:
         told = dict(zip(some, readers.map(lambda shard_id: _told(store, finished[shard_id]), some), strict=True))
-    cut_off = {name.removesuffix(REDO) for name, _ in store.names() if REDO_NAME.fullmatch(name)}
-    torn = [shard_id for shard_id in in_order if finished[shard_id].removesuffix(MARKER) in cut_off]
-    return Start(finished, {shard_id: made for shard_id, made in told.items() if made is not None}, torn=torn)
+    return Start(finished, {shard_id: made for shard_id, made in told.items() if made is not None}, torn=sorted(torn))
 
 
 def _told(store: Store, name: str) -> Made | None:
@@ -123,9 +143,7 @@ def known_urls(store: Store) -> KnownUrls:
         InputError: a finished shard has no table that can be read.
 
     """
-    stems = [
-        name.removesuffix(MARKER) for name, size in store.names() if size and Naming.finished_shard(name) is not None
-    ]
+    stems = [name.removesuffix(MARKER) for name in finished_shards(store).values()]
     hashes = array("Q")
     with ThreadPoolExecutor(READERS, "known-urls") as readers:
         for found in readers.map(lambda stem: _hashes_in(store, f"{stem}.parquet"), stems):

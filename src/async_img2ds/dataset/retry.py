@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from async_img2ds.blocking import begun, waited_for
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import OptionsError, StorageError
-from async_img2ds.existing import finished_shards
+from async_img2ds.existing import finished_and_torn
 from async_img2ds.journal import drop_journals, journals_in
 from async_img2ds.options import RetryOptions
 from async_img2ds.policy.markers import Marker
@@ -27,7 +27,7 @@ from async_img2ds.policy.shards import Naming, packed
 from async_img2ds.preflight import check_installed, check_shared, host_rules
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Again, Shard
-from async_img2ds.storage import REDO, open_store
+from async_img2ds.storage import MARKER, open_store
 from async_img2ds.worker.work import Machine, ShardWork
 
 if TYPE_CHECKING:
@@ -221,11 +221,11 @@ def _look(store: Store, classes: Sequence[str], stop: Stop) -> _Found:
 
     """
     found = _Found(frozenset(classes))
-    markers = sorted(finished_shards(store).items())
+    finished, torn = finished_and_torn(store)
+    markers = sorted(finished.items())
     if not markers:
         raise OptionsError("output_folder: there is no finished shard to take failed rows from; a fetch comes first")
-    torn = {name.removesuffix(REDO) for name, _ in store.names() if name.endswith(REDO)}
-    found.journals = sorted({name.removesuffix("_stats.json") for _, name in markers}.intersection(journals_in(store)))
+    found.journals = sorted({name.removesuffix(MARKER) for _, name in markers}.intersection(journals_in(store)))
 
     def read(name: str) -> bytes | OSError:
         try:
@@ -238,11 +238,11 @@ def _look(store: Store, classes: Sequence[str], stop: Stop) -> _Found:
             if stop.drain.is_set():
                 break
             some = markers[at : at + ASKED]
-            for (shard_id, name), content in zip(some, readers.map(read, [name for _, name in some]), strict=True):
+            for (shard_id, _), content in zip(some, readers.map(read, [name for _, name in some]), strict=True):
                 if isinstance(content, OSError):
                     found.damaged[shard_id] = f"its stats file cannot be read: {content}"
                 else:
-                    found.add(shard_id, content, torn=name.removesuffix("_stats.json") in torn)
+                    found.add(shard_id, content, torn=shard_id in torn)
     return found
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
-from async_img2ds.blocking import DaemonThread
+from async_img2ds.blocking import DaemonThread, look_at
 from async_img2ds.errors import WorkerError
 from async_img2ds.records import Done, Lost, Progress
 
@@ -215,7 +215,7 @@ class ShardFeed:
             await asyncio.wait((reading, closing), return_when=asyncio.FIRST_COMPLETED)
         finally:
             closing.cancel()
-            reading.add_done_callback(_look_at)
+            reading.add_done_callback(look_at)
         if not reading.done():  # closed while a slow list is read: what it still yields is nobody's
             return None
         try:
@@ -286,12 +286,6 @@ class OpenShards:
         for shard in given_up:
             self.emit(Lost(worker, shard.id, f"its worker died again and again ({cause})"))
         return bool(given_up)
-
-
-def _look_at(reading: asyncio.Future[Shard | None]) -> None:
-    """Have seen how a read ended that nobody waits for, or asyncio would complain of it."""
-    if not reading.cancelled():
-        reading.exception()
 
 
 # The name of a distributor → its module and coroutine. Modules are imported when they are used: some need an engine.

@@ -34,7 +34,6 @@ __all__ = ["Fetcher", "Hold", "user_agent"]
 
 logger = logging.getLogger(__name__)
 
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # Reasons for which an URL is not asked for at all.
 _NOT_ASKED: Final = frozenset(
     {ErrorClass.ADDR_BLOCKED, ErrorClass.PORT_BLOCKED, ErrorClass.OPTOUT_ROBOTS, ErrorClass.ROBOTS_UNREACHABLE}
@@ -241,7 +240,7 @@ class Fetcher:
                 hold.heard()
                 latency_s = answer.latency_s
                 course.trace = self._trace(answer)
-                if answer.status not in _REDIRECTS:
+                if answer.status not in urls.REDIRECTS:
                     await self._check_status(answer)
                     self._check_consent(answer, course)
                     content = await self._read(answer, hold, course, deadline)

@@ -34,7 +34,6 @@ ASK_S: Final = 10.0
 # What is remembered comes to some 300 bytes a rule; a usual file has dozens of them.
 RULES_KEPT_MAX: Final = 500_000
 _SITE_WEIGHT: Final = 20
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _TOO_MANY: Final = 429
 
 
@@ -129,7 +128,7 @@ class Sites:
                 for _ in range(1 + REDIRECTS_MAX):
                     self._check(asked)
                     async with self._client.get(asked, lambda: True) as answer:
-                        if answer.status not in _REDIRECTS:
+                        if answer.status not in urls.REDIRECTS:
                             return await _read(answer, asked, most, must=must)
                         locations = answer.headers("Location")
                     try:

@@ -226,7 +226,7 @@ class Source:
         if name == "webp" and (size := _webp_size(content)) is not None:
             _check_size(*size)  # here, as Pillow makes a canvas of that size to read the header
         with _translated():
-            image = Image.open(io.BytesIO(content), formats=[{**_PILLOW_NAMES, **_ON_REQUEST}[name]])
+            image = Image.open(io.BytesIO(content), formats=[_PILLOW_NAMES.get(name) or _ON_REQUEST[name]])
             if name == "png":
                 _scale_key(image, depth=content[24] if content[12:16] == b"IHDR" else 8)
         if name == "png" and content.rfind(b"IEND") < 0:  # Pillow is content without its end

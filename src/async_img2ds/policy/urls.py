@@ -22,7 +22,7 @@ from async_img2ds.errors import ErrorClass, FetchFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["AddressPolicy", "Target", "is_address", "parse", "redirect", "refused"]
+__all__ = ["REDIRECTS", "AddressPolicy", "Target", "is_address", "parse", "redirect", "refused"]
 
 # Where clouds tell a machine who it is, with the keys to prove it (their documentation). Two lie in public or shared
 # space; all stay closed when a network around them is opened, unless they are named by themselves.
@@ -62,6 +62,9 @@ _OPEN_6: Final = IPv6Network("2000::/3")
 # What an IPv4 address looks like to a machine that has IPv6 alone (RFC 6052: the well-known prefix of NAT64).
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _CLOSED_6: Final = tuple(IPv6Network(net) for net in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+
+# Answers that lead elsewhere (RFC 9110 15.4); 300 and 304 do not.
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 # Longer than any browser sends; a URL that long in a list is a data: URL or an accident.
 URL_CHARACTERS_MAX: Final = 16_384
