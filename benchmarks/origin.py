@@ -56,6 +56,7 @@ http {{
     location = /limited {{ add_header Retry-After 1 always; return 429; }}
     location = /elsewhere {{ return 302 ftp://127.0.0.1/x.jpg; }}
     location = /inside {{ return 302 http://10.0.0.1/x.jpg; }}
+    location = /away {{ return 302 http://$arg_host:{port}/coffee.png; }}
     location /moved/ {{ rewrite ^/moved/(.*)$ /$1 redirect; }}
     location /reserved/ {{ alias {pictures}/; add_header X-Robots-Tag "noai, noimageai"; }}
     location /others/ {{ alias {pictures}/; add_header X-Robots-Tag "otherbot: noai"; }}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
+import origin as origin_server
 from async_img2ds import download, verify
 from async_img2ds.errors import ErrorClass
 from async_img2ds.policy.schema import PROVENANCE
@@ -85,6 +86,21 @@ def test_list_can_reserve_images(origin: Origin, tmp_path: Path) -> None:
     assert report.error_classes == {"optout_listed": 2}
     assert [row["status"] for row in rows] == ["failed_to_download", *["success"] * 3, "failed_to_download"]
     assert (rows[0]["attempts"], rows[0]["optout"], rows[0]["reserved"]) == (0, "reserved of the list", "yes")
+
+
+def test_a_host_can_be_refused(photographs: Path, tmp_path: Path) -> None:
+    """It is not asked for anything, its robots.txt included, and what redirects there is not followed."""
+    with origin_server.serve(photographs, logged=True, addresses=["127.0.0.2"]) as web:
+        (tmp_path / "hosts.toml").write_text('["127.0.0.2"]\nrefuse = true\n')
+        urls = [web.url("rocket.jpg", "127.0.0.2"), web.url("chelsea.png"), web.url("away?host=127.0.0.2")]
+        rows = fetched(tmp_path, urls, hosts_file=tmp_path / "hosts.toml", optout="strict")
+        asked = web.requests()
+
+    assert [row["error_class"] for row in rows] == ["optout_listed", None, "redirect_blocked"]
+    assert rows[0]["error_message"] == "127.0.0.2 is refused by the hosts_file"
+    sites = {"/robots.txt", "/.well-known/tdmrep.json"}
+    assert sorted(set(asked) - sites) == ["/away?host=127.0.0.2", "/chelsea.png"]
+    assert len(asked) == 4
 
 
 def test_provenance_is_told_on_request(origin: Origin, tmp_path: Path) -> None:

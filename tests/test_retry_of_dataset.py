@@ -21,7 +21,7 @@ import pytest
 from async_img2ds import OptionsError, RetryReport, RunReport, download, retry, verify
 from async_img2ds.errors import MAY_HEAL, ErrorClass, StorageError
 from async_img2ds.journal import journals_in
-from async_img2ds.options import Options, RetryOptions
+from async_img2ds.options import FetchOptions, Options, RunOptions, shaped_as
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.outputs.example import byte_features
 from async_img2ds.outputs.stored import READERS, stored_samples
@@ -249,12 +249,15 @@ def test_an_upload_that_was_cut_off_is_done_again(
         shutil.copy(source, str(tmp_path / "out") + target)
 
     monkeypatch.setattr(fs, "put_file", put)
-    with pytest.raises(StorageError, match="until the same retry has put that right"):
+    with pytest.raises(StorageError, match="until the same command has put that right"):
         store.replace(names)
     store.close()
     fetched = web.fetch(tmp_path / "out", output_format="webdataset")
     assert "a replacement of its files was cut off" in fetched.shards_lost[1]
-    assert "shard 00001 was being replaced: the same retry does it again" in verify(str(tmp_path / "out")).unfinished
+    assert (
+        "shard 00001 was being replaced: the same retry or purge does it again"
+        in verify(str(tmp_path / "out")).unfinished
+    )
     report = web.retry(f"simplecache::file://{tmp_path}/out" if uploads else tmp_path / "out")
 
     assert report.complete
@@ -381,6 +384,8 @@ def test_nothing_to_retry_is_refused(tmp_path: Path) -> None:
         retry(str(tmp_path), error_class="dns_timeuot")
     with pytest.raises(OptionsError, match="error_class takes"):  # it was left out so as to be there once
         retry(str(tmp_path), error_class="duplicate")
+    with pytest.raises(OptionsError, match="error_class takes"):  # nor does what was removed come back by a word
+        retry(str(tmp_path), error_class="optout_removed")
     with pytest.raises(OptionsError, match="error_class names no reason"):
         retry(str(tmp_path), error_class=[])
     for name in ("image_size", "encode_format", "disallowed_header_directives", "enable_wandb"):
@@ -409,11 +414,12 @@ def test_shape_comes_back_from_what_is_written() -> None:
     chosen = {"caption_col": "c", "max_image_area": 5.0, "compute_hash": None, "disallowed_header_directives": []}
     for given in ({}, chosen, {"max_aspect_ratio": 2, "extract_exif": False, "output_format": "parquet"}):
         options = Options.of(url_list="x.parquet", input_format="parquet", **given)
-        again = RetryOptions.of(output_folder="out").for_shape(json.loads(json.dumps(options.shape())))
+        told = json.loads(json.dumps(options.shape()))
+        again = shaped_as(told, "out", FetchOptions(), RunOptions())
         assert again.shape() == options.shape()
         assert (again.image, again.input.caption_col) == (options.image, options.input.caption_col)
     with pytest.raises(OptionsError, match="which this version has not"):
-        RetryOptions.of(output_folder="out").for_shape({"upside_down": True})
+        shaped_as({"upside_down": True}, "out", FetchOptions(), RunOptions())
 
 
 def test_what_may_heal() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from async_img2ds.dataset.purge import PurgeReport, purge
     from async_img2ds.dataset.retry import RetryReport, retry
     from async_img2ds.dataset.verify import VerifyReport, verify
     from async_img2ds.errors import (
@@ -33,6 +34,8 @@ __all__ = [
     "RunReport",
     "retry",
     "RetryReport",
+    "purge",
+    "PurgeReport",
     "verify",
     "VerifyReport",
     "Defect",
@@ -62,6 +65,8 @@ _HOMES = {
     "RunReport": "records",
     "retry": "dataset.retry",
     "RetryReport": "dataset.retry",
+    "purge": "dataset.purge",
+    "PurgeReport": "dataset.purge",
     "verify": "dataset.verify",
     "VerifyReport": "dataset.verify",
     "Defect": "records",

@@ -1,6 +1,6 @@
 """The command line: typer commands made from the options' own declarations, and the outcome as an exit status.
 
-0  every row of the list is accounted for in a committed shard
+0  every row of the list is accounted for in a committed shard; all that was to be done again, or removed, was
 1  a dataset that was checked has defects or is not finished
 2  the request was refused: an option or the list
 3  the run ended with lost shards, internal errors, or workers that would not run
@@ -32,17 +32,20 @@ from async_img2ds.flags import Flag, flags_of
 from async_img2ds.options import (
     GROUPS,
     POSITIONAL,
+    PURGE_GROUPS,
     RETRY_GROUPS,
     Options,
+    PurgeOptions,
     RetryOptions,
     VerifyOptions,
     flags,
-    retry_flags,
+    later_flags,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
+    from async_img2ds.dataset.purge import PurgeReport
     from async_img2ds.dataset.retry import RetryReport
     from async_img2ds.dataset.verify import VerifyReport
     from async_img2ds.distributors.base import Stop
@@ -136,10 +139,7 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
         typer.echo(_summary(report, options))
         if signalled:
             typer.echo(f"interrupted: {_GO_ON[options.output.incremental_mode]} to go on", err=True)
-    if signalled:
-        raise typer.Exit(128 + signalled)
-    if not report.complete:
-        raise typer.Exit(INCOMPLETE)
+    _end(signalled, complete=report.complete)
 
 
 async def _run_fetch(options: Options, stop: Stop) -> RunReport:
@@ -151,18 +151,15 @@ async def _run_fetch(options: Options, stop: Stop) -> RunReport:
 
 def _retry(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
     """Fetch failed rows of a finished dataset again, those that may have healed; the others stay as they are."""
-    allowed = tuple(flag for group in RETRY_GROUPS.values() for flag in retry_flags(group))
+    allowed = tuple(flag for group in RETRY_GROUPS.values() for flag in later_flags(group))
     with _told_by_status():
         options = RetryOptions.of(**_given(words, allowed))
         report, signalled = asyncio.run(_run_until_signalled(partial(_run_retry, options), options.run.grace_s))
     with suppress(OSError):
         typer.echo(_healed(report, options))
         if signalled:
-            typer.echo("interrupted: run the same command again to go on", err=True)
-    if signalled:
-        raise typer.Exit(128 + signalled)
-    if not report.complete:
-        raise typer.Exit(INCOMPLETE)
+            typer.echo(f"interrupted: {_AGAIN} to go on", err=True)
+    _end(signalled, complete=report.complete)
 
 
 async def _run_retry(options: RetryOptions, stop: Stop) -> RetryReport:
@@ -184,6 +181,50 @@ def _healed(report: RetryReport, options: RetryOptions) -> str:
     lines += [f"left alone: {count} shards {reason}" for reason, count in report.left_alone.items()]
     lines.append(f"dataset: {options.again.output_folder}")
     return "\n".join(lines)
+
+
+def _purge(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Remove images from a finished dataset on request, by host or URL; their rows stay, and say so."""
+    allowed = tuple(flag for group in PURGE_GROUPS.values() for flag in later_flags(group))
+    with _told_by_status():
+        options = PurgeOptions.of(**_given(words, allowed))
+        report, signalled = asyncio.run(_run_until_signalled(partial(_run_purge, options), options.run.grace_s))
+    with suppress(OSError):
+        typer.echo(_removed(report, options))
+        if signalled:
+            typer.echo(f"interrupted: {_AGAIN} to remove the rest", err=True)
+    _end(signalled, complete=report.complete)
+
+
+async def _run_purge(options: PurgeOptions, stop: Stop) -> PurgeReport:
+    from async_img2ds.dataset.purge import run_purge
+
+    startup.settle()
+    return await run_purge(options, stop)
+
+
+def _removed(report: PurgeReport, options: PurgeOptions) -> str:
+    """Return the end of a removal in words and figures."""
+    lines = [
+        f"{report.rows:,} rows removed in {report.seconds:.1f} s: their images are gone, and no retry asks for them",
+        f"shards: {report.shards_done} replaced" + (f", {len(report.shards_lost)} NOT" if report.shards_lost else ""),
+    ]
+    lines += [f"  shard {shard_id} is not done: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
+    if report.unfinished:
+        lines.append(
+            f"unfinished: {len(report.unfinished)} shards; what was kept of them is gone, and a fetch that goes on "
+            "asks for all of it again: remove once more when it has ended"
+        )
+    lines.append(f"dataset: {options.removal.output_folder}")
+    return "\n".join(lines)
+
+
+def _end(signalled: int, *, complete: bool) -> None:
+    """End with the status of a command that was *signalled*, or of one that has or has not done all it meant to."""
+    if signalled:
+        raise typer.Exit(128 + signalled)
+    if not complete:
+        raise typer.Exit(INCOMPLETE)
 
 
 def _reasons(error_classes: Mapping[str, int]) -> list[str]:
@@ -483,5 +524,6 @@ def _metavar(flag: Flag) -> str:
 
 
 _add_command("fetch", _fetch, {group: flags_of(group) for group in GROUPS.values()}, POSITIONAL)
-_add_command("retry", _retry, {group: retry_flags(group) for group in RETRY_GROUPS.values()}, ("output_folder",))
+_add_command("retry", _retry, {group: later_flags(group) for group in RETRY_GROUPS.values()}, ("output_folder",))
+_add_command("purge", _purge, {group: later_flags(group) for group in PURGE_GROUPS.values()}, ("output_folder",))
 _add_command("verify", _verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))

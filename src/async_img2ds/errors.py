@@ -166,6 +166,7 @@ class ErrorClass(StrEnum):
     OPTOUT_TDM = "optout_tdm"
     OPTOUT_USAGE = "optout_usage"
     OPTOUT_LISTED = "optout_listed"
+    OPTOUT_REMOVED = "optout_removed"
     OPTOUT_ROBOTS = "optout_robots"
     OPTOUT_METADATA = "optout_metadata"
     ROBOTS_UNREACHABLE = "robots_unreachable"
@@ -199,6 +200,9 @@ NOT_REACHED: Final = frozenset(
     }
 )
 
+
+# What is not fetched by intent: what the list has before, and what was removed.
+NOT_FETCHED: Final = frozenset({ErrorClass.DUPLICATE, ErrorClass.OPTOUT_REMOVED})
 
 # Failures that may be over another day: the network's, a server's that was down, slow or had enough, and our own. What
 # was answered for good stays (404, no image, reserved), and names that are gone, unless they are asked for.

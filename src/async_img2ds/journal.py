@@ -84,11 +84,7 @@ def identity_of(rows: Sequence[Row], made_with: Mapping[str, Any], base: str | N
     """Return what tells the journals of these rows and options from any other; *base* as :class:`Again` has it."""
     digest = hashlib.sha256(orjson.dumps([LAYOUT, base, made_with], option=orjson.OPT_SORT_KEYS))
     for row in rows:
-        digest.update(
-            repr((row.key, row.url, row.boxes, row.digest, row.is_repeat, row.is_reserved)).encode(
-                errors="surrogatepass"
-            )
-        )
+        digest.update(repr((row.key, row.url, row.boxes, row.digest, row.withheld)).encode(errors="surrogatepass"))
     return digest.hexdigest().encode() + b"\n"
 
 

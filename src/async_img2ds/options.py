@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from async_img2ds.errors import MAY_HEAL, ErrorClass, OptionsError
+from async_img2ds.errors import MAY_HEAL, NOT_FETCHED, ErrorClass, OptionsError
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
 from async_img2ds.headers import parse_header
 from async_img2ds.nets import check_server, parse_net, parse_proxy
@@ -38,7 +38,7 @@ __all__ = [
     "VerifyOptions",
     "flags",
     "parameters",
-    "retry_flags",
+    "later_flags",
 ]
 
 # No wait makes sense beyond it, and timers overflow at infinity.
@@ -234,7 +234,8 @@ class FetchOptions(Checked):
     )
     hosts_file: str | None = option(
         None,
-        help="A TOML file of what differs for single hosts: max_per_host, max_rate_per_host, crawl_delay, headers.",
+        help="A TOML file of what differs for single hosts: max_per_host, max_rate_per_host, crawl_delay, headers, "
+        "refuse.",
     )
     proxy: str | None = option(
         None,
@@ -427,7 +428,7 @@ class AgainOptions(Checked):
     output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
     error_class: tuple[str, ...] = option(
         tuple(sorted(MAY_HEAL)),
-        choices=tuple(name for name in ErrorClass if name is not ErrorClass.DUPLICATE),  # fetched once, by intent
+        choices=tuple(sorted(set(ErrorClass) - NOT_FETCHED)),
         also="class",
         help="Rows that failed for these reasons are fetched again. Repeatable. Default: those that may have passed, "
         "such as time-outs, resets, 429 and 5xx.",
@@ -439,7 +440,7 @@ class AgainOptions(Checked):
             raise OptionsError("error_class names no reason; leave it out to mean those that may have passed")
 
 
-# What makes no sense for rows that are fetched again: how a dataset is shaped is told by itself, and figures of a
+# What makes no sense for rows that are done again: how a dataset is shaped is told by itself, and figures of a
 # run over a part of it would be taken for those of the whole.
 _NOT_AGAIN: Final = frozenset({"enable_wandb", "wandb_project", "explain"})
 
@@ -460,31 +461,47 @@ class RetryOptions:
             OptionsError: a name is unknown, or a value is not one that its option accepts.
 
         """
-        flags = {name: retry_flags(group) for name, group in RETRY_GROUPS.items()}
+        flags = {name: later_flags(group) for name, group in RETRY_GROUPS.items()}
         return cls(**_grouped(keywords, RETRY_GROUPS, flags))
 
-    def for_shape(self, made_with: Mapping[str, Any]) -> Options:
-        """Return the options of a run that makes what a dataset has that was *made_with* these.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovalOptions(Checked):
+    """What to remove."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    hosts: str | None = option(
+        None,
+        help="A file of host names and addresses, one a line, on disk or at any fsspec URL: images from them, and from "
+        "all names below them, are removed.",
+    )
+    urls: str | None = option(
+        None, help="A file of URLs, one a line: images that were asked for there, or that redirects led to there, are."
+    )
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.hosts is None and self.urls is None:
+            raise OptionsError("nothing is named that should be removed; give --hosts FILE, --urls FILE, or both")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeOptions:
+    """How to remove images from a dataset."""
+
+    removal: RemovalOptions
+    run: RunOptions
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords, as :func:`purge` takes them.
 
         Raises:
-            OptionsError: it was made by another version, which knew other options.
+            OptionsError: a name is unknown, or a value is not one that its option accepts.
 
         """
-        known = {flag.name: (name, flag) for name, group in GROUPS.items() for flag in flags_of(group) if flag.shapes}
-        groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
-        for name, value in made_with.items():
-            if name not in known:
-                raise OptionsError(f"output_folder: what lies there was made with {name}, which this version has not")
-            group, flag = known[name]
-            groups[group][name] = flag.default if value is None and not flag.optional else value  # infinity
-        folder = self.again.output_folder
-        return Options(
-            input=InputOptions(url_list=(folder,), input_format="parquet", **groups["input"]),
-            fetch=replace(self.fetch, **groups["fetch"]),
-            image=ImageOptions(**groups["image"]),
-            output=OutputOptions(output_folder=folder, **groups["output"]),
-            run=self.run,
-        )
+        flags = {name: later_flags(group) for name, group in PURGE_GROUPS.items()}
+        return cls(**_grouped(keywords, PURGE_GROUPS, flags))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -551,11 +568,35 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
 
 
 RETRY_GROUPS: Final[Mapping[str, type[Any]]] = {"again": AgainOptions, "fetch": FetchOptions, "run": RunOptions}
+PURGE_GROUPS: Final[Mapping[str, type[Any]]] = {"removal": RemovalOptions, "run": RunOptions}
 
 
-def retry_flags(group: type[Any]) -> tuple[Flag, ...]:
-    """Return the options of *group*, one of :data:`RETRY_GROUPS`, that a retry takes."""
+def later_flags(group: type[Any]) -> tuple[Flag, ...]:
+    """Return the options of *group* that a command takes which changes a dataset that is there."""
     return tuple(flag for flag in flags_of(group) if not flag.shapes and flag.name not in _NOT_AGAIN)
+
+
+def shaped_as(made_with: Mapping[str, Any], output_folder: str, fetch: FetchOptions, run: RunOptions) -> Options:
+    """Return the options of a run, else by *fetch* and *run*, that makes what was *made_with* these.
+
+    Raises:
+        OptionsError: it was made by another version, which knew other options.
+
+    """
+    known = {flag.name: (name, flag) for name, group in GROUPS.items() for flag in flags_of(group) if flag.shapes}
+    groups: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    for name, value in made_with.items():
+        if name not in known:
+            raise OptionsError(f"output_folder: what lies there was made with {name}, which this version has not")
+        group, flag = known[name]
+        groups[group][name] = flag.default if value is None and not flag.optional else value  # infinity
+    return Options(
+        input=InputOptions(url_list=(output_folder,), input_format="parquet", **groups["input"]),
+        fetch=replace(fetch, **groups["fetch"]),
+        image=ImageOptions(**groups["image"]),
+        output=OutputOptions(output_folder=output_folder, **groups["output"]),
+        run=run,
+    )
 
 
 def _grouped(

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from async_img2ds.errors import AsyncImg2dsError, MissingExtraError, OptionsError
 from async_img2ds.policy.host_rules import NO_RULES, HostRules
@@ -26,6 +26,7 @@ __all__ = [
     "check_installed",
     "check_shared",
     "host_rules",
+    "lines_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -142,16 +143,27 @@ def host_rules(url: str | None) -> HostRules:
         OptionsError: it cannot be read, or says what no rule can be.
 
     """
-    if url is None:
-        return NO_RULES
+    return NO_RULES if url is None else HostRules.parse(_text_of("hosts_file", url))
+
+
+def lines_of(option: str, url: str | None) -> list[str]:
+    """Return the lines of the text file that *option* names, on disk or at any fsspec URL; without one there are none.
+
+    Raises:
+        OptionsError: it cannot be read.
+
+    """
+    return [] if url is None else _text_of(option, url).splitlines()
+
+
+def _text_of(option: str, url: str) -> str:
     try:
         fs, path = file_system(url)
-        text = fs.cat_file(path).decode()
+        return cast("bytes", fs.cat_file(path)).decode()
     except AsyncImg2dsError:
         raise
     except Exception as error:  # each file system has errors of its own; to the user they are one thing
-        raise OptionsError(f"hosts_file: {url} cannot be read: {str(error) or type(error).__name__}") from error
-    return HostRules.parse(text)
+        raise OptionsError(f"{option}: {url} cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def check_apart(files: Iterable[ListFile], options: Options) -> None:

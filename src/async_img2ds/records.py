@@ -93,14 +93,16 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """What is to be done again of a finished shard: its failed *rows*, by position; the others stay what they are.
+    """What is to be done again of a finished shard: some *rows*, by position; the others stay what they are.
 
-    It is the one whose stats file has the sha256 *base*, in hex; if its rows are *in_order*, they stay so.
+    They are fetched, or else lose their images: *removes*. It is the shard whose stats file has the sha256 *base*, in
+    hex; if its rows are *in_order*, they stay so.
     """
 
     rows: frozenset[int]
     base: str
     in_order: bool
+    removes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,7 @@ class Row:
         url: the URL as it was written.
         boxes: what to blur in its image, as the list has it.
         digest: the hash that the bytes received must have; only looked at where hashes are verified.
-        is_repeat: whether the list has the same URL before, which is not to be fetched twice.
-        is_reserved: whether the list says that it must not be fetched.
+        withheld: why it is not asked for at all, if so: the list has it before, or reserves it, or it was removed.
 
     """
 
@@ -123,8 +124,7 @@ class Row:
     url: str | None
     boxes: object = None
     digest: str | None = None
-    is_repeat: bool = False
-    is_reserved: bool = False
+    withheld: ErrorClass | None = None
 
 
 @dataclass(frozen=True, slots=True)

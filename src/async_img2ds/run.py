@@ -8,7 +8,7 @@ import os
 import time
 from functools import partial
 from inspect import Signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.blocking import waited_for
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Stop", "download", "download_async", "run"]
 
 logger = logging.getLogger(__name__)
+
+_TORN: Final = "a replacement of its files was cut off; the same aimg2ds retry or purge does it again"
 
 
 async def download_async(*values: Any, **options: Any) -> RunReport:  # noqa: ANN401  checked against their fields
@@ -80,11 +82,7 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
             with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
                 emit = partial(_take_in, totals, display, track)
                 for shard_id in plan.torn:
-                    emit(
-                        Lost(
-                            os.getpid(), shard_id, "a replacement of its files was cut off; aimg2ds retry does it again"
-                        )
-                    )
+                    emit(Lost(os.getpid(), shard_id, _TORN))
                 await distribute(plan.work_for, feed, emit, stop, options.run)
             if not (feed.error or totals.lost or stop.drain.is_set()):  # all is there; what lists of before left may go
                 await asyncio.to_thread(lambda: drop_journals(plan.store, journals_in(plan.store)))

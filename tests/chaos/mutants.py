@@ -55,6 +55,7 @@ _POWER: Final = ("power", "--scenarios", "commit")
 _SYNCS: Final = ("faults", "--formats", "webdataset", "--calls", "fsync", "--errors", "EIO")
 _RENAMES: Final = ("points", "--formats", "webdataset", "--calls", "rename", "--points", "3")
 _REPLACES: Final = ("retries", "--formats", "webdataset", "--calls", "rename")
+_SAMPLES_GO: Final = ("power", "--scenarios", "replace")
 
 _MARKER_FIRST: Final = (
     _ATTEMPT,
@@ -118,6 +119,16 @@ MUTANTS: Final = (
         "no sync of the new files of a shard that is replaced",
         ((_LOCAL, "                _sync(staged)\n            staged", "                pass\n            staged"),),
         ("power", "--scenarios", "replace"),
+    ),
+    Mutant(
+        "samples are moved before their folder is known to be moving",
+        ((_LOCAL, "        _sync(redone.parent)\n", ""),),
+        _SAMPLES_GO,
+    ),
+    Mutant(
+        "samples that a replaced shard has no more stay",
+        ((_LOCAL, "                old.unlink()\n", "                pass\n"),),
+        _SAMPLES_GO,
     ),
     Mutant(
         "the stats file of a shard that is replaced stays",

@@ -1,4 +1,4 @@
-"""Everything killed at each call by which a shard whose failed rows were fetched again takes the place of the old one.
+"""Everything killed at each call by which a shard of which rows were done again takes the place of the old one.
 
 After each kill the shard is the old one or the new one, or will be when the next run begins; the same command then ends
 well, and all is as if nothing had happened.
@@ -38,7 +38,16 @@ def retries(folder: Path, choice: Choice, formats: Sequence[str]) -> Outcome:
         (server.pictures / MISSING).unlink(missing_ok=True)
         urls = runs.listed(server, ROWS)
         (folder / "urls.txt").write_text("".join(f"{url}\n" for url in urls))
-        scenes = [_Retry.of(fresh(folder / name), name, folder / "urls.txt", urls) for name in formats]
+        (folder / "removed.txt").write_text(urls[0])
+        commands = {
+            "retry": ("--class", "http_status_4xx", "--allow_net", "127.0.0.0/8", "--retries", "0"),
+            "purge": ("--urls", str(folder / "removed.txt")),
+        }
+        scenes = [
+            _Replacement.of(fresh(folder / f"{command}-{name}"), name, folder / "urls.txt", urls, (command, *words))
+            for name in formats
+            for command, words in commands.items()
+        ]
         some = min(server.pictures.iterdir())
         shutil.copy(some, server.pictures / MISSING)  # what was not there is there now
         trials = [trial for of_scene in pool.map(lambda scene: scene.tried(choice), scenes) for trial in of_scene]
@@ -46,18 +55,19 @@ def retries(folder: Path, choice: Choice, formats: Sequence[str]) -> Outcome:
 
 
 @dataclass(frozen=True)
-class _Retry(Scene):
-    """A retry of one shard; *before* is what its rows were, and what the rows are after it is *expected*."""
+class _Replacement(Scene):
+    """One shard done again; *before* is what its rows were, and what the rows are after it is *expected*."""
 
     before: Mapping[str, Row] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, own: Path, output_format: str, listed: Path, urls: Sequence[str]) -> _Retry:
+    def of(
+        cls, own: Path, output_format: str, listed: Path, urls: Sequence[str], again: tuple[str, ...]
+    ) -> _Replacement:
         words = ("--processes_count", "1", "--retries", "0")
         fetch = Job(listed, str(own / "before"), own / "temporary", ROWS, output_format, words)
         rows = runs.golden(fetch, urls)
-        retry = replace(fetch, out=str(own / "out"), retries=("http_status_4xx",))
-        return cls(own, retry, {}, rows)
+        return cls(own, replace(fetch, out=str(own / "out"), again=(*again, "--processes_count", "1")), {}, rows)
 
     def begin(self) -> None:
         shutil.rmtree(self.out, ignore_errors=True)

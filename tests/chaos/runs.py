@@ -54,14 +54,13 @@ class Job:
     output_format: str = "webdataset"
     words: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
-    retries: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
-        """Return what is typed; if it *retries* rows that have failed for some reasons, that."""
-        if self.retries:
-            again = [word for reason in self.retries for word in ("--class", reason)]
-            words = [*again, "--allow_net", "127.0.0.0/8", "--progress", "none", *self.words]
-            return [sys.executable, "-m", "async_img2ds", "retry", self.out, *words]
+        """Return what is typed; if rows of a dataset that is there are done *again*, the command and words for that."""
+        if self.again:
+            command, *words = self.again
+            return [sys.executable, "-m", "async_img2ds", command, self.out, *words, "--progress", "none"]
         options = {
             "output_folder": self.out,
             "output_format": self.output_format,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from faulty import FaultyServer
     from origin import Origin
 
+# Ours obey noml, too.
+THEIR_DIRECTIVES: Final = ("--disallowed_header_directives", '["noai", "noimageai", "noindex", "noimageindex"]')
+
 _CASES: Final = tuple(failing_urls.urls(origin_server.Origin(0, Path(), Path()), faulty.FaultyServer(), 0))
 
 
@@ -96,7 +99,7 @@ def test_what_fails_in_the_same_way_is_counted_alike(answers: Pair) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--user_agent_token", "MyBot", "--retries", str(failing_urls.FALTERING_TIMES)],
+        ["--user_agent_token", "MyBot", "--retries", str(failing_urls.FALTERING_TIMES), *THEIR_DIRECTIVES],
         ["--disallowed_header_directives", "[]", "--retries", "0"],
         ["--disallowed_header_directives", '["noml", "NOAI"]', "--retries", "0"],
     ],

@@ -57,6 +57,7 @@ def test_longest_name_that_fits_counts() -> None:
             "max_per_host of a.org takes a whole number of at least 1 and at most 1e+06; got 1.5",
         ),
         ('["a.org"]\nmax_per_host = true', "takes a whole number"),
+        ('["a.org"]\nrefuse = "yes"', "refuse of a.org takes true or false; got 'yes'"),
         ('["a.org"]\ncrawl_delay = -1', "takes a number of at least 0 and at most 86400; got -1"),
         ("[a.org]\ncrawl_delay = 1", 'a name with a dot is written in quotes: ["a.org"]'),
         ('["a.org"]\ncrawl_delay = 1e300', "at most 86400; got 1e+300"),

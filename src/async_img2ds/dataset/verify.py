@@ -256,7 +256,7 @@ def _files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
     return finished, [
         *(f"{name} belongs to no finished shard" for name in lying),
         *(f"shard {stem} is being replaced: the next run moves {stem}{REDO} into place" for stem in sorted(replaced)),
-        *(f"shard {stem} was being replaced: the same retry does it again" for stem in sorted(torn)),
+        *(f"shard {stem} was being replaced: the same retry or purge does it again" for stem in sorted(torn)),
         *(f"{name} was left by a run that was killed" for name in sorted(leftovers)),
         *(
             f"shard {stem} is begun: {stem}{JOURNAL} has what was fetched of it"

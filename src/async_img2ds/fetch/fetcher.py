@@ -18,6 +18,7 @@ from async_img2ds.fetch.connections import clean
 from async_img2ds.fetch.sites import Sites
 from async_img2ds.policy import optout, urls
 from async_img2ds.policy.host import Outcome, Sign, sign_of
+from async_img2ds.policy.host_rules import NO_RULES
 from async_img2ds.policy.optout import Consent, Signal
 from async_img2ds.policy.retry import RetryPolicy, next_delay
 from async_img2ds.records import Body
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from async_img2ds.fetch.client import Answer, Client
     from async_img2ds.fetch.sites import SiteRules
     from async_img2ds.options import FetchOptions
+    from async_img2ds.policy.host_rules import HostRules
     from async_img2ds.policy.urls import AddressPolicy, Target
 
 __all__ = ["Fetcher", "Hold", "user_agent"]
@@ -36,7 +38,13 @@ logger = logging.getLogger(__name__)
 
 # Reasons for which an URL is not asked for at all.
 _NOT_ASKED: Final = frozenset(
-    {ErrorClass.ADDR_BLOCKED, ErrorClass.PORT_BLOCKED, ErrorClass.OPTOUT_ROBOTS, ErrorClass.ROBOTS_UNREACHABLE}
+    {
+        ErrorClass.ADDR_BLOCKED,
+        ErrorClass.PORT_BLOCKED,
+        ErrorClass.OPTOUT_LISTED,
+        ErrorClass.OPTOUT_ROBOTS,
+        ErrorClass.ROBOTS_UNREACHABLE,
+    }
 )
 # 203 is a 200 that a proxy has touched; any other 2xx carries no image or only a part of one.
 _WHOLE: Final = frozenset({200, 203})
@@ -144,8 +152,8 @@ class _Course:
 class Fetcher:
     """Fetches URLs with *client*, within *options*; *jitter* draws from [0, 1).
 
-    *may_be_image* looks at the first bytes of a body; of what cannot become one the rest is not read. With
-    *keeps_provenance* it is told when and from whom each answer came.
+    *host_rules* say which hosts are not asked at all. *may_be_image* looks at the first bytes of a body; of what cannot
+    become one the rest is not read. With *keeps_provenance* it is told when and from whom each answer came.
     """
 
     client: Client
@@ -157,6 +165,7 @@ class Fetcher:
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
     keeps_provenance: bool = False
+    host_rules: HostRules = NO_RULES
     _consent: Consent = field(init=False)
     _sites: Sites | None = field(init=False)
 
@@ -284,7 +293,9 @@ class Fetcher:
         return target
 
     def _check_address(self, target: Target) -> None:
-        """Refuse a port, and an address written into the URL; names are checked once they are resolved."""
+        """Refuse a host, a port, and an address written into the URL; names are checked once they are resolved."""
+        if self.host_rules.of(target.host).refuse:
+            raise FetchFailure(ErrorClass.OPTOUT_LISTED, f"{target.host} is refused by the hosts_file")
         if not self.addresses.allows_port(target.port):
             said = f"port {target.port} is that of another service; --allow_net opens a port of a network"
             raise FetchFailure(ErrorClass.PORT_BLOCKED, said)

@@ -464,7 +464,7 @@ def _site_of(target: Target) -> Site:
 
 def _target_of(row: Row) -> Target | None:
     """Return what a row's URL asks for, None if nobody can be asked for it."""
-    if row.is_repeat:
+    if row.withheld:
         return None
     try:
         return urls.parse(row.url)

@@ -47,9 +47,9 @@ def check_unchanged(store: Store, files: Mapping[str, FileSum] | None) -> None:
 def stored_samples(
     store: Store, stem: str, rows: Sequence[Row], output_format: str, extension: str, digest: str | None
 ) -> Iterator[Sample]:
-    """Yield the samples of the shard *stem* in the order of its table, as they were written.
+    """Yield the samples of *rows* of the shard *stem* in the order of its table, as they were written.
 
-    *rows* are all of the shard; *extension* is that of its images, *digest* the column of their hashes. How much was
+    *extension* is that of its images, *digest* the column of their hashes. How much was
     received of a row is told by a table with provenance, and is nothing here by any other.
 
     Raises:
@@ -64,7 +64,9 @@ def stored_samples(
             table = parquet.read(columns=[column for column in parquet.schema_arrow.names if column in wanted])
         images = READERS[output_format](store, stem, extension)
         for record in table.to_pylist():
-            row, image = by_key[record["key"]], None
+            row, image = by_key.get(record["key"]), None
+            if row is None:
+                continue
             if record["status"] == Status.SUCCESS:
                 # What comes between was put there by an attempt that did not live to say so.
                 image = next(found for key, found in images if key == row.key)

@@ -1,4 +1,4 @@
-"""What is said of single hosts: how often they are asked, and which headers they are sent. Text in, values out.
+"""What is said of single hosts: whether and how often they are asked, and with which headers. Text in, values out.
 
 A file of rules is TOML. Each table is called by a host name and holds for it and for all names below it; of several
 that fit, the longest name counts, and nothing of the others::
@@ -7,17 +7,19 @@ that fit, the longest name counts, and nothing of the others::
     max_per_host = 4
     crawl_delay = 0.5
     headers = { Referer = "https://example.org/" }
+
+    ["example.net"]
+    refuse = true
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from async_img2ds.errors import ErrorClass, FetchFailure, OptionsError
+from async_img2ds.errors import FetchFailure, OptionsError
 from async_img2ds.headers import check_header
 from async_img2ds.policy import urls
 
@@ -29,12 +31,13 @@ __all__ = ["NO_RULES", "HostRule", "HostRules"]
 
 @dataclass(frozen=True, slots=True)
 class HostRule:
-    """What is said of a host; None where it is as for all."""
+    """What is said of a host; None where it is as for all. One that is to *refuse* is not asked for anything."""
 
     max_per_host: int | None = None
     max_rate_per_host: float | None = None
     crawl_delay: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    refuse: bool = False
 
 
 _PLAIN: Final = HostRule()
@@ -85,9 +88,7 @@ NO_RULES: Final = HostRules()
 def _host(name: str) -> str:
     """Return a name as hosts of URLs are called."""
     try:
-        if not re.fullmatch(r"[^/@?#\s]+", name):
-            raise FetchFailure(ErrorClass.URL_INVALID, "more than a host")  # noqa: TRY301  as for anything else that is none
-        return urls.parse(f"http://[{name}]/" if ":" in name else f"http://{name}/").host.removesuffix(".")
+        return urls.host_named(name)
     except FetchFailure:
         said = f"hosts_file: {name!r} is no host name; a table is called by one, without a port, such as"
         raise OptionsError(f'{said} ["example.org"]') from None
@@ -106,12 +107,14 @@ _NUMBERS: Final[Mapping[str, tuple[type, float, float]]] = MappingProxyType(
 def _rule(name: str, table: object) -> HostRule:
     if not isinstance(table, dict):
         raise OptionsError(f'hosts_file: {name!r} is no table; write ["{name}"] above its rules')
-    _check_known(name, table, {*_NUMBERS, "headers"})
+    _check_known(name, table, {*_NUMBERS, "headers", "refuse"})
     values: dict[str, Any] = {key: _number(name, key, table[key]) for key in _NUMBERS if key in table}
     headers = table.get("headers", {})
     if not isinstance(headers, dict):
         raise OptionsError(f'hosts_file: headers of {name} must be a table such as {{ Referer = "https://…" }}')
-    return HostRule(**values, headers=dict(check_header(key, value) for key, value in headers.items()))
+    if not isinstance(refuse := table.get("refuse", False), bool):
+        raise OptionsError(f"hosts_file: refuse of {name} takes true or false; got {refuse!r}")
+    return HostRule(**values, refuse=refuse, headers=dict(check_header(key, value) for key, value in headers.items()))
 
 
 def _check_known(name: str, table: Mapping[str, object], known: Iterable[str]) -> None:

@@ -22,7 +22,7 @@ from async_img2ds.errors import ErrorClass, FetchFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["REDIRECTS", "AddressPolicy", "Target", "is_address", "parse", "redirect", "refused"]
+__all__ = ["REDIRECTS", "AddressPolicy", "Target", "host_named", "is_address", "parse", "redirect", "refused"]
 
 # Where clouds tell a machine who it is, with the keys to prove it (their documentation). Two lie in public or shared
 # space; all stay closed when a network around them is opened, unless they are named by themselves.
@@ -208,6 +208,19 @@ def parse(url: str | None) -> Target:
     sent = f"{scheme}://{netloc}{path}{query}"
     _check_length(sent)
     return Target(sent, scheme, host, port, is_literal)
+
+
+def host_named(name: str) -> str:
+    """Return a name or an address that is written by itself as the host of a :class:`Target`, without a last dot.
+
+    Raises:
+        FetchFailure: it is neither, or more than that.
+
+    """
+    if not re.fullmatch(r"[^/@?#\s]+", name):
+        raise FetchFailure(ErrorClass.URL_INVALID, "more than a host")
+    bare = name.removeprefix("[").removesuffix("]")
+    return parse(f"http://[{bare}]/" if ":" in bare else f"http://{bare}/").host.removesuffix(".")
 
 
 def is_address(host: str) -> bool:

@@ -323,6 +323,10 @@ def _move_out(redo: Path) -> None:
             os.close(lock)
 
 
+# What a folder of samples is called in NNNNN.redo as soon as they may be moved one by one.
+_MOVING: Final = ".moving"
+
+
 def _move(redo: Path) -> None:
     root = redo.parent
     entries = sorted(redo.iterdir(), key=lambda entry: entry.name.endswith(MARKER))
@@ -330,18 +334,34 @@ def _move(redo: Path) -> None:
         (root / marker.name).unlink(missing_ok=True)
     _sync(root)
     for entry in entries:
-        final = root / entry.name
+        final = root / entry.name.removesuffix(_MOVING)
         if entry.is_dir():
-            final.mkdir(exist_ok=True)
-            for sample in entry.iterdir():
-                sample.replace(final / sample.name)
-            _sync(final)
-            entry.rmdir()
+            _move_samples(entry, final)
         else:
             _sync(root)  # so that no marker is there without what it marks
             entry.replace(final)
     _sync(root)
     redo.rmdir()
+
+
+def _move_samples(redone: Path, final: Path) -> None:
+    """Have the samples of *redone* be those of *final*, a folder that may have files of other people.
+
+    Those that are in *final* alone go first, while all new ones are still together, which its name says.
+    """
+    final.mkdir(exist_ok=True)
+    if not redone.name.endswith(_MOVING):
+        new = {sample.name for sample in redone.iterdir()}
+        for old in final.iterdir():
+            if SAMPLE_NAME.fullmatch(old.name) and old.name not in new and not old.is_dir():
+                old.unlink()
+        _sync(final)
+        redone = redone.rename(redone.with_name(redone.name + _MOVING))
+        _sync(redone.parent)
+    for sample in redone.iterdir():
+        sample.replace(final / sample.name)
+    _sync(final)
+    redone.rmdir()
 
 
 # Python has none, and neither have systems other than Linux, which tells of failures since 5.8.

@@ -170,7 +170,7 @@ class RemoteStore:
             raise
         except Exception as error:  # each file system raises its own
             raise StorageError(
-                f"some of its files may be new and some old until the same retry has put that right: {error}"
+                f"some of its files may be new and some old until the same command has put that right: {error}"
             ) from error
 
     def _replace(self, names: Sequence[str]) -> None:

@@ -236,6 +236,7 @@ class Worker:
             complaints=Complaints(means.clock),
             clock=means.clock,
             keeps_provenance=options.output.provenance,
+            host_rules=task.host_rules,
         )
         stages = Stages.by(means.clock)
         runner = ShardRunner(

@@ -24,7 +24,7 @@ from async_img2ds.records import Row, Sample, Status, Tally, image_bytes
 from async_img2ds.storage import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -122,9 +122,8 @@ class ShardRunner:
         if shard.again is not None:
             # Behind those that were fetched, which are few: in order all wait for the first that is not there.
             kept = left.keys() - shard.again.rows
-            async for sample in attempt.each(self._stored(shard, rows), image_bytes):
-                if sample.row.index in kept:
-                    await self._write(sample, writer, stored)
+            async for sample in attempt.each(self._stored(shard, [rows[index] for index in kept]), image_bytes):
+                await self._write(sample, writer, stored)
             stored.body_bytes = Marker.parse(before).tally.body_bytes  # which few tables tell
         await writer.finish()
         seconds = time.monotonic() - began
@@ -156,7 +155,7 @@ class ShardRunner:
             raise StorageError("its stats file is gone; aimg2ds verify says more")
         return hashlib.sha256(standing).hexdigest() != shard.again.base
 
-    def _stored(self, shard: Shard, rows: list[Row]) -> Iterator[Sample]:
+    def _stored(self, shard: Shard, rows: Sequence[Row]) -> Iterator[Sample]:
         stem, image = self.naming.shard(shard.id), self.image
         return stored_samples(
             self.store, stem, rows, self.output.output_format, image.encode_format, image.compute_hash
@@ -177,8 +176,14 @@ class ShardRunner:
         reserved = listed.column(self.input.optout_col).to_pylist() if self.input.optout_col else blank
         urls = listed.column("url").to_pylist()
         for index, (url, box, digest, said) in enumerate(zip(urls, boxes, digests, reserved, strict=True)):
-            key, is_repeat = self.naming.key(shard.id, index), index in shard.repeats
-            yield Row(index, key, url, box, digest, is_repeat, reserved_by_list(said))
+            withheld = None
+            if shard.again is not None and shard.again.removes and index in shard.again.rows:
+                withheld = ErrorClass.OPTOUT_REMOVED
+            elif index in shard.repeats:
+                withheld = ErrorClass.DUPLICATE
+            elif reserved_by_list(said):
+                withheld = ErrorClass.OPTOUT_LISTED
+            yield Row(index, self.naming.key(shard.id, index), url, box, digest, withheld)
 
     async def _run_sample(self, turn: Turn, writer: ShardWriter, journal: Journal, tally: Tally) -> None:
         """The life of one row."""
@@ -231,13 +236,21 @@ class ShardRunner:
         )
 
     async def _fetch(self, row: Row, turn: Turn) -> Body:
-        if row.is_repeat:
-            raise FetchFailure(ErrorClass.DUPLICATE, "the list has the same URL before")
-        if row.is_reserved:
-            failure = FetchFailure(ErrorClass.OPTOUT_LISTED, f"reserved by the list, in {self.input.optout_col}")
-            failure.trace = Trace(optout=f"{self.input.optout_col} of the list")
-            raise failure
+        if row.withheld is not None:
+            raise self._withheld(row.withheld)
         return await self.fetcher.fetch(turn.target or row.url, turn)
+
+    def _withheld(self, reason: ErrorClass) -> FetchFailure:
+        """Return what becomes of a row that is not asked for."""
+        column = self.input.optout_col
+        message, optout = {
+            ErrorClass.DUPLICATE: ("the list has the same URL before", None),
+            ErrorClass.OPTOUT_LISTED: (f"reserved by the list, in {column}", f"{column} of the list"),
+            ErrorClass.OPTOUT_REMOVED: ("removed from the dataset on request", "purge of the dataset"),
+        }[reason]
+        failure = FetchFailure(reason, message)
+        failure.trace = Trace(optout=optout)
+        return failure
 
     def _output(self, attempt: Attempt, shard: Shard, listed: pa.Table) -> Output:
         return Output(
