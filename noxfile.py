@@ -18,7 +18,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 # What Debian and Ubuntu call what is needed. pillow-simd is compiled, and a codec whose
 # header is missing is left out without a word.
 COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
-SERVERS = ["nginx-light", "strace", "tinyproxy-bin", "unbound"]
+SERVERS = ["iproute2", "nginx-light", "strace", "tinyproxy-bin", "unbound"]
 
 # Tests of schedules, crashes, disks and hosts, which take half of the time and look at no pixel: once is enough.
 ONCE = ["chaos", "simulation", "room", "open_web"]

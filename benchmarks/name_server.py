@@ -9,12 +9,13 @@ import tempfile
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ["NameServer", "serve"]
 
@@ -93,17 +94,24 @@ class NameServer:
 
 
 @contextmanager
-def serve(records: Iterable[str], *, logged: bool = False) -> Iterator[NameServer]:
+def serve(
+    records: Iterable[str], *, logged: bool = False, forwarded: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[NameServer]:
     """Answer on a free port until the end of the block.
 
     Args:
         records: what it knows, each as a line of a zone file: ``pictures.test. 300 IN A 127.0.0.1``.
         logged: whether to keep a log of the queries.
+        forwarded: zones that other servers know, by name: each ``address@port``.
 
     """
     with tempfile.TemporaryDirectory(prefix="names-") as name:
         folder, port = Path(name), origin.free_port()
-        (folder / "names.conf").write_text("server:\n" + "".join(f"  local-data: '{record}'\n" for record in records))
+        lines = ["server:", *(f"  local-data: '{record}'" for record in records)]
+        lines += [f'  local-zone: "{zone}." transparent' for zone in forwarded]
+        for zone, known_by in forwarded.items():
+            lines += ["forward-zone:", f'  name: "{zone}."', f"  forward-addr: {known_by}"]
+        (folder / "names.conf").write_text("\n".join([*lines, ""]))
         words = {"folder": folder, "port": port, "closed": origin.free_port(), "logged": "yes" if logged else "no"}
         (folder / "unbound.conf").write_text(_CONFIGURATION.format(**words))
         server = NameServer(folder, port)

@@ -94,6 +94,16 @@ _says(
 )
 _says("short-404", b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\ngone")
 _says("reserved-503", b"HTTP/1.1 503 Busy\r\nX-Robots-Tag: noindex\r\nContent-Length: 0\r\n\r\n", stays=True)
+_says("surplus", _OK + b"Content-Length: 100\r\n\r\n" + JPEG + b"  <!-- made in 0.1 s -->\n", stays=True)
+_says("two-answers", 2 * (_OK + b"Content-Length: 100\r\n\r\n" + JPEG), stays=True)
+_says(
+    "eight-hints", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 8 + _OK + b"Content-Length: 100\r\n\r\n" + JPEG
+)
+_says("nine-hints", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 9 + _OK + b"Content-Length: 100\r\n\r\n" + JPEG)
+_says("many-headers", _OK + b"X: x\r\n" * 1000 + b"Content-Length: 100\r\n\r\n" + JPEG)
+_says("brotli", _OK + b"Content-Encoding: br\r\nContent-Length: 100\r\n\r\n" + JPEG)
+_says("compress", _OK + b"Content-Encoding: compress\r\nContent-Length: 100\r\n\r\n" + bytes(100))
+_says("lying-coding", _OK + b"Content-Encoding: none\r\nContent-Length: 100\r\n\r\n" + JPEG)
 _says("cookies", _OK + b"Set-Cookie: a=b\r\nContent-Length: 100\r\n\r\n" + JPEG, stays=True)
 
 
@@ -130,6 +140,21 @@ async def _stalled_404(server: FaultyServer, reader: asyncio.StreamReader, write
     await server.send(writer, b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000\r\n\r\ngone")
     await reader.read(1)
     return False
+
+
+async def _late_bad_chunk(server: FaultyServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Transfer-Encoding: chunked\r\n\r\n64\r\n" + JPEG + b"\r\n")
+    await asyncio.sleep(0.05)
+    await server.send(writer, b"zz\r\n")
+    await reader.read(1)
+    return False
+
+
+async def _late_surplus(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Content-Length: 100\r\n\r\n" + JPEG[:50])
+    await asyncio.sleep(0.05)
+    await server.send(writer, JPEG[50:] + b"and more")
+    return True
 
 
 async def _endless(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -189,6 +214,8 @@ FAULTS |= {
     "stall": _stall,
     "stalled-404": _stalled_404,
     "endless": _endless,
+    "late-bad-chunk": _late_bad_chunk,
+    "late-surplus": _late_surplus,
     "drip": _drip,
     "heals": _heals,
 }

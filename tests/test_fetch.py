@@ -17,6 +17,8 @@ from alone import Alone, failure_of, fetch
 from async_img2ds.errors import ErrorClass, LocalFault
 from async_img2ds.fetch.fetcher import retry_after_s
 from async_img2ds.fetch.resolver import Resolver
+from async_img2ds.images.transform import Transformer
+from async_img2ds.options import ImageOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +88,10 @@ def test_answers_of_nginx_become_classes(
         ("announced-huge", ErrorClass.BODY_TOO_LARGE),
         ("two-robots", ErrorClass.OPTOUT_HEADER),
         ("robots-on-the-way", ErrorClass.OPTOUT_HEADER),
+        ("nine-hints", ErrorClass.HTTP_MALFORMED),
+        ("late-bad-chunk", ErrorClass.HTTP_MALFORMED),
+        ("many-headers", ErrorClass.HTTP_HEADER_LIMIT),
+        ("brotli", ErrorClass.CONTENT_ENCODING),
     ],
 )
 def test_faults_become_classes(bad: FaultyServer, fault: str, error_class: ErrorClass) -> None:
@@ -130,6 +136,19 @@ def test_answers_keep_the_words_of_urllib(origin: Origin, path: str) -> None:
 def test_urls_that_lead_nowhere_keep_the_words_of_urllib(url: str) -> None:
     """The same of a URL that cannot be asked for."""
     assert failure_of(url).message == words_of_urllib(url)
+
+
+@pytest.mark.parametrize("fault", ["surplus", "late-surplus", "two-answers", "eight-hints", "lying-coding"])
+def test_image_is_what_was_announced(bad: FaultyServer, fault: str) -> None:
+    """Whatever comes before its answer, or after its length; and that is no answer to anything."""
+    assert fetch(bad.url(fault)).content == faulty.JPEG
+
+
+def test_body_that_is_still_coded_says_so(bad: FaultyServer) -> None:
+    """Rather than that it is no image."""
+    failure = failure_of(bad.url("compress"), transformer=Transformer(ImageOptions()))
+
+    assert (failure.error_class, failure.message) == (ErrorClass.CONTENT_ENCODING, "compressed by compress")
 
 
 def test_endless_body_is_cut_off_at_the_cap(bad: FaultyServer) -> None:

@@ -578,6 +578,16 @@ def test_server_that_is_silent_is_given_up_when_the_time_for_a_first_byte_is_ove
     assert hold.delays == []
 
 
+def test_connection_over_which_too_much_came_is_not_used_again(bad: FaultyServer) -> None:
+    """What is left over would be the beginning of the next answer."""
+
+    async def test(fetcher: Fetcher, _client: HttpClient) -> None:
+        for fault in ("surplus", "two-answers", "fine", "late-surplus", "surplus", "fine"):
+            assert (await fetcher.fetch(bad.url(fault), Alone())).content == faulty.JPEG
+
+    with_client(test)
+
+
 def test_connection_that_is_reset_as_it_is_used_again_costs_no_attempt(bad: FaultyServer) -> None:
     """The row is asked for over a new one, and never knows."""
     asked_before = bad.asked.count("once")

@@ -45,6 +45,9 @@ _FAMILIES: Final = {"any": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF
 # Reading pauses when twice this waits unread. uvloop hands over up to 256,000 at a time, so half a megabyte may wait;
 # to pause and resume reading after each of them would cost two calls of the system.
 READ_BUFFER_BYTES: Final = 131_072
+# Of 100 (Continue) and 103 (Early Hints) an honest server sends one or two.
+INTERIMS_MAX: Final = 8
+_HEAD_END: Final = b"\r\n\r\n"
 
 
 class Answer(Protocol):
@@ -106,11 +109,22 @@ class Client(Protocol):
 
 
 class _Talk(ResponseHandler):
-    """HTTP over a connection that takes nothing for an answer while none is expected."""
+    """HTTP over a connection that takes nothing for an answer while none is expected, and no more than was announced.
+
+    Servers that send more than their Content-Length says, such as scripts that end with a few blanks too many, have
+    sent the image by then; the parser, given both at once, would see a second answer that is none, and drop the first.
+    """
 
     is_idle = False
     is_verified = False
     was_reset = False
+    _interims = 0
+    _is_in_head = False
+    _left: int | None = None
+
+    def expect(self) -> None:
+        """Take what comes for an answer."""
+        self._interims, self._is_in_head, self._left = 0, True, None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.was_reset = exc is not None
@@ -119,8 +133,48 @@ class _Talk(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         if self.is_idle:
             self.force_close()
+            return
+        while self._is_in_head and self.exception() is None and (end := data.find(_HEAD_END)) >= 0:
+            head, data = data[: end + len(_HEAD_END)], data[end + len(_HEAD_END) :]
+            super().data_received(head)
+            if not data:
+                return
+        if self.exception() is not None:
+            return
+        if self._left is not None:
+            if len(data) > self._left:
+                data = data[: self._left]
+                self._should_close = True
+                if not data:
+                    return
+            self._left -= len(data)
+        super().data_received(data)
+
+    def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
+        """Take in the head of an answer, whose body is to come."""
+        message, _ = data
+        if _is_interim(message.code):
+            self._interims += 1
+            if self._interims > INTERIMS_MAX:
+                self.set_exception(http_exceptions.BadHttpMessage(f"more than {INTERIMS_MAX} interim answers"))
+                return
         else:
-            super().data_received(data)
+            self._is_in_head = False
+            announced = "" if message.chunked else message.headers.get(hdrs.CONTENT_LENGTH, "")
+            self._left = int(announced) if announced.isdecimal() else None
+        super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Fail what is waited for: the head of an answer, or what is left of a body, which would not hear of it."""
+        super().set_exception(exc, *cause)
+        body = self._payload
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(exc, *cause)
+
+
+def _is_interim(status: int) -> bool:
+    """Whether another answer to the same request follows one with that *status*."""
+    return 100 <= status < 200 and status != HTTPStatus.SWITCHING_PROTOCOLS  # noqa: PLR2004  RFC 9110 15.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +374,10 @@ class _Request:
         head = self._means.heads.of(self._target.host)
         talk.transport.write(f"GET {asked} HTTP/1.1\r\nHost: {authority}\r\n{head}{told}\r\n".encode())
         self._asked_at = self._means.uplink.now()
+        talk.expect()
         talk.start_timeout()
         message, body = await talk.read()
-        while 100 <= message.code < 200 and message.code != HTTPStatus.SWITCHING_PROTOCOLS:  # noqa: PLR2004  interim answers
+        while _is_interim(message.code):
             message, body = await talk.read()
         return message, body
 
@@ -433,7 +488,9 @@ def _failure(error: Exception, *, before_headers: bool, encrypted: bool) -> Fetc
 
 
 def _malformed(words: str) -> FetchFailure:
-    limited = "Got more than" in words or "too long" in words.lower()
+    if "content-encoding" in words:
+        return FetchFailure(ErrorClass.CONTENT_ENCODING, "compressed, and not in a way that can be undone here")
+    limited = any(said in words for said in ("Got more than", "too long", "Too many headers"))
     kind = ErrorClass.HTTP_HEADER_LIMIT if limited else ErrorClass.HTTP_MALFORMED
     return FetchFailure(kind, clean(words) or "malformed answer")
 

@@ -46,6 +46,8 @@ _NOT_ASKED: Final = frozenset(
         ErrorClass.ROBOTS_UNREACHABLE,
     }
 )
+# What is asked for, and those that servers use without being asked (RFC 9110 8.4.1).
+_UNDONE: Final = frozenset({"", "identity", "gzip", "deflate", "br", "zstd"})
 # 203 is a 200 that a proxy has touched; any other 2xx carries no image or only a part of one.
 _WHOLE: Final = frozenset({200, 203})
 # A shortage of this machine is waited out, looked at after so long, the last time over and over, for an hour, as most
@@ -383,7 +385,16 @@ class Fetcher:
             await _drain(answer)
         if not count:
             raise FetchFailure(ErrorClass.BODY_EMPTY, "empty body", http_status=answer.status)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if (coding := _still_coded(answer)) and not self.may_be_image(content[:HEAD_BYTES]):
+            raise FetchFailure(ErrorClass.CONTENT_ENCODING, f"compressed by {coding}", http_status=answer.status)
+        return content
+
+
+def _still_coded(answer: Answer) -> str | None:
+    """Return what the body is coded with, if that is not what the client undoes: one coding that it knows."""
+    codings = ", ".join(answer.headers("Content-Encoding")).lower()
+    return clean(codings) if codings not in _UNDONE else None
 
 
 def _too_large(most: int, answer: Answer) -> FetchFailure:

@@ -196,7 +196,8 @@ def parse(url: str | None) -> Target:
         raise FetchFailure(ErrorClass.URL_INVALID, said) from None
     if not host:
         raise FetchFailure(ErrorClass.URL_INVALID, "<urlopen error no host given>")
-    if port == 0 or not _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
+    # Browsers end a host at a backslash, so what is behind one may be another host to them.
+    if port == 0 or "\\" in parts.netloc or not _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2]):
         raise FetchFailure(ErrorClass.URL_INVALID, "malformed host or port in URL")
     if port is None:
         port = _DEFAULT_PORTS[scheme]
