@@ -38,16 +38,19 @@ class FaultyServer:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection, as often as its fault allows."""
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                path = head.split(" ")[1].lstrip("/").partition("?")[0]
-                self.asked.append(path)
-                self.asked_at.append(time.monotonic())
-                self.headers.append(head)
-                if not await FAULTS[path](self, reader, writer):
-                    break
-        writer.close()
+        try:
+            # Cancelled is what is under way when the server ends; asyncio's streams would complain of it.
+            with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                while True:
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                    path = head.split(" ")[1].lstrip("/").partition("?")[0]
+                    self.asked.append(path)
+                    self.asked_at.append(time.monotonic())
+                    self.headers.append(head)
+                    if not await FAULTS[path](self, reader, writer):
+                        break
+        finally:
+            writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
 
@@ -235,8 +238,12 @@ def serve() -> Iterator[FaultyServer]:
         ready.set()
         await stopping.wait()
         server.close()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        answering = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in answering:
             task.cancel()
+        if answering:
+            await asyncio.wait(answering, timeout=1)
+        await asyncio.sleep(0)  # what they have closed is closed then
 
     thread = threading.Thread(target=loop.run_until_complete, args=(listen(),))
     thread.start()

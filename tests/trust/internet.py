@@ -56,14 +56,15 @@ class Internet:
     async def answer(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Answer whoever connects, or note that it should not have."""
         address, port = writer.get_extra_info("sockname")[:2]
-        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        try:
             if port != 80 or (address not in self.hosts and address not in PUBLIC):
                 self.forbidden[f"{address} port {port}"] += 1
             else:
                 await self._serve(address, reader, writer)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        finally:
+            writer.close()
 
     async def _serve(self, address: str, reader: StreamReader, writer: StreamWriter) -> None:
         while True:
