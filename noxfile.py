@@ -86,6 +86,16 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Decode photographs changed at random; five minutes, or nox -s fuzz -- --minutes 60 --seed 7."""
+    session.install(".", *nox.project.dependency_groups(PROJECT, "bench"))
+    system_packages(session, COMPILER)
+    install_image_library(session, os.environ.get("IMAGE_LIBRARY", "simd"))
+    modules = os.pathsep.join(str(Path(folder).absolute()) for folder in ("benchmarks", "tests", "tests/trust"))
+    session.run("python", "tests/trust/fuzz.py", *session.posargs, env={"PYTHONPATH": modules})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))

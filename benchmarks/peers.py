@@ -198,6 +198,7 @@ _QUIET: Final = (("NO_ALBUMENTATIONS_UPDATE", "1"),)
 
 PROGRAMS: Final = {
     "ours": Program(_ours, _dataset, _our_versions),
+    "ours, unchecked": Program(_ours, _dataset, _our_versions, (("PYTHONPATH", str(HERE / "unchecked")),)),
     "our help": Program(_help, _nothing, _our_versions),
     "img2dataset": Program(_img2dataset, _dataset, _img2dataset_versions, _QUIET),
     "img2dataset's help": Program(_img2dataset_help, _nothing, _img2dataset_versions, _QUIET),

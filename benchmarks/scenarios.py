@@ -162,6 +162,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Target("wall_s", "ours, ordered", 1.05, "ours"),
         ),
     ),
+    "trust": Scenario(
+        about="The clean list, and the same with the checks of addresses, answers and images taken out of the program.",
+        rows=6_000,
+        serve=web.http,
+        entries={"ours": Entry("ours"), "ours, unchecked": Entry("ours, unchecked")},
+        targets=(Target("cpu_s", "ours", 1.03, "ours, unchecked"),),
+    ),
     "https": Scenario(
         about="The same over HTTPS, with the system's bundle of authorities and a local one in SSL_CERT_FILE.",
         rows=3_000,

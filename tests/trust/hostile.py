@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["CLOSED", "GROUPS", "PORTS", "Answer", "Probe", "probes", "small"]
+__all__ = ["CLOSED", "GROUPS", "PORTS", "Answer", "Probe", "images", "probes", "small"]
 
 # The bytes of an answer, or what a server does instead, after which it closes the connection.
 Answer: TypeAlias = "bytes | Callable[[StreamReader, StreamWriter], Awaitable[None]]"
@@ -500,6 +500,11 @@ def shown(kind: str, content: bytes, *expected: str) -> Probe:
 
 
 _REFUSED_IMAGES: Final = ("decode_error", "decode_truncated", "decode_bomb")
+
+
+def images() -> list[bytes]:
+    """Return images and files that are none, each hostile in a way of its own."""
+    return [*NO_IMAGES, *_bombs(), *_metadata(), *_animations(), *_modes(), *_sizes()]
 
 
 def _images() -> Iterator[Probe]:

@@ -167,6 +167,12 @@ def _decodable_on_request() -> frozenset[str]:
 _CODECS: Final = {"tiff": "libtiff", "jp2": "jpg_2000"}
 
 
+def _check_scans(content: bytes) -> None:
+    """Refuse a JPEG that may have so many scans that each pixel is gone over without end."""
+    if (scans := content.count(b"\xff\xda")) > SCANS_MAX:
+        raise TransformFailure(ErrorClass.DECODE_BOMB, f"JPEG of {scans} scans; at most {SCANS_MAX} are decoded")
+
+
 def _check_size(width: int, height: int) -> None:
     if width * height > PIXELS_MAX or max(width, height) > SIDE_MAX:
         said = f"at most {PIXELS_MAX} are decoded, and sides of {SIDE_MAX}"
@@ -221,8 +227,8 @@ class Source:
                 ErrorClass.DECODE_UNSUPPORTED,
                 f"{name} images are not decoded by this program or this build of its image library",
             )
-        if name == "jpg" and (scans := content.count(b"\xff\xda")) > SCANS_MAX:
-            raise TransformFailure(ErrorClass.DECODE_BOMB, f"JPEG of {scans} scans; at most {SCANS_MAX} are decoded")
+        if name == "jpg":
+            _check_scans(content)
         if name == "webp" and (size := _webp_size(content)) is not None:
             _check_size(*size)  # here, as Pillow makes a canvas of that size to read the header
         with _translated():
