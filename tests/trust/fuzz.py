@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hostile import images
+from hostile import images, saved
+from PIL import Image, features
 
 import photographs as pictures
 from async_img2ds.errors import TransformFailure
@@ -49,6 +50,8 @@ OPTIONS: Final[tuple[dict[str, Any], ...]] = (
     {"resize_mode": "keep_ratio", "skip_reencode": True, "resize_only_if_bigger": True},
     {"image_size": 64, "decode_also": ("tiff", "jp2")},
 )
+# Formats that not every build has → what it needs for them.
+ON_REQUEST: Final = {"TIFF": "libtiff", "JPEG2000": "jpg_2000", "AVIF": "avif"}
 # Lengths and sizes at which arithmetic goes wrong.
 EDGES: Final = tuple(
     value.to_bytes(size, order)
@@ -103,9 +106,13 @@ def mutated(chance: random.Random, corpus: Sequence[bytes]) -> bytes:
 
 
 def corpus_in(folder: Path) -> list[bytes]:
-    """Return what is changed: photographs in every format, not too large, and what is hostile by itself."""
+    """Return what is changed: photographs in each format of this build, none too large, and what is hostile itself."""
     pictures.write_all(folder)
-    whole = [path.read_bytes() for path in sorted(folder.iterdir()) if path.stat().st_size < 200_000]
+    with Image.open(folder / "rocket.jpg") as image:
+        photograph = image.resize((320, 240))
+    whole = [saved(photograph, name) for name, needed in ON_REQUEST.items() if features.check(needed)]
+    whole += [saved(photograph, "TIFF", compression="jpeg")] if features.check("libtiff") else []
+    whole += [path.read_bytes() for path in sorted(folder.iterdir()) if path.stat().st_size < 200_000]
     return [content for content in (*whole, *images()) if codec.sniff(content) is not None]
 
 
