@@ -436,6 +436,36 @@ def test_small_body_does_not_take_much_memory(photographs: Path, tmp_path: Path,
     assert grown_kb < 100_000
 
 
+# Decodes an image for whose pixels there is no room, and then a small one.
+CRAMPED = """
+import resource, sys
+from pathlib import Path
+from async_img2ds.errors import TransformFailure
+from async_img2ds.images import codec, transform
+from async_img2ds.options import ImageOptions
+codec.prepare()
+made = transform.Transformer(ImageOptions())
+large, small = (Path(path).read_bytes() for path in sys.argv[1:])
+made(small)
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 100_000_000, -1))
+try:
+    made(large)
+except TransformFailure as failure:
+    print(failure.error_class, made(small).width)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
+def test_image_for_which_there_is_no_memory_fails_alone(photographs: Path, tmp_path: Path) -> None:
+    """Where the system gives no more, the process lives on, and decodes what there is room for."""
+    (tmp_path / "large").write_bytes(saved(Image.new("RGB", (9_000, 9_000)), "PNG"))
+    command = [sys.executable, "-c", CRAMPED, str(tmp_path / "large"), str(photographs / "chelsea.png")]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+
+    assert ran.stdout == "decode_oom 256\n"
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the library remarks on odd metadata
 @pytest.mark.parametrize("name", [*CHELSEAS, "chelsea-cmyk.jpg", "chelsea-alpha.png", "coins.gif"])
 def test_damaged_image_only_ever_fails_as_its_row(photographs: Path, name: str) -> None:
