@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from async_img2ds.errors import ErrorClass, FetchFailure, TransformFailure
@@ -439,6 +441,26 @@ def test_broken_exif_does_not_cost_the_image(photographs: Path, cut: int) -> Non
     broken = exif_json(content[:cut] + b"\xff" * 8 + content[cut + 8 :])
 
     assert broken is None or isinstance(json.loads(broken), dict)
+
+
+ENTRIES = st.lists(
+    st.tuples(st.integers(0, 0xFFFF), st.integers(0, 14), st.integers(0, 2**32 - 1), st.binary(min_size=4, max_size=4)),
+    max_size=12,
+)
+
+
+@given(order=st.sampled_from("<>"), entries=ENTRIES, then=st.integers(0, 2**32 - 1), rest=st.binary(max_size=200))
+def test_any_exif_is_tags_or_none(
+    order: str, entries: list[tuple[int, int, int, bytes]], then: int, rest: bytes
+) -> None:
+    """Directories that are not there, refer to themselves or claim what they have not: a JSON object, or no value."""
+    directory = b"".join(struct.pack(f"{order}HHL", *entry[:3]) + entry[3] for entry in entries)
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    head = mark + struct.pack(f"{order}LH", 8, len(entries))
+    exif = b"Exif\0\0" + head + directory + struct.pack(f"{order}L", then) + rest
+    read = exif_json(b"\xff\xd8\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + b"\xff\xd9")
+
+    assert read is None or isinstance(json.loads(read), dict)
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256", "sha512"])

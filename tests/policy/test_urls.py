@@ -185,6 +185,26 @@ def test_redirect_to_nowhere_is_refused_in_words_that_can_be_stored(location: st
     assert len(caught.value.message.encode()) < 1000
 
 
+@given(location=st.text() | st.builds("//{}".format, ODD) | st.builds("http://{}/{}".format, ODD, st.text()))
+@example(location="\ud800")
+@example(location="\udcff")
+@example(location="//[v1.a:\udcff]/")
+@settings(deadline=None)
+def test_any_location_is_a_target_or_a_refusal(location: str) -> None:
+    """It leads to http or https, or fails in words that can be stored."""
+    try:
+        target = redirect(SOURCE, location)
+    except FetchFailure as caught:
+        failure = caught
+    else:
+        assert target.url.isascii()
+        assert parse(target.url) == target
+        return
+
+    assert failure.error_class in (ErrorClass.REDIRECT_INVALID, ErrorClass.REDIRECT_BLOCKED)
+    assert len(failure.message.encode()) < 1000
+
+
 CLOSED: list[IPv4Network | IPv6Network] = [
     ip_network(block)
     for block in (
