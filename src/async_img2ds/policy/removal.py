@@ -7,6 +7,7 @@ however it is quoted and whether with http or https, without its fragment; a que
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -97,9 +98,16 @@ def _place_of(url: str | None) -> Place | None:
     return target.host.removesuffix("."), port, normal(target.path)
 
 
-# Millions of rows have few hosts, and to read a URL takes ten times as long as to look one up.
-@functools.lru_cache(maxsize=65_536)
+# A name that stands there as it is sent, as nearly all do; to read a whole URL takes twenty times as long.
+_PLAIN: Final = re.compile(r"(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,63}")
+
+
 def _host_in(scheme: str, authority: str) -> str | None:
+    return authority if scheme in {"http", "https"} and _PLAIN.fullmatch(authority) else _read_host(scheme, authority)
+
+
+@functools.lru_cache(maxsize=65_536)
+def _read_host(scheme: str, authority: str) -> str | None:
     try:
         return urls.parse(f"{scheme}://{authority}/").host.removesuffix(".")
     except FetchFailure:
