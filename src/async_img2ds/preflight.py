@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
 from async_img2ds.errors import AsyncImg2dsError, MissingExtraError, OptionsError
+from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES
 from async_img2ds.policy.host_rules import NO_RULES, HostRules
 from async_img2ds.storage import file_system, protocols
 
@@ -68,6 +69,9 @@ def _say_what_is_not_obeyed(options: FetchOptions) -> None:
         logger.warning("--optout none: reservations of owners keep no image out, as you have chosen")
     elif not options.directives:
         logger.warning("--disallowed_header_directives []: X-Robots-Tag keeps no image out, as you have chosen")
+    elif left_out := sorted(set(DEFAULT_DISALLOWED_DIRECTIVES).difference(options.directives)):
+        said = ", ".join(left_out)
+        logger.warning("--disallowed_header_directives: X-Robots-Tag: %s keeps no image out, as you have chosen", said)
     if options.tls_mode == "off":
         logger.warning("--tls off: no certificate is looked at, so anybody on the way may change what comes")
 

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -156,15 +157,19 @@ def _keep(folder: Path, content: bytes) -> str:
 def fuzz(seconds: float, seed: int, processes: int, finds: Path) -> Found:
     """Fuzz for so many *seconds* in so many *processes*; what was found lies in *finds*."""
     finds.mkdir(parents=True, exist_ok=True)
-    total, ends = Found(), time.monotonic() + seconds
+    total, ends = Found(), math.inf
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         workers = [_Worker(folder, finds, f"{seed} {number}") for number in range(processes)]
         while time.monotonic() < ends:
             for worker in workers:
                 _add(total, worker.look())
+            if math.isinf(ends) and (total.inputs or total.deaths):  # its corpus is made by then
+                ends = time.monotonic() + seconds
             time.sleep(TOLD_S / 5)
+        time.sleep(2 * TOLD_S)
         for worker in workers:
+            _add(total, worker.look())
             worker.end()
     return total
 
@@ -252,7 +257,7 @@ def main(words: Sequence[str]) -> int:
         f"{codec.library()}"
     )
     sys.stdout.write("\n".join([*found.deaths, *found.errors, outcomes, summary]) + "\n")
-    return bool(found.deaths or found.errors)
+    return bool(found.deaths or found.errors or not found.inputs)
 
 
 if __name__ == "__main__":

@@ -120,11 +120,12 @@ class _Talk(ResponseHandler):
     was_reset = False
     _interims = 0
     _is_in_head = False
+    _head_came = b""
     _left: int | None = None
 
     def expect(self) -> None:
         """Take what comes for an answer."""
-        self._interims, self._is_in_head, self._left = 0, True, None
+        self._interims, self._is_in_head, self._head_came, self._left = 0, True, b"", None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.was_reset = exc is not None
@@ -134,8 +135,13 @@ class _Talk(ResponseHandler):
         if self.is_idle:
             self.force_close()
             return
-        while self._is_in_head and self.exception() is None and (end := data.find(_HEAD_END)) >= 0:
-            head, data = data[: end + len(_HEAD_END)], data[end + len(_HEAD_END) :]
+        while self._is_in_head and self.exception() is None:
+            came = self._head_came + data
+            if (end := came.find(_HEAD_END)) < 0:
+                self._head_came = came[1 - len(_HEAD_END) :]  # its end may come in pieces
+                break
+            cut = end + len(_HEAD_END) - len(self._head_came)
+            head, data, self._head_came = data[:cut], data[cut:], b""
             super().data_received(head)
             if not data:
                 return

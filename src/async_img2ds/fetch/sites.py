@@ -91,6 +91,7 @@ class Sites:
         """
         origin = (target.scheme, target.host, target.port)
         site = self._sites.setdefault(origin, _Site())
+        self._sites.move_to_end(origin)
         # Whoever comes first asks; if that row is given up, the next one does.
         async with site.asking:
             if site.until <= self._clock():
@@ -112,7 +113,7 @@ class Sites:
         site.until = self._clock() + fresh_s
         self._weight += site.rules.weight
         while self._weight > RULES_KEPT_MAX and len(self._sites) > 1:
-            _, oldest = self._sites.popitem(last=False)
+            _, oldest = self._sites.popitem(last=False)  # the one that was longest not asked for
             self._weight -= oldest.rules.weight if oldest.until else 0
 
     async def _content(self, target: Target, path: str, most: int, *, must: bool = True) -> bytes:

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import email.utils
 import re
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -62,6 +64,11 @@ _RESERVED_USES: Final = ("train-ai", "train-genai", "ai", "tdm", "bots")
 _DATA_MINING: Final = re.compile(rb"DataMining(?:(?!DMI-).){0,256}?(DMI-PROHIBITED[A-Z-]{0,64})", re.DOTALL)
 # XMP lies before the pixels, but for some WebPs and PNGs, in which it is last.
 _METADATA_BYTES_MAX: Final = 2**20
+# The beginning of its values in UTF-16, of either order.
+_WIDE: Final = b"D\0M\0I"
+_COMPRESSED_XMP: Final = b"XML:com.adobe.xmp\0\1\0"
+# An image has one; more are there to be unpacked.
+_COMPRESSED_MAX: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,7 @@ def _rules(line: str) -> Iterator[tuple[str | None, str, str]]:
             begin, at = at, _end_of_value(token, line, at)
             yield name, token, line[begin:at].strip(", \t")
         else:
-            name = token
+            name = token.partition("/")[0].rstrip()  # a version may follow, as in a User-Agent
 
 
 def _end_of_value(rule: str, line: str, at: int) -> int:
@@ -183,9 +190,11 @@ def _has_passed(date: str, now_s: float) -> bool:
     try:
         then = datetime.fromisoformat(date)
     except ValueError:
-        try:
-            then = email.utils.parsedate_to_datetime(date)
-        except (ValueError, IndexError, TypeError, OverflowError):
+        for written in (date, f"{date} 00:00:00"):  # a day is one, too
+            with suppress(ValueError, IndexError, TypeError, OverflowError):
+                then = email.utils.parsedate_to_datetime(written)
+                break
+        else:
             return False
     try:
         return (then if then.tzinfo else then.replace(tzinfo=UTC)).timestamp() <= now_s
@@ -214,20 +223,40 @@ def reserved_by_usage(text: str) -> str | None:
 
 
 # What people write who mean no, as text; anything else that is there means yes: a reservation is not to be missed.
-_NO: Final = frozenset({"", "0", "0.0", "false", "f", "no", "n", "none", "null", "nan"})
+_NO: Final = frozenset({"", "false", "f", "no", "n", "off", "none", "null", "nan"})
+_NOUGHT: Final = re.compile(r"[+-]?0+(?:\.0*)?")
 
 
 def reserved_by_list(said: object) -> bool:
     """Whether a list that has *said* this of a row reserves it: anything but nothing, and the usual words for no."""
-    return said is not None and str(said).strip().lower() not in _NO
+    if not said:
+        return False
+    text = (said.decode("latin-1") if isinstance(said, bytes) else str(said)).strip().lower()
+    return text not in _NO and _NOUGHT.fullmatch(text) is None
 
 
 def seen_in_image(content: bytes) -> list[Signal]:
-    """Return what the metadata of an image says against data mining."""
+    """Return what the metadata of an image says against data mining.
+
+    It lies in the first megabyte, or the last, as text of 8 or 16 bits; in a PNG it may be compressed.
+    """
     parts = [content[:_METADATA_BYTES_MAX]]
     if len(content) > _METADATA_BYTES_MAX:
         parts.append(content[max(_METADATA_BYTES_MAX, len(content) - _METADATA_BYTES_MAX) - 256 :])
-    for part in parts:
-        if b"DMI-PROHIBITED" in part and (found := _DATA_MINING.search(part)):
+    for part in (*parts, *_compressed_texts(content)):
+        text = part if b"DMI-PROHIBITED" in part else part.replace(b"\0", b"") if _WIDE in part else b""
+        if text and (found := _DATA_MINING.search(text)):
             return [Signal(ErrorClass.OPTOUT_METADATA, "plus:DataMining", found[1].decode("ascii"))]
     return []
+
+
+def _compressed_texts(png: bytes) -> Iterator[bytes]:
+    """Yield the XMP of a PNG that is compressed (PNG 11.3.3.4, as XMP part 3 names it), up to a megabyte of each."""
+    at = 0
+    for _ in range(_COMPRESSED_MAX):
+        if (found := png.find(_COMPRESSED_XMP, at)) < 0:
+            break
+        at = found + len(_COMPRESSED_XMP)
+        begin = png.find(b"\0", png.find(b"\0", at) + 1) + 1  # behind the language and the translated keyword
+        with suppress(zlib.error):
+            yield zlib.decompressobj().decompress(png[begin:], _METADATA_BYTES_MAX)

@@ -10,10 +10,10 @@ import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import unquote_to_bytes
 
 from async_img2ds.errors import FetchFailure, OptionsError
 from async_img2ds.policy import urls
-from async_img2ds.policy.robots import normal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,7 +95,7 @@ def _place_of(url: str | None) -> Place | None:
     except FetchFailure:
         return None
     port = None if target.port in _USUAL_PORTS else target.port
-    return target.host.removesuffix("."), port, normal(target.path)
+    return target.host.removesuffix("."), port, unquote_to_bytes(target.path)
 
 
 # A name that stands there as it is sent, as nearly all do; to read a whole URL takes twenty times as long.
