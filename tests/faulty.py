@@ -160,6 +160,13 @@ async def _late_surplus(server: FaultyServer, _reader: asyncio.StreamReader, wri
     return True
 
 
+async def _answers_twice(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    await server.send(writer, _OK + b"Content-Length: 100\r\n\r\n" + JPEG)
+    await asyncio.sleep(0.02)
+    await server.send(writer, _OK + b"Content-Length: 3\r\n\r\nsly")
+    return True
+
+
 async def _endless(server: FaultyServer, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     await server.send(writer, _OK + b"Transfer-Encoding: chunked\r\n\r\n")
     while True:
@@ -219,6 +226,7 @@ FAULTS |= {
     "endless": _endless,
     "late-bad-chunk": _late_bad_chunk,
     "late-surplus": _late_surplus,
+    "answers-twice": _answers_twice,
     "drip": _drip,
     "heals": _heals,
 }

@@ -185,6 +185,9 @@ class Line(asyncio.Protocol):
     def is_connected(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
 
+    def has_come(self) -> bool:
+        return False
+
     def abort(self) -> None:
         if self.transport is not None:
             self.transport.abort()

@@ -588,6 +588,31 @@ def test_connection_over_which_too_much_came_is_not_used_again(bad: FaultyServer
     with_client(test)
 
 
+def test_answer_that_nobody_asked_for_is_no_answer_to_the_next_request(bad: FaultyServer) -> None:
+    """Though it has come while this process was busy, and nobody has looked at it when the connection is taken."""
+
+    async def test(fetcher: Fetcher, _client: HttpClient) -> None:
+        assert (await fetcher.fetch(bad.url("answers-twice"), Alone())).content == faulty.JPEG
+        time.sleep(0.1)  # noqa: ASYNC251  nobody looks at what comes meanwhile
+        assert (await fetcher.fetch(bad.url("fine"), Alone())).content == faulty.JPEG
+
+    with_client(test)
+
+
+def test_answer_that_is_there_before_its_request_is_none(bad: FaultyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is dropped, and another one asked, which is no further attempt."""
+    unheard = iter([True])
+    monkeypatch.setattr("async_img2ds.fetch.client._is_unheard", lambda _: next(unheard, False))
+
+    async def test(fetcher: Fetcher, _client: HttpClient) -> None:
+        await fetcher.fetch(bad.url("fine"), Alone())
+        body = await fetcher.fetch(bad.url("fine"), Alone())
+        assert (body.content, body.attempts) == (faulty.JPEG, 1)
+        assert next(unheard, None) is None
+
+    with_client(test)
+
+
 def test_connection_that_is_reset_as_it_is_used_again_costs_no_attempt(bad: FaultyServer) -> None:
     """The row is asked for over a new one, and never knows."""
     asked_before = bad.asked.count("once")

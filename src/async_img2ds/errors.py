@@ -48,7 +48,8 @@ class Trace:
 
     Attributes:
         optout: the reservations that were seen, whether or not they keep the image out; None if there were none.
-        tls_verified: whether the last server's certificate was verified; None where nothing was encrypted.
+        tls_verified: whether the certificates of all servers on the way were verified; None where the last was asked
+            without encryption, and none before it was unverified.
         fetched_at: when the headers of the last answer came, as ISO 8601 in UTC; this and the rest only on request.
         address: of the server that answered, or of the proxy.
         content_type: as the answer has it, cut and cleaned of what cannot be printed; so are the next two.

@@ -269,6 +269,9 @@ def test_public_address_is_open(address: str) -> None:
         *(("0.0.0.0/0", "169.254.169.254", 80, False), ("169.254.0.0/16", "169.254.169.254", 80, False)),
         *(("169.254.169.254", "169.254.169.254", 80, True), ("::/0", "fd00:ec2::254", 80, False)),
         *(("fd00:ec2::254/128", "fd00:ec2::254", 80, True), ("0.0.0.0/0", "64:ff9b::a9fe:a9fe", 80, False)),
+        *(("::/0", "::ffff:169.254.169.254", 80, False), ("::/0", "::ffff:127.0.0.1", 80, False)),
+        *(("::/0", "64:ff9b:1::a9fe:a9fe", 80, False), ("::/0", "2002:a9fe:a9fe::1", 80, False)),
+        *(("::ffff:0:0/96", "::ffff:10.0.0.5", 80, False), ("::/0", "fd12::1", 80, True)),
     ],
 )
 def test_allowed_net_opens_itself_and_nothing_else(net: str, address: str, port: int, *, allowed: bool) -> None:

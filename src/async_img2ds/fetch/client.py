@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import select
 import socket
 import ssl
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -48,6 +50,9 @@ READ_BUFFER_BYTES: Final = 131_072
 # Of 100 (Continue) and 103 (Early Hints) an honest server sends one or two.
 INTERIMS_MAX: Final = 8
 _HEAD_END: Final = b"\r\n\r\n"
+# Where in Linux's struct tcp_info tcpi_unacked ends, which counts the segments that were sent and not acknowledged.
+_TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
+_UNACKED_END: Final = 28
 
 
 class Answer(Protocol):
@@ -122,10 +127,20 @@ class _Talk(ResponseHandler):
     _is_in_head = False
     _head_came = b""
     _left: int | None = None
+    _may_be_early = False
 
-    def expect(self) -> None:
-        """Take what comes for an answer."""
+    def expect(self, *, is_first: bool) -> None:
+        """Take what comes for an answer, to the first request over this connection or to a later one."""
         self._interims, self._is_in_head, self._head_came, self._left = 0, True, b"", None
+        self._may_be_early = not is_first
+
+    def has_come(self) -> bool:
+        handle = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if handle is None or not hasattr(select, "poll"):  # not on Windows
+            return False
+        look = select.poll()
+        look.register(handle.fileno(), select.POLLIN)
+        return len(look.poll(0)) > 0
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.was_reset = exc is not None
@@ -135,6 +150,24 @@ class _Talk(ResponseHandler):
         if self.is_idle:
             self.force_close()
             return
+        if self._may_be_early:
+            self._may_be_early = False
+            if self.transport is not None and _is_unheard(self.transport):
+                self.set_exception(aiohttp.ServerDisconnectedError())
+        body = self._behind_heads(data) if self._is_in_head and data else data
+        if self.exception() is not None or (data and not body):
+            return
+        if self._left is not None:
+            if len(body) > self._left:
+                body = body[: self._left]
+                self._should_close = True
+                if not body:
+                    return
+            self._left -= len(body)
+        super().data_received(body)
+
+    def _behind_heads(self, data: bytes) -> bytes:
+        """Hand on the heads of answers that end in *data*, each by itself, and return what is behind them."""
         while self._is_in_head and self.exception() is None:
             came = self._head_came + data
             if (end := came.find(_HEAD_END)) < 0:
@@ -144,17 +177,8 @@ class _Talk(ResponseHandler):
             head, data, self._head_came = data[:cut], data[cut:], b""
             super().data_received(head)
             if not data:
-                return
-        if self.exception() is not None:
-            return
-        if self._left is not None:
-            if len(data) > self._left:
-                data = data[: self._left]
-                self._should_close = True
-                if not data:
-                    return
-            self._left -= len(data)
-        super().data_received(data)
+                break
+        return data
 
     def feed_data(self, data: tuple[RawResponseMessage, aiohttp.StreamReader], size: int = 0) -> None:
         """Take in the head of an answer, whose body is to come."""
@@ -176,6 +200,15 @@ class _Talk(ResponseHandler):
         body = self._payload
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(exc, *cause)
+
+
+def _is_unheard(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other end's system has not yet acknowledged what was sent: so what has come is no answer to it."""
+    handle = transport.get_extra_info("socket")
+    if _TCP_INFO is None or handle is None:
+        return False
+    told: bytes = handle.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _UNACKED_END)
+    return told[_UNACKED_END - 4 :] != bytes(4)
 
 
 def _is_interim(status: int) -> bool:
@@ -349,7 +382,7 @@ class _Request:
                 self._means.uplink.reached(*_peer(talk))
             self._talk = talk
             try:
-                answered = await self._ask(talk)
+                answered = await self._ask(talk, is_new=is_new)
                 if self._relay is not None:
                     connections.check_proxy(answered[0].code, led_on=True)
                 return answered  # noqa: TRY300  what is checked is part of asking
@@ -365,7 +398,7 @@ class _Request:
                     raise _failure(error, before_headers=True, encrypted=encrypted) from None
                 raise
 
-    async def _ask(self, talk: _Talk) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    async def _ask(self, talk: _Talk, *, is_new: bool) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
         """Send the request; return the head of the answer to it, and its body to come."""
         if talk.transport is None:
             raise aiohttp.ServerDisconnectedError
@@ -380,7 +413,7 @@ class _Request:
         head = self._means.heads.of(self._target.host)
         talk.transport.write(f"GET {asked} HTTP/1.1\r\nHost: {authority}\r\n{head}{told}\r\n".encode())
         self._asked_at = self._means.uplink.now()
-        talk.expect()
+        talk.expect(is_first=is_new)
         talk.start_timeout()
         message, body = await talk.read()
         while _is_interim(message.code):

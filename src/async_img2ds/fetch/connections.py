@@ -70,6 +70,9 @@ class Talk(Protocol):
     def is_connected(self) -> bool:
         """Whether the connection still stands."""
 
+    def has_come(self) -> bool:
+        """Whether something has come over it that nobody has looked at yet."""
+
     def abort(self) -> None:
         """Drop it at once."""
 
@@ -175,7 +178,7 @@ class Connections(Generic[T]):
             talk = next(reversed(stack))
             self._forget(talk)
             talk.is_idle = False
-            if talk.is_connected() and not talk.should_close:
+            if talk.is_connected() and not talk.should_close and not talk.has_come():
                 return talk
             talk.abort()
         return None

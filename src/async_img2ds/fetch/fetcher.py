@@ -250,7 +250,10 @@ class Fetcher:
             async with self.client.get(target, hold.is_host_wanted) as answer:
                 hold.heard()
                 latency_s = answer.latency_s
+                unverified = course.trace.tls_verified is False  # on the way here
                 course.trace = self._trace(answer)
+                if unverified:
+                    course.trace = replace(course.trace, tls_verified=False)
                 if answer.status not in urls.REDIRECTS:
                     await self._check_status(answer)
                     self._check_consent(answer, course)

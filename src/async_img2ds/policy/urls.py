@@ -123,8 +123,10 @@ class AddressPolicy:
             for net, only in self._allowed
             if net.version == address.version and address in net and only in (None, port)
         ]
-        if address in _METADATA:
+        if address in _METADATA or not _METADATA.keys().isdisjoint(_embedded(address)):
             return any(net.num_addresses == 1 for net in around)
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            return False  # to a socket it is the IPv4 address, of which other networks speak
         return bool(around) or _is_public(address)
 
 
@@ -145,6 +147,14 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     if isinstance(address, IPv6Address) and address in _NAT64:
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address
+
+
+def _embedded(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
+    """Return the IPv4 addresses that an IPv6 one may lead to: mapped, by NAT64 or 6to4 (RFC 4291, 6052, 8215, 3056)."""
+    if isinstance(address, IPv4Address):
+        return []
+    found = [IPv4Address(int(address) & 0xFFFF_FFFF)]
+    return [*found, address.sixtofour] if address.sixtofour is not None else found
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
