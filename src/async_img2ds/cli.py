@@ -57,6 +57,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+# Of a list that may be long.
+NAMED_MAX: Final = 10
 DEFECTIVE: Final = 1
 REFUSED: Final = 2
 INCOMPLETE: Final = 3
@@ -205,15 +207,19 @@ async def _run_purge(options: PurgeOptions, stop: Stop) -> PurgeReport:
 
 def _removed(report: PurgeReport, options: PurgeOptions) -> str:
     """Return the end of a removal in words and figures."""
+    done = "their images are gone, and no fetch into this folder asks for them again"
     lines = [
-        f"{report.rows:,} rows removed in {report.seconds:.1f} s: their images are gone, and no retry asks for them",
+        f"{report.rows:,} rows removed in {report.seconds:.1f} s" + (f": {done}" if report.rows else ""),
         f"shards: {report.shards_done} replaced" + (f", {len(report.shards_lost)} NOT" if report.shards_lost else ""),
     ]
     lines += [f"  shard {shard_id} is not done: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
+    if report.not_found:
+        named = ", ".join(report.not_found[:NAMED_MAX]) + (" …" if len(report.not_found) > NAMED_MAX else "")
+        lines.append(f"not found: of {len(report.not_found):,} of those named there is no row: {named}")
     if report.unfinished:
         lines.append(
-            f"unfinished: {len(report.unfinished)} shards; what was kept of them is gone, and a fetch that goes on "
-            "asks for all of it again: remove once more when it has ended"
+            f"unfinished: {len(report.unfinished)} shards; what was there of them is gone, and a fetch that goes on "
+            "makes them anew"
         )
     lines.append(f"dataset: {options.removal.output_folder}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from async_img2ds.errors import InputError
 from async_img2ds.journal import JOURNAL, drop_journals, journals_in
 from async_img2ds.policy.markers import Made, Marker, check_alike
+from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
 from async_img2ds.storage import MARKER, REDO, REDO_NAME
@@ -31,10 +32,15 @@ __all__ = [
     "finished_and_torn",
     "finished_shards",
     "known_urls",
+    "keep_removal",
     "remove_shards",
+    "remove_unfinished",
+    "removal_in",
     "sweep_journals",
 ]
 
+# What was asked to be removed; readers of whole folders pass over names that begin so.
+REMOVED: Final = "_removed.txt"
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
 # Finished shards that are asked what they were made of, evenly spread.
@@ -163,6 +169,24 @@ def _hashes_in(store: Store, name: str) -> array[int]:
     return array("Q", map(KnownUrls.hash_of, urls.to_pylist()))
 
 
+def removal_in(store: Store) -> Removal:
+    """Return what was asked to be removed from the dataset in *store*."""
+    return Removal.of_text(store.content(REMOVED).decode(errors="replace"))
+
+
+def keep_removal(store: Store, removal: Removal) -> None:
+    """Write down that *removal*, too, is not to be fetched any more into *store*."""
+    kept = removal_in(store)
+    if removal.named <= kept.named:
+        return
+    try:
+        store.stage(REMOVED).write_text(kept.plus(removal).text)
+        store.publish(REMOVED)
+    finally:
+        store.discard(REMOVED)
+        store.release()
+
+
 def sweep_journals(store: Store, start: Start, mode: str) -> None:
     """Remove the journals that a run in this incremental *mode* will not read.
 
@@ -188,8 +212,23 @@ def remove_shards(store: Store, stems: Collection[str]) -> None:
 
     Markers go first, so that at no moment a shard without its data looks finished.
     """
-    removed = set(stems)
     store.remove([stem + MARKER for stem in stems])
+    _remove_data(store, stems)
+
+
+def remove_unfinished(store: Store) -> list[str]:
+    """Delete what killed runs have left of shards that nobody has finished, and return the stems of their files."""
+    finished, _ = finished_and_torn(store)
+    marked = {name.removesuffix(MARKER) for name in finished.values()}
+    there = [name.partition(".") for name, _ in store.names()]
+    begun = {stem for stem, _, ending in there if ending in DATA_ENDINGS} | set(store.folders())
+    left = sorted(stem for stem in begun - marked if stem.isascii() and stem.isdigit())
+    _remove_data(store, left)
+    return left
+
+
+def _remove_data(store: Store, stems: Collection[str]) -> None:
+    removed = set(stems)
     data = [name.partition(".") for name, _ in store.names()]
     ours = {*DATA_ENDINGS, REDO.removeprefix(".")}
     store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in ours and stem in removed])

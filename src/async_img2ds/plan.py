@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from async_img2ds.blocking import begun
 from async_img2ds.errors import StorageError
-from async_img2ds.existing import STARTS, checked, clear, sweep_journals
+from async_img2ds.existing import STARTS, checked, clear, removal_in, sweep_journals
 from async_img2ds.inputs import UrlList
 from async_img2ds.preflight import check_apart, check_shared, host_rules
 from async_img2ds.storage import open_store
@@ -89,6 +89,7 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
             start.finished, start.made, options.shape(), first_shard=start.first_shard, known=start.known
         )
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
+        removal = removal_in(store)
         sweep_journals(store, start, options.output.incremental_mode)
         if options.output.incremental_mode == "overwrite" and first:
             url_list.check_all()
@@ -103,6 +104,6 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
         logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
 
     def work_for(processes: int, cores: int) -> Work:
-        return ShardWork(options, store, Machine(processes, cores), rules)
+        return ShardWork(options, store, Machine(processes, cores), rules, removal)
 
     return Plan(url_list, store, itertools.chain(first, shards), work_for, start.torn)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import zlib
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,14 +145,40 @@ def test_what_is_seen_keeps_an_image_out_at_its_level(
 
 
 @pytest.mark.parametrize(
-    "said", [True, 1, 1.0, "1", "true", "yes", "noai", "reserved", "no-train", ["x"], " Y ", b"1", {"a": 1}]
+    "said",
+    [True, 1, 1.0, "1", "true", "yes", "noai", "reserved", "no-train", ["x"], " Y ", b"1", {"a": 1}, "unknown", "0.5"],
 )
 def test_list_reserves_with_anything_that_is_not_no(said: object) -> None:
     """A reservation in words that we do not know is one."""
     assert reserved_by_list(said)
 
 
-@pytest.mark.parametrize("said", [None, False, 0, 0.0, "", " ", "0", "False", "no", "N", "null", "nan"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        False,
+        0,
+        0.0,
+        "",
+        " ",
+        "0",
+        "False",
+        "no",
+        "N",
+        "null",
+        "nan",
+        "off",
+        "0.00",
+        -0.0,
+        Decimal("0.00"),
+        timedelta(0),
+        [],
+        {},
+        b"",
+        b"0",
+    ],
+)
 def test_list_reserves_nothing_with_no(said: object) -> None:
     """Nor with nothing."""
     assert not reserved_by_list(said)
@@ -181,10 +209,34 @@ def test_metadata_of_an_image(xmp: str, reserved: str | None, before: int) -> No
     assert [signal.words for signal in seen] == ([] if reserved is None else [reserved])
 
 
-@given(content=st.binary())
+WORDS = f'<x plus:DataMining="{_VOCABULARY}DMI-PROHIBITED-AIMLTRAINING"/>'
+
+
+def test_metadata_may_be_wide_or_packed() -> None:
+    """As UTF-16 of either order, and as the compressed text of a PNG."""
+    packed = zlib.compress(WORDS.encode())
+    for content in (
+        WORDS.encode("utf-16-le"),
+        WORDS.encode("utf-16-be"),
+        b"iTXtXML:com.adobe.xmp\0\1\0\0\0" + packed,
+        b"iTXtXML:com.adobe.xmp\0\1\0en\0title\0" + packed,
+    ):
+        assert [signal.words for signal in seen_in_image(b"\x89PNG" + content + bytes(9))] == [
+            "DMI-PROHIBITED-AIMLTRAINING"
+        ]
+
+
+PIECES = [
+    *(b"DMI-PROHIBITED", b"plus:DataMining", b"XML:com.adobe.xmp\0\1\0", b"\0\0", b"D\0M\0I", b"DMI-ALLOWED", b'="')
+]
+
+
+@given(content=st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=8)), max_size=12).map(b"".join))
 def test_any_bytes_are_looked_into(content: bytes) -> None:
-    """And found to reserve nothing."""
-    assert seen_in_image(content) == []
+    """What is found stands there, and it stands behind the name of its property."""
+    for signal in seen_in_image(content):
+        assert signal.words.encode() in content
+        assert content.index(b"DataMining") < content.rindex(signal.words.encode())
 
 
 @given(

@@ -83,6 +83,8 @@ def test_examples_of_the_standard(name: str | None, path: str, forbidden: bool) 
         "User-agent: *\nDisallow: *",
         "User-agent: *\nDisallow: /im%61ges/",
         "User-agent: *\nAllow: /images\nDisallow: /images/a",
+        "User-agent: img2dataset\nAllow: /\n\nUser-agent: AsyncImgDS\nDisallow: /",
+        "User-agent: AsyncImgDS\nAllow: /\n\nUser-agent: img2dataset\nDisallow: /",
         "rubbish\nUser-agent: *\nmore rubbish\nDisallow: /",
     ],
 )
@@ -121,6 +123,9 @@ def test_what_forbids_nothing(text: str) -> None:
     [
         ("Content-Signal: search=yes,ai-train=no", "Content-Signal ai-train=no"),
         ("content-signal: ai-train = NO", "Content-Signal ai-train=no"),
+        ("Content-Signal: search=yes;ai-train=no;x", "Content-Signal ai-train=no"),
+        ("Allow: /b\n" * (robots.RULES_MAX - 1) + "Content-Signal: ai-train=no", "Content-Signal ai-train=no"),
+        ("Allow: /b\n" * robots.RULES_MAX, "more than 10000 rules"),
         ("Content-Signal: ai-train=yes, ai-input=no", None),
         ("Content-Usage: train-ai=n", "Content-Usage train-ai=n"),
         ("Content-Usage: /images/ train-ai=n", "Content-Usage train-ai=n"),
@@ -163,6 +168,26 @@ def test_hostile_text_is_read_in_time(text: bytes) -> None:
     assert time.process_time() - began < 30
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path", "forbidden"),
+    [
+        ("/path/file-with-a-%2A.html", "/path/file-with-a-*.html", True),
+        ("/path/file-with-a-%2A.html", "/path/file-with-a-b.html", False),
+        ("/path/foo-%24", "/path/foo-$", True),
+        ("/path/foo-%24", "/path/foo-%24", True),
+        ("/path/foo-$", "/path/foo-$", False),
+        ("/a$b", "/a$b/c", True),
+    ],
+)
+def test_signs_of_patterns_stand_for_themselves_when_they_are_quoted(
+    pattern: str,
+    path: str,
+    forbidden: bool,  # noqa: FBT001
+) -> None:
+    """Examples of RFC 9309 2.2.3, and what follows from them."""
+    assert (forbids(f"User-agent: *\nDisallow: {pattern}", path) == "disallow") is forbidden
+
+
 PATHS = st.text(st.characters(codec="utf-8"), max_size=20).map(lambda path: "/" + path)
 
 
@@ -173,13 +198,56 @@ def test_any_bytes_are_read(content: bytes, path: str) -> None:
     tdmrep.parse(content).reserves(path)
 
 
+NAMES = st.sampled_from(["*", "AsyncImgDS", "img2dataset", "AsyncImgDS/1.0", "other", ""])
+SAID = st.one_of(
+    st.tuples(
+        st.sampled_from(["Allow", "Disallow", "disallow "]), PATHS | st.sampled_from(["/", "", "*", "/*$", "/a*b"])
+    ),
+    st.tuples(st.just("User-agent"), NAMES),
+    st.tuples(st.sampled_from(["Content-Signal", "Content-Usage"]), st.text(max_size=20)),
+    st.sampled_from([("Content-Signal", "ai-train=no"), ("Content-Usage", "/a train-ai=n"), ("Sitemap", "http://h/")]),
+    st.tuples(st.text(max_size=10), st.text(max_size=10)),
+)
+ROBOTS = st.lists(SAID, max_size=12).map(lambda said: "\n".join(f"{key}: {value}" for key, value in said))
+
+
+@given(text=ROBOTS, path=PATHS)
+def test_any_statements_are_read(text: str, path: str) -> None:
+    """In any order; and who forbids all of it to us at the end, in a group of ours, is heard whatever stands before."""
+    assert forbids(text, path) is None or isinstance(forbids(text, path), str)
+    assert (
+        forbids(f"{text}\nSitemap: x\nAllow: /\nUser-agent: AsyncImgDS\nContent-Signal: ai-train=no", path) is not None
+    )
+
+
+RULES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "location": PATHS | st.sampled_from(["*", "/*", ""]) | st.none(),
+            "tdm-reservation": st.integers(-1, 2) | st.text(max_size=2),
+        },
+    )
+    | st.integers(),
+    max_size=6,
+)
+
+
+@given(rules=RULES, path=PATHS)
+def test_any_rules_of_a_tdmrep_are_read(rules: list[object], path: str) -> None:
+    """And one for everything, at the beginning, is the first that fits."""
+    assert reserves([{"location": "*", "tdm-reservation": 1}, *rules], path)
+    assert not reserves([{"location": "*", "tdm-reservation": 0}, *rules], path)
+
+
 @given(path=PATHS)
 def test_path_is_the_same_however_it_is_quoted(path: str) -> None:
-    """What is reserved needs no quotes, and what is not may have them."""
-    quoted = quote(path, safe="/")
-    text = f"User-agent: *\nDisallow: {quoted}$"
-    assert forbids(text, quoted) == "disallow"
-    assert forbids(text, path.replace("%", "%25")) in ("disallow", None)
+    """What is reserved in URLs is another thing when it is quoted; all else is the same."""
+    text = f"User-agent: *\nDisallow: {quote(path, safe='/')}$"
+    assert forbids(text, quote(path, safe="/")) == "disallow"
+    assert forbids(text, quote(path, safe="/*$")) == "disallow"
+    if not set(path) & set("!&'()+,;=:@?#[]%"):
+        assert forbids(text, path) == "disallow"
 
 
 @given(paths=st.lists(st.sampled_from(["/", "/a", "/a/b", "/*.jpg$", "/a*"]), max_size=6), path=PATHS)

@@ -16,6 +16,7 @@ RESERVING = [
     "noai, unavailable_after: Sun, 03 Dec 2130 13:09:53 GMT",
     *("googlebot: noindex, img2dataset: noai", "BadBot: noindex, nofollow, AsyncImgDS: noimageai"),
     *("img2dataset : noai", "img2dataset: nofollow, noai", "img2dataset: max-snippet:0, noai"),
+    *("AsyncImgDS/1.0: noai", "unavailable_after: 21 Sep 2010"),
     *("*: noindex", "robots: noimageindex", "googlebot: nofollow, *: noai"),
     *("all, noai", "noai, all", "noai, otherbot: nofollow", "something-new, noai"),
     *("unavailable_after: 2025-11-22", "unavailable_after: 22 Nov 2025 15:00:00 PST"),

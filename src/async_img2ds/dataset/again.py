@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from async_img2ds.blocking import begun
 from async_img2ds.distributors.base import ShardFeed, distributor
 from async_img2ds.errors import OptionsError, StorageError
-from async_img2ds.existing import finished_and_torn
+from async_img2ds.existing import finished_and_torn, removal_in, remove_unfinished
 from async_img2ds.journal import drop_journals, journals_in
 from async_img2ds.options import shaped_as
 from async_img2ds.policy.markers import Marker
@@ -56,6 +56,9 @@ class Choice(Protocol):
     def columns(self) -> Sequence[str]:
         """The columns of a shard's table by which its rows are chosen; one that is not there is not asked for."""
 
+    def begin(self, store: Store) -> None:
+        """Write down what is chosen, if that is to hold for later, before anything is done."""
+
     def hindrance(self, marker: Marker) -> str | None:
         """Return why a shard with such a stats file cannot be done again, if so."""
 
@@ -74,7 +77,7 @@ class Outcome:
         totals: the counts of the rows that were done again, of shards that were put in their place.
         lost: the shards that stay as they were though there was something to do, by number, with the reason.
         left_alone: the shards that cannot be done again, by reason, by the names of their files.
-        unfinished: the names of shards that are not finished, of which something was kept, and is not any more.
+        unfinished: the names of shards that are not finished, of which something was there, and is not any more.
         seconds: wall time.
         interrupted: whether it was asked to stop before its end.
 
@@ -103,6 +106,8 @@ async def do_again(folder: str, choice: Choice, fetch: FetchOptions, run: RunOpt
     store = open_store(folder)
     async with _opened(store, stop):
         found = await asyncio.to_thread(_look, store, choice, stop)
+        await asyncio.to_thread(choice.begin, store)
+        removal = await asyncio.to_thread(removal_in, store)
         with show_progress(run.progress, found.rows_expected) as display:
             for made_with, shards in found.by_shape.items():
                 try:
@@ -110,10 +115,11 @@ async def do_again(folder: str, choice: Choice, fetch: FetchOptions, run: RunOpt
                 except OptionsError as error:  # of these shards; there may be others
                     found.damaged |= dict.fromkeys((shard.id for shard in shards), str(error))
                     continue
-                check_installed(shaped)
+                if not choice.removes:
+                    check_installed(shaped)
 
                 def work_for(processes: int, cores: int, shaped: Options = shaped) -> Work:
-                    return ShardWork(shaped, store, Machine(processes, cores), rules)
+                    return ShardWork(shaped, store, Machine(processes, cores), rules, removal)
 
                 feed = ShardFeed(_shards(store, shards, shaped, found), run.max_shard_retry)
                 emit = partial(_take_in, outcome.totals, display)
@@ -129,8 +135,9 @@ async def do_again(folder: str, choice: Choice, fetch: FetchOptions, run: RunOpt
             # What commands that were stopped have left, and nobody will read.
             await asyncio.to_thread(drop_journals, store, found.journals)
         if choice.removes:  # of these nobody can say whose images they keep
-            outcome.unfinished = found.unfinished
+            left = await asyncio.to_thread(remove_unfinished, store)
             await asyncio.to_thread(drop_journals, store, found.unfinished)
+            outcome.unfinished = sorted({*left, *found.unfinished})
     outcome.left_alone = {reason: [shard.stem for shard in shards] for reason, shards in found.left_alone.items()}
     outcome.seconds, outcome.interrupted = time.monotonic() - began, stop.drain.is_set()
     return outcome

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from async_img2ds.policy.markers import Marker
+    from async_img2ds.storage import Store
 
 __all__ = ["RetryReport", "retry", "run_retry"]
 
@@ -90,6 +91,9 @@ class _Failed:
     classes: frozenset[str]
     removes = False
     columns = ("error_class",)
+
+    def begin(self, store: Store) -> None:
+        """Leave nothing behind: another retry may mean others."""
 
     def hindrance(self, marker: Marker) -> str | None:
         """Return why the failed rows of a shard cannot be fetched again, if so."""

@@ -20,6 +20,7 @@ from async_img2ds.policy import optout, urls
 from async_img2ds.policy.host import Outcome, Sign, sign_of
 from async_img2ds.policy.host_rules import NO_RULES
 from async_img2ds.policy.optout import Consent, Signal
+from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.retry import RetryPolicy, next_delay
 from async_img2ds.records import Body
 
@@ -42,6 +43,7 @@ _NOT_ASKED: Final = frozenset(
         ErrorClass.ADDR_BLOCKED,
         ErrorClass.PORT_BLOCKED,
         ErrorClass.OPTOUT_LISTED,
+        ErrorClass.OPTOUT_REMOVED,
         ErrorClass.OPTOUT_ROBOTS,
         ErrorClass.ROBOTS_UNREACHABLE,
     }
@@ -154,8 +156,9 @@ class _Course:
 class Fetcher:
     """Fetches URLs with *client*, within *options*; *jitter* draws from [0, 1).
 
-    *host_rules* say which hosts are not asked at all. *may_be_image* looks at the first bytes of a body; of what cannot
-    become one the rest is not read. With *keeps_provenance* it is told when and from whom each answer came.
+    *host_rules* say which hosts are not asked at all, *removal* what its owners do not want asked for. *may_be_image*
+    looks at the first bytes of a body; of what cannot become one the rest is not read. With *keeps_provenance* it is
+    told when and from whom each answer came.
     """
 
     client: Client
@@ -168,6 +171,7 @@ class Fetcher:
     wall_clock: Callable[[], float] = time.time
     keeps_provenance: bool = False
     host_rules: HostRules = NO_RULES
+    removal: Removal = field(default_factory=Removal)
     _consent: Consent = field(init=False)
     _sites: Sites | None = field(init=False)
 
@@ -299,6 +303,8 @@ class Fetcher:
 
     def _check_address(self, target: Target) -> None:
         """Refuse a host, a port, and an address written into the URL; names are checked once they are resolved."""
+        if self.removal.match(target.url) is not None:
+            raise FetchFailure(ErrorClass.OPTOUT_REMOVED, "removed from the dataset on request")
         if self.host_rules.of(target.host).refuse:
             raise FetchFailure(ErrorClass.OPTOUT_LISTED, f"{target.host} is refused by the hosts_file")
         if not self.addresses.allows_port(target.port):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import unquote_to_bytes
 
@@ -16,7 +17,7 @@ from async_img2ds.errors import FetchFailure, OptionsError
 from async_img2ds.policy import urls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["Removal"]
 
@@ -28,11 +29,17 @@ _USUAL_PORTS: Final = frozenset({80, 443})
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What is asked to be removed; hosts as :class:`~async_img2ds.policy.urls.Target` has them, without a last dot."""
+    """What is asked to be removed: *hosts*, and *urls*, as :class:`~async_img2ds.policy.urls.Target` has them."""
 
-    hosts: frozenset[str]
-    places: frozenset[Place]
-    _hosts_of_places: frozenset[str]
+    hosts: frozenset[str] = frozenset()
+    urls: frozenset[str] = frozenset()
+    _places: Mapping[Place, str] = field(init=False)
+    _hosts_of_places: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = {place: url for url in self.urls if (place := _place_of(url)) is not None}
+        object.__setattr__(self, "_places", places)
+        object.__setattr__(self, "_hosts_of_places", frozenset(host for host, _, _ in places))
 
     @classmethod
     def parse(cls, *, hosts: Iterable[str], urls: Iterable[str]) -> Self:
@@ -42,28 +49,63 @@ class Removal:
             OptionsError: a line is neither; or nothing is named at all.
 
         """
-        named = frozenset(_host(number, line) for number, line in _numbered(hosts))
-        places = frozenset(_place_named(number, line) for number, line in _numbered(urls))
-        if not named and not places:
+        named = cls(
+            frozenset(_host(number, line) for number, line in _numbered(hosts)),
+            frozenset(_url(number, line) for number, line in _numbered(urls)),
+        )
+        if not named.named:
             raise OptionsError("hosts and urls name nothing to remove: all of their lines are blank or remarks")
-        return cls(named, places, frozenset(host for host, _, _ in places))
+        return named
 
-    def means(self, url: str | None) -> bool:
-        """Whether the image at *url* is to be removed; what is no URL of the web has none."""
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        """Read what :attr:`text` has written; whatever else is there says nothing."""
+        lines = [line.strip().partition(" ") for line in text.splitlines()]
+        return cls(
+            frozenset(what for kind, _, what in lines if kind == "host"),
+            frozenset(what for kind, _, what in lines if kind == "url"),
+        )
+
+    @property
+    def text(self) -> str:
+        """What it is, a line for each."""
+        lines = [*(f"host {host}" for host in sorted(self.hosts)), *(f"url {url}" for url in sorted(self.urls))]
+        return "\n".join([_REMARK, *lines, ""])
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Its hosts and URLs."""
+        return self.hosts | self.urls
+
+    def plus(self, other: Removal) -> Removal:
+        """Return what either means."""
+        return Removal(self.hosts | other.hosts, self.urls | other.urls)
+
+    def match(self, url: str | None) -> str | None:
+        """Return which of those named means the image at *url*, None if none does; at what is no URL there is none."""
+        if not self.hosts and not self.urls:
+            return None
         scheme, _, rest = (url or "").partition("://")
-        host = _host_in(scheme, rest.partition("/")[0])
+        host = _host_in(scheme.strip().lower(), rest.partition("/")[0])
         if host is None:
-            return False
-        if self._means_host(host):
-            return True
-        return host in self._hosts_of_places and _place_of(url) in self.places
+            return None
+        if (above := self._host_above(host)) is not None:
+            return above
+        place = _place_of(url) if host in self._hosts_of_places else None
+        return None if place is None else self._places.get(place)
 
-    def _means_host(self, host: str) -> bool:
+    def _host_above(self, host: str) -> str | None:
+        """Return the name that *host* is, or is below of, among those that are meant."""
         if urls.is_address(host):
-            return host in self.hosts
+            return host if host in self.hosts else None
         while host and host not in self.hosts:
             host = host.partition(".")[2]
-        return bool(host)
+        return host or None
+
+
+_REMARK: Final = (
+    "# What was asked to be removed from this dataset (aimg2ds purge): no fetch into this folder asks for it."
+)
 
 
 def _numbered(lines: Iterable[str]) -> Iterable[tuple[int, str]]:
@@ -78,15 +120,20 @@ def _host(number: int, line: str) -> str:
         return urls.host_named(line)
     except FetchFailure:
         said = "is no host name or address; write it without scheme, port and path, such as example.org"
-        raise OptionsError(f"hosts: line {number}, {line[:100]!r}, {said}") from None
+        raise OptionsError(f"hosts: line {number}, {_shown(line)}, {said}") from None
 
 
-def _place_named(number: int, line: str) -> Place:
-    place = _place_of(line)
-    if place is None:
-        said = "is no http or https URL; write all of it, such as https://example.org/a.jpg"
-        raise OptionsError(f"urls: line {number}, {line[:100]!r}, {said}")
-    return place
+def _url(number: int, line: str) -> str:
+    if re.search(r"\s", line) is None:  # behind a blank there is a remark, which would become a part of it
+        with suppress(FetchFailure):
+            return urls.parse(line).url
+    said = "is no http or https URL; write all of it and nothing else, such as https://example.org/a.jpg"
+    raise OptionsError(f"urls: line {number}, {_shown(line)}, {said}")
+
+
+def _shown(line: str) -> str:
+    """Return what stands in a line, but for what may be a credential in it."""
+    return repr(line[:100] if "@" not in line else f"…@{line.rpartition('@')[2][:100]}")
 
 
 def _place_of(url: str | None) -> Place | None:

@@ -237,6 +237,7 @@ class Worker:
             clock=means.clock,
             keeps_provenance=options.output.provenance,
             host_rules=task.host_rules,
+            removal=task.removal,
         )
         stages = Stages.by(means.clock)
         runner = ShardRunner(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from async_img2ds.policy.host_rules import NO_RULES
+from async_img2ds.policy.removal import Removal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,13 +41,15 @@ class Machine:
 class ShardWork:
     """What a distributor runs in each of its workers: all of *options*, into *store*, on *machine*.
 
-    *host_rules* is what the options' hosts_file says, which is read once, by whoever starts the run.
+    *host_rules* is what the options' hosts_file says, which is read once, by whoever starts the run; *removal* is what
+    was asked to be removed from the dataset, and is not asked for.
     """
 
     options: Options
     store: Store
     machine: Machine
     host_rules: HostRules = NO_RULES
+    removal: Removal = field(default_factory=Removal)
 
     def __call__(self, shards: Iterator[Shard], emit: Callable[[Report], None], stop: Future[None]) -> None:
         """Do *shards* until they end, reporting each.
