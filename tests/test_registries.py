@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import metadata
+from pathlib import Path
 
 import pytest
 
 from async_img2ds.distributors.base import DISTRIBUTORS, distributor
+from async_img2ds.errors import ErrorClass
+from async_img2ds.hints import HINTS
 from async_img2ds.images import codec
 from async_img2ds.inputs.files import COMPRESSIONS, split_format
 from async_img2ds.inputs.formats import FORMATS
@@ -67,3 +70,12 @@ def test_columns_of_the_output_are_reserved() -> None:
 
     assert written <= set(RESERVED_COLUMNS)
     assert CHOICES["compute_hash"] <= set(RESERVED_COLUMNS)
+
+
+def test_reasons_are_told_where_people_read() -> None:
+    """Each has its hint, and the page of formats has all of them, in their order and words."""
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    rows = [f"| `{name}` | {hint} |" for name, hint in HINTS.items()]
+
+    assert list(HINTS) == list(ErrorClass)
+    assert page.rstrip().endswith("\n".join(rows))
