@@ -19,9 +19,10 @@ import pytest
 from fsspec.registry import _registry
 
 from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
-from async_img2ds.storage import AppendFile, Attempt, LocalStore, RemoteStore, file_system, open_store
+from async_img2ds.storage import REDO, AppendFile, Attempt, LocalStore, RemoteStore, file_system, open_store
 from async_img2ds.storage import local as local_stores
 from async_img2ds.storage.attempt import APPEND_BYTES
+from async_img2ds.storage.holders import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -626,3 +627,21 @@ def test_attempt_that_ends_takes_nothing_from_one_that_has_not_written_yet(place
 
     assert place.files() == {"00000.parquet": b"table", "00000_stats.json": b"{}"}
     assert not place.leftovers()
+
+
+def test_folder_in_which_the_last_process_of_a_killed_run_still_moves_files_is_in_use(tmp_path: Path) -> None:
+    """It ends soon, and whoever comes then finds all in its place; the folder is not said to be unwritable."""
+    redo = tmp_path / f"00001{REDO}"
+    redo.mkdir()
+    (redo / "00001_stats.json").write_bytes(b"new")
+    held = locked(redo)
+    store = LocalStore(tmp_path)
+    with pytest.raises(OptionsError, match="whose last process is ending; wait for it"):
+        store.prepare()
+    store.close()
+    assert held is not None
+    os.close(held)
+    store.prepare()
+    store.close()
+
+    assert (tmp_path / "00001_stats.json").read_bytes() == b"new"

@@ -65,6 +65,8 @@ class LocalStore:
             self._sweep()  # and what it left
         except Held as error:
             raise in_use(str(self._root), str(error)) from None
+        except BlockingIOError:  # a worker that has lost its parent ends soon, and moves files until then
+            raise in_use(str(self._root), ", whose last process is ending") from None
         except OSError as error:
             raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
 
