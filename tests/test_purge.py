@@ -249,6 +249,21 @@ def test_what_a_killed_run_has_left_goes(web: Origin, tmp_path: Path, output_for
     assert (out / "notes.txt").exists()
 
 
+def test_dataset_of_which_no_shard_is_finished(web: Origin, tmp_path: Path) -> None:
+    """What there is of it goes, and its fetch goes on without what is removed; an empty folder is no dataset."""
+    out = fetched(web, tmp_path, number_sample_per_shard=30)
+    (out / "00000_stats.json").unlink()
+    report = purged(out, hosts=THEIRS)
+    fetched_again = download(tmp_path / "urls.txt", output_folder=out, number_sample_per_shard=30, **NET)
+
+    assert (report.rows, report.unfinished, report.complete) == (0, ("00000",), True)
+    assert fetched_again.error_classes == {"optout_removed": 10}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OptionsError, match="there is no finished shard"):
+        purged(tmp_path / "empty", hosts=THEIRS)
+    assert not list((tmp_path / "empty").iterdir())
+
+
 def test_no_fetch_into_the_folder_asks_again(web: Origin, tmp_path: Path) -> None:
     """However it comes to that: shards that are made anew, added, retried, or led there by a redirect."""
     out = fetched(web, tmp_path)

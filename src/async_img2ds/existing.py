@@ -34,8 +34,9 @@ __all__ = [
     "known_urls",
     "keep_removal",
     "remove_shards",
-    "remove_unfinished",
     "removal_in",
+    "remove_data",
+    "unfinished_shards",
     "sweep_journals",
 ]
 
@@ -213,21 +214,19 @@ def remove_shards(store: Store, stems: Collection[str]) -> None:
     Markers go first, so that at no moment a shard without its data looks finished.
     """
     store.remove([stem + MARKER for stem in stems])
-    _remove_data(store, stems)
+    remove_data(store, stems)
 
 
-def remove_unfinished(store: Store) -> list[str]:
-    """Delete what killed runs have left of shards that nobody has finished, and return the stems of their files."""
-    finished, _ = finished_and_torn(store)
-    marked = {name.removesuffix(MARKER) for name in finished.values()}
+def unfinished_shards(store: Store) -> list[str]:
+    """Return the stems of the shards of which killed runs have left files, and which nobody has finished."""
+    marked = {name.removesuffix(MARKER) for name in finished_shards(store).values()}
     there = [name.partition(".") for name, _ in store.names()]
     begun = {stem for stem, _, ending in there if ending in DATA_ENDINGS} | set(store.folders())
-    left = sorted(stem for stem in begun - marked if stem.isascii() and stem.isdigit())
-    _remove_data(store, left)
-    return left
+    return sorted(stem for stem in begun - marked if stem.isascii() and stem.isdigit())
 
 
-def _remove_data(store: Store, stems: Collection[str]) -> None:
+def remove_data(store: Store, stems: Collection[str]) -> None:
+    """Delete the files and samples of the shards *stems*, whose markers are not there."""
     removed = set(stems)
     data = [name.partition(".") for name, _ in store.names()]
     ours = {*DATA_ENDINGS, REDO.removeprefix(".")}

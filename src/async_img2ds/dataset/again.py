@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from async_img2ds.blocking import begun
 from async_img2ds.distributors.base import ShardFeed, distributor
 from async_img2ds.errors import OptionsError, StorageError
-from async_img2ds.existing import finished_and_torn, removal_in, remove_unfinished
+from async_img2ds.existing import finished_and_torn, removal_in, remove_data, unfinished_shards
 from async_img2ds.journal import drop_journals, journals_in
 from async_img2ds.options import shaped_as
 from async_img2ds.policy.markers import Marker
@@ -129,18 +129,25 @@ async def do_again(folder: str, choice: Choice, fetch: FetchOptions, run: RunOpt
                     feed.close()
                 if feed.error is not None:
                     raise feed.error
-        await asyncio.to_thread(_look_at_those_left_alone, store, found)
-        outcome.lost = {**outcome.totals.lost, **found.damaged}
-        if not (outcome.lost or stop.drain.is_set()):
-            # What commands that were stopped have left, and nobody will read.
-            await asyncio.to_thread(drop_journals, store, found.journals)
-        if choice.removes:  # of these nobody can say whose images they keep
-            left = await asyncio.to_thread(remove_unfinished, store)
-            await asyncio.to_thread(drop_journals, store, found.unfinished)
-            outcome.unfinished = sorted({*left, *found.unfinished})
+        outcome.interrupted = stop.drain.is_set()
+        await asyncio.to_thread(_tidy, store, found, outcome)
     outcome.left_alone = {reason: [shard.stem for shard in shards] for reason, shards in found.left_alone.items()}
-    outcome.seconds, outcome.interrupted = time.monotonic() - began, stop.drain.is_set()
+    outcome.seconds = time.monotonic() - began
     return outcome
+
+
+def _tidy(store: Store, found: _Found, outcome: Outcome) -> None:
+    """Look at what was not done, and remove what nobody will read, or may."""
+    if found.choice.removes:
+        _look_at_those_left_alone(store, found)
+        # Of these nobody can say whose images they keep.
+        left = unfinished_shards(store)
+        remove_data(store, left)
+        drop_journals(store, found.unfinished)
+        outcome.unfinished = sorted({*left, *found.unfinished})
+    outcome.lost = {**outcome.totals.lost, **found.damaged}
+    if not (outcome.lost or outcome.interrupted):  # what commands that were stopped have left
+        drop_journals(store, found.journals)
 
 
 @asynccontextmanager
@@ -227,7 +234,7 @@ def _look(store: Store, choice: Choice, stop: Stop) -> _Found:
     found = _Found(choice)
     finished, torn = finished_and_torn(store)
     markers = [(shard_id, name.removesuffix(MARKER)) for shard_id, name in sorted(finished.items())]
-    if not markers:
+    if not markers and not (choice.removes and (journals_in(store) or unfinished_shards(store))):
         raise OptionsError("output_folder: there is no finished shard in it; a fetch comes first")
     stems, with_journals = {stem for _, stem in markers}, set(journals_in(store))
     found.journals, found.unfinished = sorted(with_journals & stems), sorted(with_journals - stems)
@@ -301,8 +308,6 @@ def _unreadable(name: str, error: Exception) -> str:
 
 def _look_at_those_left_alone(store: Store, found: _Found) -> None:
     """Note the shards that have images to be removed, and cannot be done again."""
-    if not found.choice.removes:
-        return
     for reason, shards in found.left_alone.items():
         for shard in shards:
             name = f"{shard.stem}.parquet"
