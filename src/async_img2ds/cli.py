@@ -215,7 +215,7 @@ def _removed(report: PurgeReport, options: PurgeOptions) -> str:
     lines += [f"  shard {shard_id} is not done: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
     if report.not_found:
         named = ", ".join(report.not_found[:NAMED_MAX]) + (" …" if len(report.not_found) > NAMED_MAX else "")
-        lines.append(f"not found: of {len(report.not_found):,} of those named there is no row: {named}")
+        lines.append(f"not found: {len(report.not_found):,} of those named, of which there is no row: {named}")
     if report.unfinished:
         lines.append(
             f"unfinished: {len(report.unfinished)} shards; what was there of them is gone, and a fetch that goes on "
