@@ -477,7 +477,8 @@ class RemovalOptions(Checked):
     )
     urls: str | None = option(
         None,
-        help="A file of URLs, one a line: images that were asked for there, or to which redirects led there, are removed.",
+        help="A file of URLs, one a line: images that were asked for there, or that redirects led to there, are "
+        "removed.",
     )
 
     def __post_init__(self) -> None:
