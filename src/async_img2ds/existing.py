@@ -16,7 +16,7 @@ from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
-from async_img2ds.storage import MARKER, REDO, REDO_NAME
+from async_img2ds.storage import MARKER, REDO, REDO_NAME, REMOVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -40,8 +40,6 @@ __all__ = [
     "sweep_journals",
 ]
 
-# What was asked to be removed; readers of whole folders pass over names that begin so.
-REMOVED: Final = "_removed.txt"
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
 # Finished shards that are asked what they were made of, evenly spread.

@@ -137,8 +137,8 @@ def settled(dataset: Dataset, expected: Mapping[str, Row]) -> tuple[Rows, list[s
 
 
 def leftovers(contents: Mapping[str, bytes], dataset: Dataset) -> list[str]:
-    """Return the files that belong to no finished shard."""
-    return sorted(set(contents) - dataset.files)
+    """Return the files that belong to no finished shard, nor to the dataset as a whole."""
+    return sorted(set(contents) - dataset.files - {"_removed.txt"})
 
 
 def _files_in(contents: Mapping[str, bytes], file: str) -> set[str]:

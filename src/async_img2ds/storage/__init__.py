@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 
 from async_img2ds.storage.attempt import AppendFile, Attempt
-from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, SAMPLE_NAME, Store
+from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, REMOVED, SAMPLE_NAME, Store
 from async_img2ds.storage.filesystems import file_system, protocols
 from async_img2ds.storage.local import LocalStore
 from async_img2ds.storage.remote import STAGING, RemoteStore
@@ -27,6 +27,7 @@ __all__ = [
     "PARTIAL",
     "REDO",
     "REDO_NAME",
+    "REMOVED",
     "SAMPLE_NAME",
     "AppendFile",
     "Attempt",

@@ -18,6 +18,7 @@ __all__ = [
     "PARTIAL",
     "REDO",
     "REDO_NAME",
+    "REMOVED",
     "SAMPLE_NAME",
     "Store",
     "in_use",
@@ -30,8 +31,11 @@ PARTIAL: Final = ".partial"
 REDO: Final = ".redo"
 # What the names of stats files end with.
 MARKER: Final = "_stats.json"
-# The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it.
-LEFTOVER_NAME: Final = re.compile(r"[0-9]+(_stats)?(\.[a-z]+)*(\.[0-9a-f]{8})?\.partial")
+# What was asked to be removed; readers of whole folders pass over names that begin so.
+REMOVED: Final = "_removed.txt"
+# The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and the one
+# that is not a shard's.
+LEFTOVER_NAME: Final = re.compile(r"([0-9]+(_stats)?(\.[a-z]+)*|_removed\.txt)(\.[0-9a-f]{8})?\.partial")
 REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
 # The files of samples in a folder bear their keys, which are digits.
 SAMPLE_NAME: Final = re.compile(r"[0-9]+\.[a-z]+")
