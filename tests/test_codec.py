@@ -8,17 +8,18 @@ import random
 import struct
 import subprocess
 import sys
-import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
 from PIL import Image, ImageChops, ImageStat, features
 
+import handmade
 from async_img2ds.errors import ErrorClass, TransformFailure
 from async_img2ds.images import codec
 from async_img2ds.policy import geometry
 from async_img2ds.policy.geometry import Placement
+from handmade import chunk, gif, saved, webp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 RED = (200, 30, 30)
 WHITE = (255, 255, 255)
 GREY = b"\x9c\x40"  # 40,000 of 65,535, which is 156 of 255
-
-
-def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    stored = io.BytesIO()
-    image.save(stored, kind, **options)
-    return stored.getvalue()
 
 
 def decoded(content: bytes, placement: Placement | None = None, *, exact: bool = False) -> Image.Image:
@@ -83,19 +78,9 @@ def test_every_format_shows_the_same_picture(photographs: Path, name: str) -> No
     assert psnr(decoded((photographs / name).read_bytes()), original) > 28
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
 def png(size: tuple[int, int], depth: int, colour: int, pixels: bytes = b"", *others: bytes) -> bytes:
-    """Return a PNG with one row of *pixels*, written by hand because Pillow does not write all kinds.
-
-    *colour* is 0 for grey, 2 for RGB, 4 for grey with alpha, 6 for RGB with alpha.
-    """
-    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        [chunk(b"IHDR", header), *others, chunk(b"IDAT", zlib.compress(b"\0" + pixels)), chunk(b"IEND", b"")]
-    )
+    """Return a PNG with one row of *pixels*, as Pillow does not write all kinds."""
+    return handmade.png(size, depth, colour, b"\0" + pixels, *others)
 
 
 def transparent(*levels: int) -> bytes:
@@ -338,21 +323,6 @@ def test_what_is_no_image_of_the_web_never_reaches_the_library(name: str) -> Non
 def test_format_that_the_build_lacks_is_unsupported() -> None:
     """An AVIF is told apart from a damaged image, and without a warning, where its decoder was not built in."""
     assert refusal(b"\0\0\0\x1cftypavif" + bytes(100)) is ErrorClass.DECODE_UNSUPPORTED
-
-
-def gif(width: int, height: int) -> bytes:
-    return (
-        b"GIF89a"
-        + struct.pack("<HH", width, height)
-        + b"\0\0\0,"
-        + struct.pack("<HHHH", 0, 0, width, height)
-        + b"\0\x02\x02L\x01\0;"
-    )
-
-
-def webp(kind: bytes, head: bytes) -> bytes:
-    chunk = kind + len(head + bytes(20)).to_bytes(4, "little") + head + bytes(20)
-    return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
 
 
 BOMBS = {

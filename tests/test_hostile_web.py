@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import socket
 import ssl
@@ -35,6 +34,7 @@ from async_img2ds.nets import parse_net
 from async_img2ds.options import FetchOptions
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.worker.process import loop_factory
+from fickle import fickle_names
 from test_open_web import QUIET, black_hole, rows_of
 
 if TYPE_CHECKING:
@@ -783,32 +783,6 @@ def test_redirect_inside_is_blocked_and_nobody_there_is_asked(dns: str, bad: Fau
 
     assert bad.asked[asked_before:] == ["redirects"]
     assert (failure.error_class, failure.attempts) == (ErrorClass.REDIRECT_BLOCKED, 1)
-
-
-@contextmanager
-def fickle_names(*addresses: str) -> Iterator[str]:
-    """Answer each question for an IPv4 address with the next of *addresses*, to be kept for no time; yield where."""
-    turns = itertools.chain(addresses, itertools.repeat(addresses[-1]))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def answer() -> None:
-            while len(asked := server.recvfrom(1500)) and asked[0]:
-                query, back = asked
-                end = query.index(b"\0", 12) + 5
-                found = b""
-                if query[end - 4 : end] == b"\0\1\0\1":  # A IN
-                    found = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + socket.inet_aton(next(turns))
-                head = query[:2] + struct.pack("!HHHHH", 0x8180, 1, bool(found), 0, 0)
-                server.sendto(head + query[12:end] + found, back)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.getsockname()[1]}"
-        finally:
-            server.sendto(b"", server.getsockname())
-            thread.join()
 
 
 @pytest.mark.parametrize(("path", "retries"), [("gone-at-hop", 0), ("closed", 1)])

@@ -54,14 +54,16 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 T = TypeVar("T")
+Later = TypeVar("Later", "RetryOptions", "PurgeOptions")
+Changed = TypeVar("Changed", "RetryReport", "PurgeReport")
 
 logger = logging.getLogger(__name__)
 
-# Of a list that may be long.
-NAMED_MAX: Final = 10
 DEFECTIVE: Final = 1
 REFUSED: Final = 2
 INCOMPLETE: Final = 3
+# Of lists that may be long.
+NAMED_MAX: Final = 10
 
 app = typer.Typer(
     name="aimg2ds",
@@ -153,15 +155,7 @@ async def _run_fetch(options: Options, stop: Stop) -> RunReport:
 
 def _retry(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
     """Fetch failed rows of a finished dataset again, those that may have healed; the others stay as they are."""
-    allowed = tuple(flag for group in RETRY_GROUPS.values() for flag in later_flags(group))
-    with _told_by_status():
-        options = RetryOptions.of(**_given(words, allowed))
-        report, signalled = asyncio.run(_run_until_signalled(partial(_run_retry, options), options.run.grace_s))
-    with suppress(OSError):
-        typer.echo(_healed(report, options))
-        if signalled:
-            typer.echo(f"interrupted: {_AGAIN} to go on", err=True)
-    _end(signalled, complete=report.complete)
+    _do_again(words, RETRY_GROUPS, RetryOptions.of, _run_retry, _healed, so_as="to go on")
 
 
 async def _run_retry(options: RetryOptions, stop: Stop) -> RetryReport:
@@ -169,6 +163,27 @@ async def _run_retry(options: RetryOptions, stop: Stop) -> RetryReport:
 
     startup.settle()
     return await run_retry(options, stop)
+
+
+def _do_again(
+    words: Mapping[str, Any],
+    groups: Mapping[str, type],
+    read: Callable[..., Later],
+    run: Callable[[Later, Stop], Awaitable[Changed]],
+    told: Callable[[Changed, Later], str],
+    *,
+    so_as: str,
+) -> None:
+    """Carry out a command that changes a dataset that is there: *read* its options, *run*, and print what is *told*."""
+    allowed = tuple(flag for group in groups.values() for flag in later_flags(group))
+    with _told_by_status():
+        options = read(**_given(words, allowed))
+        report, signalled = asyncio.run(_run_until_signalled(partial(run, options), options.run.grace_s))
+    with suppress(OSError):
+        typer.echo(told(report, options))
+        if signalled:
+            typer.echo(f"interrupted: {_AGAIN} {so_as}", err=True)
+    _end(signalled, complete=report.complete)
 
 
 def _healed(report: RetryReport, options: RetryOptions) -> str:
@@ -179,7 +194,7 @@ def _healed(report: RetryReport, options: RetryOptions) -> str:
     ]
     if report.error_classes:
         lines += [f"failed again: {report.rows - report.successes:,}", *_reasons(report.error_classes)]
-    lines += [f"  shard {shard_id} is not done: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
+    lines += _not_done(report.shards_lost)
     lines += [f"left alone: {count} shards {reason}" for reason, count in report.left_alone.items()]
     lines.append(f"dataset: {options.again.output_folder}")
     return "\n".join(lines)
@@ -187,15 +202,7 @@ def _healed(report: RetryReport, options: RetryOptions) -> str:
 
 def _purge(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
     """Remove images from a finished dataset on request, by host or URL; their rows stay, and say so."""
-    allowed = tuple(flag for group in PURGE_GROUPS.values() for flag in later_flags(group))
-    with _told_by_status():
-        options = PurgeOptions.of(**_given(words, allowed))
-        report, signalled = asyncio.run(_run_until_signalled(partial(_run_purge, options), options.run.grace_s))
-    with suppress(OSError):
-        typer.echo(_removed(report, options))
-        if signalled:
-            typer.echo(f"interrupted: {_AGAIN} to remove the rest", err=True)
-    _end(signalled, complete=report.complete)
+    _do_again(words, PURGE_GROUPS, PurgeOptions.of, _run_purge, _removed, so_as="to remove the rest")
 
 
 async def _run_purge(options: PurgeOptions, stop: Stop) -> PurgeReport:
@@ -212,7 +219,7 @@ def _removed(report: PurgeReport, options: PurgeOptions) -> str:
         f"{report.rows:,} rows removed in {report.seconds:.1f} s" + (f": {done}" if report.rows else ""),
         f"shards: {report.shards_done} replaced" + (f", {len(report.shards_lost)} NOT" if report.shards_lost else ""),
     ]
-    lines += [f"  shard {shard_id} is not done: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
+    lines += _not_done(report.shards_lost)
     if report.not_found:
         named = ", ".join(report.not_found[:NAMED_MAX]) + (" …" if len(report.not_found) > NAMED_MAX else "")
         lines.append(f"not found: {len(report.not_found):,} of those named, of which there is no row: {named}")
@@ -223,6 +230,11 @@ def _removed(report: PurgeReport, options: PurgeOptions) -> str:
         )
     lines.append(f"dataset: {options.removal.output_folder}")
     return "\n".join(lines)
+
+
+def _not_done(shards_lost: Mapping[int, str]) -> list[str]:
+    lost = list(shards_lost.items())[:NAMED_MAX]
+    return [f"  shard {shard_id} is not done: {reason}" for shard_id, reason in lost]
 
 
 def _end(signalled: int, *, complete: bool) -> None:

@@ -461,8 +461,7 @@ class RetryOptions:
             OptionsError: a name is unknown, or a value is not one that its option accepts.
 
         """
-        flags = {name: later_flags(group) for name, group in RETRY_GROUPS.items()}
-        return cls(**_grouped(keywords, RETRY_GROUPS, flags))
+        return cls(**_later(keywords, RETRY_GROUPS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -502,8 +501,7 @@ class PurgeOptions:
             OptionsError: a name is unknown, or a value is not one that its option accepts.
 
         """
-        flags = {name: later_flags(group) for name, group in PURGE_GROUPS.items()}
-        return cls(**_grouped(keywords, PURGE_GROUPS, flags))
+        return cls(**_later(keywords, PURGE_GROUPS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -576,6 +574,11 @@ PURGE_GROUPS: Final[Mapping[str, type[Any]]] = {"removal": RemovalOptions, "run"
 def later_flags(group: type[Any]) -> tuple[Flag, ...]:
     """Return the options of *group* that a command takes which changes a dataset that is there."""
     return tuple(flag for flag in flags_of(group) if not flag.shapes and flag.name not in _NOT_AGAIN)
+
+
+def _later(keywords: Mapping[str, Any], groups: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Return the *groups* of such a command, built from flat *keywords*."""
+    return _grouped(keywords, groups, {name: later_flags(group) for name, group in groups.items()})
 
 
 def shaped_as(made_with: Mapping[str, Any], output_folder: str, fetch: FetchOptions, run: RunOptions) -> Options:

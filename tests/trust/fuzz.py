@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from hostile import images, saved
+from hostile import images
 from PIL import Image, features
 
 import photographs as pictures
@@ -32,6 +32,7 @@ from async_img2ds.errors import TransformFailure
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.options import ImageOptions
+from handmade import saved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

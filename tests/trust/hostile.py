@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import random
 import struct
 import zlib
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from PIL import Image, PngImagePlugin
 from signals import NOT_RESERVING, RESERVING, TDM, USAGE
+
+from handmade import chunk, gif, png, saved, webp
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -545,36 +546,6 @@ _DAMAGED: Final = [
 ]
 
 
-def saved(image: Image.Image, name: str, **options: Any) -> bytes:
-    """Return *image* as a file of a format."""
-    content = io.BytesIO()
-    image.save(content, name, **options)
-    return content.getvalue()
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def _png(
-    width: int, height: int, depth: int = 8, colour: int = 2, *between: bytes, pixels: bytes | None = None
-) -> bytes:
-    """Return a PNG that announces that size; its pixels are as many as there are, or *pixels*."""
-    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
-    data = zlib.compress(bytes(64)) if pixels is None else zlib.compress(pixels)
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(between) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
-
-
-def _gif(width: int, height: int) -> bytes:
-    frame = b"," + struct.pack("<HHHH", 0, 0, width, height) + b"\0\x02\x02L\x01\0"
-    return b"GIF89a" + struct.pack("<HH", width, height) + b"\0\0\0" + frame + b";"
-
-
-def _webp(kind: bytes, head: bytes) -> bytes:
-    chunk = kind + len(head + bytes(20)).to_bytes(4, "little") + head + bytes(20)
-    return b"RIFF" + (4 + len(chunk)).to_bytes(4, "little") + b"WEBP" + chunk
-
-
 NO_IMAGES: Final = [
     *(b"<!DOCTYPE html><html></html>", b"<html>", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'),
     *(b"<svg onload='x'/>", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\xc5\xd0\xd3\xc6" + bytes(60)),
@@ -636,18 +607,18 @@ NO_IMAGES: Final = [
 
 
 def _bombs() -> Iterator[bytes]:
-    yield _png(50_000, 50_000, 1, 0)
-    yield _png(9_460, 9_460)
-    yield _png(65_501, 1, 8, 0)
-    yield _png(1, 65_501, 8, 0)
-    yield _png(2**31 - 1, 2**31 - 1, 16, 6)
-    yield _png(30_000, 30_000, 8, 0, pixels=bytes(30_001 * 1000))
-    yield _gif(65_535, 65_535)
+    yield png((50_000, 50_000), 1, 0, bytes(64))
+    yield png((9_460, 9_460), 8, 2, bytes(64))
+    yield png((65_501, 1), 8, 0, bytes(64))
+    yield png((1, 65_501), 8, 0, bytes(64))
+    yield png((2**31 - 1, 2**31 - 1), 16, 6, bytes(64))
+    yield png((30_000, 30_000), 8, 0, bytes(30_001 * 1000))
+    yield gif(65_535, 65_535)
     yield b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0)
-    yield _webp(b"VP8X", b"\0\0\0\0" + (16_382).to_bytes(3, "little") * 2)
-    yield _webp(b"VP8X", b"\0\0\0\0" + (2**24 - 1).to_bytes(3, "little") * 2)
-    yield _webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + (16_383).to_bytes(2, "little") * 2)
-    yield _webp(b"VP8L", b"\x2f" + (16_382 | 16_382 << 14).to_bytes(4, "little") + bytes(5))
+    yield webp(b"VP8X", b"\0\0\0\0" + (16_382).to_bytes(3, "little") * 2)
+    yield webp(b"VP8X", b"\0\0\0\0" + (2**24 - 1).to_bytes(3, "little") * 2)
+    yield webp(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + (16_383).to_bytes(2, "little") * 2)
+    yield webp(b"VP8L", b"\x2f" + (16_382 | 16_382 << 14).to_bytes(4, "little") + bytes(5))
     small = saved(Image.new("L", (8, 8)), "JPEG")
     yield small.replace(b"\0\x0b\x08\0\x08\0\x08", b"\0\x0b\x08\xff\xdc\xff\xdc")
     whole = saved(Image.effect_noise((64, 64), 50).convert("RGB"), "JPEG", progressive=True)
@@ -659,14 +630,14 @@ def _bombs() -> Iterator[bytes]:
 def _metadata() -> Iterator[bytes]:
     grey = bytes(9) * 8
     megabytes = zlib.compress(bytes(100_000_000), 9)
-    yield _png(8, 8, 8, 0, _chunk(b"zTXt", b"k\0\0" + megabytes), pixels=grey)
-    yield _png(8, 8, 8, 0, _chunk(b"iTXt", b"k\0\1\0\0\0" + megabytes), pixels=grey)
-    yield _png(8, 8, 8, 0, _chunk(b"iCCP", b"k\0\0" + megabytes), pixels=grey)
-    yield _png(8, 8, 8, 0, *[_chunk(b"tEXt", b"k\0v")] * 300_000, pixels=grey)
-    yield _png(8, 8, 8, 0, _chunk(b"eXIf", b"MM\0*" + b"\xff" * 1000), pixels=grey)
-    yield _png(8, 8, 8, 0, _chunk(b"tRNS", b""), pixels=grey)
-    yield _png(8, 8, 8, 3, _chunk(b"PLTE", b"\xff" * 6), pixels=bytes([0, *[255] * 8]) * 8)
-    whole = _png(8, 8, 8, 0, pixels=grey)
+    yield png((8, 8), 8, 0, grey, chunk(b"zTXt", b"k\0\0" + megabytes))
+    yield png((8, 8), 8, 0, grey, chunk(b"iTXt", b"k\0\1\0\0\0" + megabytes))
+    yield png((8, 8), 8, 0, grey, chunk(b"iCCP", b"k\0\0" + megabytes))
+    yield png((8, 8), 8, 0, grey, *[chunk(b"tEXt", b"k\0v")] * 300_000)
+    yield png((8, 8), 8, 0, grey, chunk(b"eXIf", b"MM\0*" + b"\xff" * 1000))
+    yield png((8, 8), 8, 0, grey, chunk(b"tRNS", b""))
+    yield png((8, 8), 8, 3, bytes([0, *[255] * 8]) * 8, chunk(b"PLTE", b"\xff" * 6))
+    whole = png((8, 8), 8, 0, grey)
     yield whole.replace(b"IDAT", b"IDAT", 1)[:-16] + b"\0\0\0\0" + whole[-12:]
     red = Image.new("RGB", (40, 30), "red")
     for exif in (
@@ -714,8 +685,8 @@ def _modes() -> Iterator[bytes]:
 
 
 def _sizes() -> Iterator[bytes]:
-    yield from (_png(width, height, 8, 0, pixels=b"") for width, height in ((0, 0), (0, 9), (9, 0)))
-    yield _gif(0, 0)
+    yield from (png(size, 8, 0, b"") for size in ((0, 0), (0, 9), (9, 0)))
+    yield gif(0, 0)
     for size in ((1, 1), (1, 5_000), (5_000, 1)):
         yield saved(Image.new("RGB", size, "red"), "PNG")
         yield saved(Image.new("RGB", size, "red"), "JPEG")

@@ -12,7 +12,6 @@ import os
 import resource
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from hostile import CLOSED, PORTS, probes, small
 
 import name_server
 import photographs as pictures
+from fickle import fickle_names
 
 if TYPE_CHECKING:
     from asyncio import StreamReader, StreamWriter
@@ -116,35 +116,6 @@ def listening(internet: Internet) -> Iterator[None]:
         loop.close()
 
 
-@contextmanager
-def fickle_names() -> Iterator[int]:
-    """Answer the first question for a name with a public address, later ones with a private one; yield the port."""
-    asked: Counter[bytes] = Counter()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-
-        def answer() -> None:
-            while len(came := server.recvfrom(1500)) and came[0]:
-                query, back = came
-                end = query.index(b"\0", 12) + 5
-                found = b""
-                if query[end - 4 : end] == b"\0\1\0\1":  # A IN
-                    name = query[12:end].lower()
-                    asked[name] += 1
-                    address = "8.8.4.4" if asked[name] == 1 else "10.0.0.5"
-                    found = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4" + socket.inet_aton(address)
-                head = query[:2] + struct.pack("!HHHHH", 0x8180, 1, bool(found), 0, 0)
-                server.sendto(head + query[12:end] + found, back)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        try:
-            yield server.getsockname()[1]
-        finally:
-            server.sendto(b"", server.getsockname())
-            thread.join()
-
-
 def take_all_addresses() -> None:
     """Have every address there is lead to this machine: in a namespace of its own, and nowhere else."""
     ip = shutil.which("ip") or shutil.which("ip", path="/usr/sbin") or "ip"
@@ -175,8 +146,8 @@ def attacked(folder: Path) -> dict[str, Any]:
     records = sorted({record for probe in matrix for record in probe.records})
     with (
         listening(internet),
-        fickle_names() as port,
-        name_server.serve(records, forwarded={"fickle.test": f"127.0.0.1@{port}"}) as names,
+        fickle_names("8.8.4.4", "10.0.0.5") as fickle,
+        name_server.serve(records, forwarded={"fickle.test": fickle.replace(":", "@")}) as names,
     ):
         alive = reached(CLOSED)
         while internet.forbidden.total() < alive:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from async_img2ds.records import Report
     from async_img2ds.storage import Store
 
-__all__ = ["Choice", "Outcome", "do_again"]
+__all__ = ["Choice", "Outcome", "do_again", "hindrance"]
 
 # Files read at a time: over a network each costs a round trip; and how many are asked for at once.
 READERS: Final = 16
@@ -89,6 +89,15 @@ class Outcome:
     unfinished: list[str] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: bool = False
+
+
+def hindrance(marker: Marker) -> str | None:
+    """Return why no shard with such a stats file can be written anew, whatever of it is done again, if so."""
+    if marker.made_with is None:
+        return "made by img2dataset, which does not say with what options"
+    if marker.made_with.get("output_format") == "dummy":
+        return "of output_format dummy, which has no images"
+    return None
 
 
 async def do_again(folder: str, choice: Choice, fetch: FetchOptions, run: RunOptions, stop: Stop) -> Outcome:

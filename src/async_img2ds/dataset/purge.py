@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from async_img2ds.blocking import waited_for
-from async_img2ds.dataset.again import do_again
+from async_img2ds.dataset.again import do_again, hindrance
 from async_img2ds.distributors.base import Stop
 from async_img2ds.errors import ErrorClass
 from async_img2ds.existing import keep_removal
@@ -104,9 +104,7 @@ class _Meant:
 
     def hindrance(self, marker: Marker) -> str | None:
         """Return why a shard cannot be written anew, if so."""
-        if marker.made_with is None:
-            return "it was made by img2dataset, which does not say with what options"
-        return "it has no images" if marker.made_with.get("output_format") == "dummy" else None
+        return hindrance(marker)
 
     def at_most(self, marker: Marker) -> int:
         """Return how many rows a shard has: which are meant its table alone tells."""

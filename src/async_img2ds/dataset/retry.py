@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from async_img2ds.blocking import waited_for
-from async_img2ds.dataset.again import do_again
+from async_img2ds.dataset.again import do_again, hindrance
 from async_img2ds.distributors.base import Stop
 from async_img2ds.options import RetryOptions
 
@@ -97,12 +97,9 @@ class _Failed:
 
     def hindrance(self, marker: Marker) -> str | None:
         """Return why the failed rows of a shard cannot be fetched again, if so."""
-        made_with = marker.made_with
-        if made_with is None:
-            return "made by img2dataset, which does not say with what options"
-        if made_with.get("output_format") == "dummy":
-            return "of output_format dummy, which has no images"
-        if made_with.get("verify_hash"):
+        if (reason := hindrance(marker)) is not None:
+            return reason
+        if (marker.made_with or {}).get("verify_hash"):
             return "made with verify_hash, and the hashes that failed rows should have are in the list alone"
         return None
 

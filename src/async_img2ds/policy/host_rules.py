@@ -72,14 +72,7 @@ class HostRules:
         """Return the rule for *host*: its own, or that of the longest name above it."""
         if not self.rules:
             return _PLAIN
-        name = host.removesuffix(".")
-        if urls.is_address(name):
-            return self.rules.get(name, _PLAIN)
-        while name:
-            if rule := self.rules.get(name):
-                return rule
-            name = name.partition(".")[2]
-        return _PLAIN
+        return next((self.rules[name] for name in urls.with_those_above(host) if name in self.rules), _PLAIN)
 
 
 NO_RULES: Final = HostRules()

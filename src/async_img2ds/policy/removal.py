@@ -89,18 +89,10 @@ class Removal:
         host = _host_in(scheme.strip().lower(), rest.partition("/")[0])
         if host is None:
             return None
-        if (above := self._host_above(host)) is not None:
+        if (above := next((name for name in urls.with_those_above(host) if name in self.hosts), None)) is not None:
             return above
         place = _place_of(url) if host in self._hosts_of_places else None
         return None if place is None else self._places.get(place)
-
-    def _host_above(self, host: str) -> str | None:
-        """Return the name that *host* is, or is below of, among those that are meant."""
-        if urls.is_address(host):
-            return host if host in self.hosts else None
-        while host and host not in self.hosts:
-            host = host.partition(".")[2]
-        return host or None
 
 
 _REMARK: Final = (

@@ -20,9 +20,19 @@ import idna
 from async_img2ds.errors import ErrorClass, FetchFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["REDIRECTS", "AddressPolicy", "Target", "host_named", "is_address", "parse", "redirect", "refused"]
+__all__ = [
+    "REDIRECTS",
+    "AddressPolicy",
+    "Target",
+    "host_named",
+    "is_address",
+    "parse",
+    "redirect",
+    "refused",
+    "with_those_above",
+]
 
 # Where clouds tell a machine who it is, with the keys to prove it (their documentation). Two lie in public or shared
 # space; all stay closed when a network around them is opened, unless they are named by themselves.
@@ -232,6 +242,14 @@ def host_named(name: str) -> str:
         raise FetchFailure(ErrorClass.URL_INVALID, "more than a host")
     bare = name.removeprefix("[").removesuffix("]")
     return parse(f"http://[{bare}]/" if ":" in bare else f"http://{bare}/").host.removesuffix(".")
+
+
+def with_those_above(host: str) -> Iterator[str]:
+    """Yield the host of a :class:`Target` and the names that it is below of, the longest first; an address alone."""
+    name = host.removesuffix(".")
+    yield name
+    while not is_address(host) and (name := name.partition(".")[2]):
+        yield name
 
 
 def is_address(host: str) -> bool:
