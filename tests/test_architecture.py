@@ -16,7 +16,7 @@ PACKAGE = Path(async_img2ds.__file__).parent
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
     {"errors", "startup", "blocking"},
-    {"records", "flags", "nets", "headers", "hints", "recipes", "recorder"},
+    {"records", "flags", "nets", "headers", "hints", "ranks", "recipes", "recorder"},
     {"options"},
     {"policy", "storage"},
     {"journal"},
@@ -31,7 +31,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 # Distributors know shards, reports and a callable; storage serves the list and the outputs, so it knows of neither.
 SEALED = {
     "distributors": {"errors", "startup", "blocking", "records", "recorder", "options", "distributors"},
-    "storage": {"errors", "records", "storage"},
+    "storage": {"errors", "ranks", "records", "storage"},
     "progress": {"records"},
     "records": {"errors"},
 }

@@ -27,7 +27,7 @@ from PIL import Image, ImageChops, ImageStat
 from tfrecord.reader import tfrecord_loader
 
 import origin as origin_server
-from async_img2ds import InputError, MissingExtraError, OptionsError, download, download_async
+from async_img2ds import InputError, MissingExtraError, OptionsError, download, download_async, verify
 from async_img2ds.inputs import UrlList
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.preflight import EXTRAS
@@ -120,6 +120,7 @@ def test_every_row_is_accounted_for_once(origin: Origin, tmp_path: Path, output_
     successes = sum(outcome is None for outcome in outcomes.values())
 
     assert report.complete
+    assert verify(str(out), progress="none").good
     assert (report.count, report.successes, report.shards_done) == (60, successes, 3)
     assert sum(report.error_classes.values()) == 60 - successes
     stats = [json.loads((out / f"0000{number}_stats.json").read_bytes()) for number in range(3)]

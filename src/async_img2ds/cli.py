@@ -19,7 +19,7 @@ import signal
 import sys
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, TypeVar, cast
 
@@ -134,6 +134,7 @@ def _fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
     """Fetch the images of a URL list into a dataset."""
     with _told_by_status():
         options = Options.of(**_given(words, tuple(flags())))
+        options = replace(options, run=options.run.placed(os.environ))
         if options.input.recipe:
             typer.echo(_recipe_in_words(options), err=True)
         if options.run.explain:
@@ -353,6 +354,7 @@ def _summary(report: RunReport, options: Options) -> str:
         f"{report.successes:,} of {rows:,} images in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), "
         f"{report.bytes_received / 1e6:,.1f} MB received, {report.bytes_written / 1e6:,.1f} MB of images written",
         f"shards: {report.shards_done} done"
+        + ("" if options.run.share.is_all else f" by {options.run.share}")
         + (f", {report.shards_skipped} were done before" if report.shards_skipped else "")
         + (f", {len(report.shards_lost)} LOST" if report.shards_lost else "")
         + (f"; {report.rows_known:,} rows left out, their URLs were there" if report.rows_known else ""),

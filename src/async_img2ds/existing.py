@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from async_img2ds.options import Options
+    from async_img2ds.ranks import Share
     from async_img2ds.storage import Store
 
 __all__ = [
@@ -186,13 +187,13 @@ def keep_removal(store: Store, removal: Removal) -> None:
         store.release()
 
 
-def sweep_journals(store: Store, start: Start, mode: str) -> None:
-    """Remove the journals that a run in this incremental *mode* will not read.
+def sweep_journals(store: Store, start: Start, mode: str, share: Share) -> None:
+    """Remove the journals of *share* that a run in this incremental *mode* will not read.
 
     Those of finished shards, and all if the list's shards get other numbers than before.
     """
     if mode != "overwrite":  # which may be refused yet; see clear()
-        there = journals_in(store)
+        there = [stem for stem in journals_in(store) if share.has(int(stem))]
         drop_journals(store, [stem for stem in there if mode != "incremental" or int(stem) in start.finished])
 
 

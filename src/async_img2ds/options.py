@@ -17,6 +17,7 @@ from async_img2ds.errors import MAY_HEAL, NOT_FETCHED, ErrorClass, OptionsError
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
 from async_img2ds.headers import parse_header
 from async_img2ds.nets import check_server, parse_net, parse_proxy
+from async_img2ds.ranks import ALL, Share, ranks_beside, share_among
 from async_img2ds.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -381,8 +382,24 @@ class RunOptions(Checked):
     )
     distributor: str = option(
         "multiprocessing",
-        choices=("multiprocessing", "pyspark", "ray"),
-        help="What runs the workers: processes on this machine, Apache Spark (extra: spark) or Ray (extra: ray).",
+        choices=("multiprocessing", "rank", "pyspark", "ray"),
+        help="What runs the workers: processes on this machine, those of one rank of many that share the list, "
+        "Apache Spark (extra: spark) or Ray (extra: ray).",
+    )
+    rank: int | None = option(
+        None,
+        least=0,
+        help="Which of the machines that share the list this is, from 0; implies --distributor rank. Default for that: "
+        "as Slurm, torchrun, MPI or a Kubernetes indexed Job say.",
+    )
+    world_size: int | None = option(
+        None, least=1, help="How many machines share the list. Default for --distributor rank: as the scheduler says."
+    )
+    ranks_per_node: int | None = option(
+        None,
+        least=1,
+        help="How many ranks run on this machine, and share its cores and what it may ask of a host. "
+        "Default: as torchrun or MPI say, else one.",
     )
     subjob_size: int = option(1000, least=1, help="Shards in one Spark job (pyspark only).")
     max_shard_retry: int = option(1, least=0, help="Further tries of a shard that failed as a whole.")
@@ -400,6 +417,39 @@ class RunOptions(Checked):
         choices=("auto", "rich", "plain", "none"),
         help="How progress is shown; auto: rich on a terminal, else plain lines.",
     )
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        for name in ("rank", "world_size", "ranks_per_node"):
+            if getattr(self, name) is not None and self.distributor not in ("multiprocessing", "rank"):
+                raise OptionsError(
+                    f"{name} is for --distributor rank; {self.distributor} shares the list out by itself"
+                )
+        if None not in (self.rank, self.world_size):
+            share_among(self.rank, self.world_size, {})
+
+    @property
+    def is_rank(self) -> bool:
+        """Whether this is one of many that share the list."""
+        return self.distributor == "rank" or self.rank is not None or self.world_size is not None
+
+    @property
+    def share(self) -> Share:
+        """The shards that are this machine's; all, if :meth:`placed` has said nothing else."""
+        return ALL if self.rank is None or self.world_size is None else Share(self.rank, self.world_size)
+
+    def placed(self, environment: Mapping[str, str]) -> Self:
+        """Return them with what the scheduler has told in *environment*, if this is a rank of many.
+
+        Raises:
+            OptionsError: it is not known which, or of how many.
+
+        """
+        if not self.is_rank:
+            return self
+        share, told_by = share_among(self.rank, self.world_size, environment)
+        beside = self.ranks_per_node or ranks_beside(told_by, environment)
+        return replace(self, distributor="rank", rank=share.rank, world_size=share.world_size, ranks_per_node=beside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,7 +492,7 @@ class AgainOptions(Checked):
 
 # What makes no sense for rows that are done again: how a dataset is shaped is told by itself, and figures of a
 # run over a part of it would be taken for those of the whole.
-_NOT_AGAIN: Final = frozenset({"enable_wandb", "wandb_project", "explain"})
+_NOT_AGAIN: Final = frozenset({"enable_wandb", "wandb_project", "explain", "rank", "world_size", "ranks_per_node"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,6 +512,9 @@ class RetryOptions:
 
         """
         return cls(**_later(keywords, RETRY_GROUPS))
+
+    def __post_init__(self) -> None:
+        _check_one_run(self.run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -502,6 +555,9 @@ class PurgeOptions:
 
         """
         return cls(**_later(keywords, PURGE_GROUPS))
+
+    def __post_init__(self) -> None:
+        _check_one_run(self.run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -581,6 +637,11 @@ def _later(keywords: Mapping[str, Any], groups: Mapping[str, type[Any]]) -> dict
     return _grouped(keywords, groups, {name: later_flags(group) for name, group in groups.items()})
 
 
+def _check_one_run(options: RunOptions) -> None:
+    if options.distributor == "rank":
+        raise OptionsError("distributor rank is for fetching: a dataset that is there is changed by one run at a time")
+
+
 def shaped_as(made_with: Mapping[str, Any], output_folder: str, fetch: FetchOptions, run: RunOptions) -> Options:
     """Return the options of a run, else by *fetch* and *run*, that makes what was *made_with* these.
 
@@ -658,6 +719,11 @@ def _check_output(options: Options) -> None:
     output_format, image = options.output.output_format, options.image.encode_format
     if options.output.incremental_mode == "extend_new" and output_format == "dummy":
         raise OptionsError("incremental_mode extend_new reads the dataset's tables, and output_format dummy has none")
+    if options.run.is_rank and options.output.incremental_mode != "incremental":
+        raise OptionsError(
+            f"incremental_mode {options.output.incremental_mode} begins at what lies in the folder, which each rank "
+            "finds in another state; leave it out, and give an empty folder, or one in which this list was begun"
+        )
     if options.output.hf_image and output_format != "parquet":
         raise OptionsError(f"hf_image is about the image column of output_format parquet; got {output_format}")
     taken = {"parquet": {image}, "tfrecord": {image, "txt"} if options.input.caption_col else {image}}

@@ -80,17 +80,18 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
     rules = host_rules(options.fetch.hosts_file)
     url_list = UrlList.open(options.input)
     check_apart(url_list.files, options)
-    store = open_store(options.output.output_folder)
+    share = options.run.share
+    store = open_store(options.output.output_folder, share)
     held.callback(store.close)
     try:
         store.prepare()
         start = checked(STARTS[options.output.incremental_mode](store), options)
         shards = url_list.shards(
-            start.finished, start.made, options.shape(), first_shard=start.first_shard, known=start.known
+            start.finished, start.made, options.shape(), first_shard=start.first_shard, known=start.known, share=share
         )
         first = list(itertools.islice(shards, 1))  # a list that breaks before its first shard is refused
         removal = removal_in(store)
-        sweep_journals(store, start, options.output.incremental_mode)
+        sweep_journals(store, start, options.output.incremental_mode, share)
         if options.output.incremental_mode == "overwrite" and first:
             url_list.check_all()
             store.check()  # looking at the list may have taken hours
@@ -106,4 +107,5 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
     def work_for(processes: int, cores: int) -> Work:
         return ShardWork(options, store, Machine(processes, cores), rules, removal)
 
-    return Plan(url_list, store, itertools.chain(first, shards), work_for, start.torn)
+    torn = [shard_id for shard_id in start.torn if share.has(shard_id)]
+    return Plan(url_list, store, itertools.chain(first, shards), work_for, torn)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from inspect import Signature
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     from async_img2ds.inputs import UrlList
     from async_img2ds.progress import Display
+    from async_img2ds.ranks import Share
     from async_img2ds.records import Report
+    from async_img2ds.storage import Store
 
 __all__ = ["Stop", "download", "download_async", "run"]
 
@@ -71,6 +74,7 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
     began = time.monotonic()
     stop = stop or Stop()
+    options = replace(options, run=options.run.placed(os.environ))
     check_installed(options)
     totals = Totals()
     async with tracking(options) as track, planned(options, stop) as plan:
@@ -85,12 +89,16 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
                     emit(Lost(os.getpid(), shard_id, _TORN))
                 await distribute(plan.work_for, feed, emit, stop, options.run)
             if not (feed.error or totals.lost or stop.drain.is_set()):  # all is there; what lists of before left may go
-                await asyncio.to_thread(lambda: drop_journals(plan.store, journals_in(plan.store)))
+                await asyncio.to_thread(_drop_journals, plan.store, options.run.share)
         finally:
             feed.close()
     if feed.error is not None:
         raise feed.error
     return _report(totals, plan.url_list, time.monotonic() - began, interrupted=stop.drain.is_set())
+
+
+def _drop_journals(store: Store, share: Share) -> None:
+    drop_journals(store, [stem for stem in journals_in(store) if share.has(int(stem))])
 
 
 def _take_in(totals: Totals, display: Display, track: Callable[[Report], None], report: Report) -> None:

@@ -32,7 +32,8 @@ _STATUSES: Final = {
 }
 _CLASSES: Final = frozenset(ErrorClass)
 # What was made of C0, DEL and C1 characters cannot be shown, and may move a terminal's cursor.
-_CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160)))
+# Ends of lines are none: what img2dataset and this program say of redirects without end has some.
+_CONTROL: Final = dict.fromkeys({*range(32), *range(127, 160)} - {ord("\n")})
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,6 +291,7 @@ class OpenShards:
 # The name of a distributor → its module and coroutine. Modules are imported when they are used: some need an engine.
 DISTRIBUTORS: Final[Mapping[str, str]] = {
     "multiprocessing": "async_img2ds.distributors.local:run_local",
+    "rank": "async_img2ds.distributors.local:run_local",
     "pyspark": "async_img2ds.distributors.spark:run_spark",
     "ray": "async_img2ds.distributors.ray:run_ray",
 }

@@ -71,12 +71,19 @@ async def run_local(
         WorkerError: processes cannot be started, or die before they ask for work.
 
     """
-    cores = usable_cores()
+    beside = options.ranks_per_node or 1
+    cores = cores_among(beside)
     crew = Crew(_started, feed, emit)
     async with obeying(stop, feed, options.grace_s, crew.drop):
         # A list of few shards needs few processes, and each gets more cores instead.
         processes = await feed.look_ahead(options.processes_count or cores)
-        await crew.run(work_for(processes=processes, cores=-(-cores // max(1, processes))), processes)
+        await crew.run(work_for(processes=processes * beside, cores=-(-cores // max(1, processes))), processes)
+
+
+def cores_among(ranks: int) -> int:
+    """Return the cores of this process, as one of *ranks* on this machine: many schedulers give each its own."""
+    cores = usable_cores()
+    return cores if cores < (os.cpu_count() or 1) else max(1, cores // ranks)
 
 
 def usable_cores() -> int:

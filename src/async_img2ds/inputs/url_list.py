@@ -20,6 +20,7 @@ from async_img2ds.inputs.formats import FORMATS
 from async_img2ds.policy.markers import check_alike, digest_of_urls
 from async_img2ds.policy.shards import cut, packed
 from async_img2ds.policy.url_sets import SeenUrls
+from async_img2ds.ranks import ALL
 from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from async_img2ds.inputs.streams import ListFile
     from async_img2ds.options import InputOptions
     from async_img2ds.policy.markers import Made
+    from async_img2ds.ranks import Share
 
 __all__ = ["UrlList"]
 
@@ -49,6 +51,7 @@ class UrlList:
         rows_skipped: rows left out because their shards were finished before.
         shards_skipped: how many shards these are.
         rows_known: rows left out because their URLs were known.
+        rows_elsewhere: rows of shards that are other ranks'.
 
     """
 
@@ -59,6 +62,7 @@ class UrlList:
     rows_skipped: int = 0
     shards_skipped: int = 0
     rows_known: int = 0
+    rows_elsewhere: int = 0
     _bytes: int | None = None
     _bytes_before: int = 0
     _bytes_of_file: float = 0.0
@@ -89,8 +93,9 @@ class UrlList:
         *,
         first_shard: int = 0,
         known: Container[str | None] = (),
+        share: Share = ALL,
     ) -> Iterator[Shard]:
-        """Yield the shards of the list that are not in *finished*, numbered through from *first_shard*.
+        """Yield the shards of *share* that are not in *finished*, all of the list numbered from *first_shard*.
 
         *made* says what some of the finished ones were made of, and *shape* which options theirs are to be like. Shards
         before one of these are held back until it has been compared, so that nothing is done for a wrong list.
@@ -109,12 +114,14 @@ class UrlList:
         for shard_id, table in enumerate(self._tables(known), first_shard):
             self.rows_read += table.num_rows
             repeats = seen.repeats_in(table.column("url")) if seen else frozenset()
-            if shard_id in finished:
-                if before := left.pop(shard_id, None):
-                    check_alike(shard_id, before, shape or {})
-                    _check_same(shard_id, before, table)
-                    yield from held
-                    held.clear()
+            if shard_id in finished and (before := left.pop(shard_id, None)):
+                check_alike(shard_id, before, shape or {})
+                _check_same(shard_id, before, table)
+                yield from held
+                held.clear()
+            if not share.has(shard_id):
+                self.rows_elsewhere += table.num_rows
+            elif shard_id in finished:
                 self.shards_skipped += 1
                 self.rows_skipped += table.num_rows
             else:
@@ -131,9 +138,10 @@ class UrlList:
         Exact once the list is read, else from the share of bytes read. None while there is nothing to tell it from.
         """
         if self._ended:
-            return self.rows_read - self.rows_skipped
-        share = (self._bytes_before + self._bytes_of_file) / self._bytes if self._bytes else 0
-        return max(0, round(self.rows_read / share) - self.rows_skipped) if share > 0 and self.rows_read else None
+            return self.rows_read - self.rows_skipped - self.rows_elsewhere
+        read = (self._bytes_before + self._bytes_of_file) / self._bytes if self._bytes else 0
+        ours = self.rows_read - self.rows_elsewhere
+        return max(0, round(ours / read) - self.rows_skipped) if read and ours else None
 
     @property
     def _format(self) -> Format:

@@ -13,13 +13,18 @@ from __future__ import annotations
 import tempfile
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from async_img2ds.ranks import ALL
 from async_img2ds.storage.attempt import AppendFile, Attempt
 from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, REMOVED, SAMPLE_NAME, Store
 from async_img2ds.storage.filesystems import file_system, protocols
 from async_img2ds.storage.local import LocalStore
 from async_img2ds.storage.remote import STAGING, RemoteStore
 from async_img2ds.storage.sums import FolderSum, sum_in
+
+if TYPE_CHECKING:
+    from async_img2ds.ranks import Share
 
 __all__ = [
     "LEFTOVER_NAME",
@@ -42,12 +47,12 @@ __all__ = [
 ]
 
 
-def open_store(output_folder: str) -> Store:
-    """Return the store for *output_folder*, a path or any fsspec URL. Nothing is created yet.
+def open_store(output_folder: str, share: Share = ALL) -> Store:
+    """Return the store for *output_folder*, a path or any fsspec URL, and for the shards of *share*.
 
-    It can be pickled, so that workers use the one that their driver opened and closes.
+    Nothing is created yet. It can be pickled, so that workers use the one that their driver opened and closes.
     """
     fs, path = file_system(output_folder)
     if "file" in protocols(fs):
-        return LocalStore(Path(path))
-    return RemoteStore(fs, path, Path(tempfile.gettempdir()) / f"{STAGING}{uuid.uuid4().hex}")
+        return LocalStore(Path(path), share)
+    return RemoteStore(fs, path, Path(tempfile.gettempdir()) / f"{STAGING}{uuid.uuid4().hex}", share)

@@ -20,16 +20,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.errors import TakenOver
+from async_img2ds.ranks import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["HOLDER", "LEASE_S", "Held", "Lease", "locked", "said_of", "this_run"]
+    from async_img2ds.ranks import Share
+
+__all__ = ["HOLDER", "LEASE_S", "RANKS", "Held", "Lease", "holder_of", "locked", "rivals_of", "said_of", "this_run"]
 
 logger = logging.getLogger(__name__)
 
 # While a run writes to a folder, who that is stands there. It ends in nothing that readers of datasets look for.
 HOLDER: Final = ".aimg2ds-run"
+# Ranks that share a list write beside each other; each has a file in this folder.
+RANKS: Final = ".aimg2ds-ranks"
 # As a bucket that keeps all versions gets one at each renewal, it is done seldom; and a request may take its time.
 RENEWAL_S: Final = 30.0
 LEASE_S: Final = 100.0
@@ -53,6 +58,17 @@ _held_here: set[str] = set()
 
 class Held(Exception):
     """Another run holds the folder; the text is what is known of it, to be put behind the folder's name."""
+
+
+def holder_of(share: Share) -> str:
+    """Return the name of the file that says that the run of *share* holds the folder."""
+    return HOLDER if share.is_all else f"{RANKS}/{share.rank}-of-{share.world_size}"
+
+
+def rivals_of(share: Share, ranks: Iterable[str]) -> list[str]:
+    """Return the names of the files whose runs do not write beside that of *share*; *ranks* are those in RANKS."""
+    others = [f"{RANKS}/{name}" for name in ranks if share.is_all or not name.endswith(f"-of-{share.world_size}")]
+    return others if share.is_all else [HOLDER, *others]
 
 
 def this_run(since: datetime) -> dict[str, Any]:
@@ -86,8 +102,9 @@ def _born(pid: int) -> int | None:
 def said_of(content: bytes) -> str:
     """Return in words who has written *content*; nothing if it does not tell."""
     told = _told(content)
+    rank = f"{told['share']}, " if told.get("share") else ""
     try:
-        return f" (process {told['pid']} on {told['host']}, since {told['since']})"
+        return f" ({rank}process {told['pid']} on {told['host']}, since {told['since']})"
     except KeyError:  # it has just begun, or just ended
         return ""
 
@@ -155,17 +172,21 @@ class Lease:
         root: str,
         write: Callable[[str, bytes], None] | None = None,
         *,
+        share: Share = ALL,
         locked: bool = False,
     ) -> None:
         """Use the folder *root* of *fs*; *write* puts content in a file there, if ``pipe_file`` is not to.
 
-        *locked* says that whoever takes it has locked the file before.
+        A run of one *share* holds it beside those of the others. *locked* says that whoever takes it has locked the
+        file before, and has seen that none of other runs is.
         """
         self._locked = locked
+        self._share = share
         self._glanced = (0.0, 0.0)
         self._fs = fs
         self._put = write or fs.pipe_file
-        self._path = f"{root}/{HOLDER}"
+        self._root = root
+        self._path = f"{root}/{holder_of(share)}"
         self._token = uuid.uuid4().hex
         self._since = datetime.now(UTC)
         self._ended = threading.Event()
@@ -183,32 +204,67 @@ class Lease:
             Exception: as the file system raises.
 
         """
-        standing = self._content()
-        if standing and not self._is_gone(_told(standing)):
-            who = said_of(standing) or ", of which nothing is known"
-            logger.warning("a run%s holds the folder or was killed; looking for %.0f s which it is", who, LEASE_S)
-            until = time.monotonic() + LEASE_S
-            while standing is not None and time.monotonic() < until:
-                time.sleep(min(LOOK_S, LEASE_S / 10))
-                now = self._content()
-                if now is not None and now != standing:
-                    raise Held(said_of(now) or said_of(standing))
-                standing = now
-            if standing and _is_here(_told(standing)):  # stopped, perhaps, but not gone
-                raise Held(said_of(standing))
+        rivals = self._rivals()
+        self._see_gone([self._path, *rivals])
+        for rival in rivals:  # or it would go on when it awakes
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(rival)
         try:
             self._write_first()
         except OSError:
             if not self._locked:
                 raise
             logger.debug("the disk has no room to say who writes to it; the lock holds without")
+        if not self._locked:
+            self._give_way()
         _held_here.add(self._token)
         self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewal.start()
 
+    def _see_gone(self, paths: Iterable[str]) -> None:
+        """See that the runs have ended of which the files *paths* tell, or raise Held; they are watched if need be."""
+        standing = {path: content for path in paths if (content := self._content(path))}
+        watched = {path: content for path, content in standing.items() if not self._is_gone(_told(content))}
+        for content in watched.values():
+            who = said_of(content) or ", of which nothing is known"
+            logger.warning("a run%s holds the folder or was killed; looking for %.0f s which it is", who, LEASE_S)
+        until = time.monotonic() + LEASE_S
+        while watched and time.monotonic() < until:
+            time.sleep(min(LOOK_S, LEASE_S / 10))
+            for path, before in list(watched.items()):
+                now = self._content(path)
+                if now is None:
+                    del watched[path]
+                elif now != before:
+                    raise Held(said_of(now) or said_of(before))
+        for content in watched.values():
+            if _is_here(_told(content)):  # stopped, perhaps, but not gone
+                raise Held(said_of(content))
+
+    def _give_way(self) -> None:
+        """Give the folder back, and raise Held, if another run took it at the same moment; perhaps both do."""
+        for rival in self._rivals():
+            if (content := self._content(rival)) is not None:
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(self._path)
+                raise Held(said_of(content))
+
+    def _rivals(self) -> list[str]:
+        """Return the files of those that must not write beside this run, as far as any may be there."""
+        folder = f"{self._root}/{RANKS}"
+        self._fs.invalidate_cache(folder)
+        try:
+            ranks = [str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(folder, detail=False)]
+        except FileNotFoundError:
+            ranks = []
+        return [f"{self._root}/{name}" for name in rivals_of(self._share, sorted(ranks))]
+
     def is_live(self) -> bool:
-        """Whether a run seems to hold the folder: the object was renewed not long ago, by its own clock."""
-        told = _told(self._content() or b"")
+        """Whether any run seems to hold the folder: its file was renewed not long ago, by its own clock."""
+        ranks = [] if self._locked else self._rivals()
+        return any(self._seems_live(_told(self._content(path) or b"")) for path in (self._path, *ranks))
+
+    def _seems_live(self, told: Mapping[str, Any]) -> bool:
         if told.get("locked") and self._locked:
             return False  # whoever asks has seen that it is not
         try:
@@ -224,10 +280,10 @@ class Lease:
             TakenOver: one has.
 
         """
-        content = self._content()
+        content = self._content(self._path)
         if content is not None and not _told(content):  # it may be half written
             time.sleep(HALF_WRITTEN_S)
-            content = self._content()
+            content = self._content(self._path)
         if content is None:  # another run may have come, and gone
             raise TakenOver(f"{HOLDER} is gone from the output folder, by which this run held it; this one ends")
         # One that found the disk full at its beginning has a file without a word in it, but locked.
@@ -283,21 +339,23 @@ class Lease:
     def _write(self) -> None:
         renewed = datetime.now(UTC).isoformat(" ")
         content = {**this_run(self._since), "token": self._token, "renewed": renewed, "locked": self._locked}
+        if not self._share.is_all:
+            content["share"] = str(self._share)
         self._put(self._path, json.dumps(content).encode())
 
-    def _is_gone(self, told: dict[str, Any]) -> bool:
+    def _is_gone(self, told: Mapping[str, Any]) -> bool:
         """Whether the run that *told* of itself can be seen to hold the folder no more."""
         return _is_dead(told) or (self._locked and bool(told.get("locked")))
 
-    def _content(self) -> bytes | None:
-        """Return what the object holds, None if there is none; some file systems show one that is half written."""
+    def _content(self, path: str) -> bytes | None:
+        """Return what the object *path* holds, None if there is none; some systems show one that is half written."""
         try:
-            return bytes(self._fs.cat_file(self._path))
+            return bytes(self._fs.cat_file(path))
         except FileNotFoundError:
             return None
 
 
-def _is_dead(told: dict[str, Any]) -> bool:
+def _is_dead(told: Mapping[str, Any]) -> bool:
     """Whether the run that *told* of itself can be seen to be gone."""
     pid = told.get("pid")
     if told.get("pids_of") is None or told["pids_of"] != _pids_of() or not isinstance(pid, int) or pid <= 0:
@@ -313,6 +371,6 @@ def _is_dead(told: dict[str, Any]) -> bool:
     return born is not None and told.get("born") not in (None, born)
 
 
-def _is_here(told: dict[str, Any]) -> bool:
+def _is_here(told: Mapping[str, Any]) -> bool:
     """Whether the run that *told* of itself is on this machine and, as far as can be seen, not gone."""
     return told.get("pids_of") is not None and told["pids_of"] == _pids_of() and "born" in told and not _is_dead(told)

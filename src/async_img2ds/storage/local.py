@@ -6,6 +6,7 @@ import copy
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,15 +19,19 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 import fsspec
 
 from async_img2ds.errors import OptionsError, TakenOver
+from async_img2ds.ranks import ALL
 from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, SAMPLE_NAME, in_use, remove
-from async_img2ds.storage.holders import HOLDER, Held, Lease, locked, said_of
+from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, holder_of, locked, rivals_of, said_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from async_img2ds.ranks import Share
+
 __all__ = ["LocalStore"]
 
 LOOKED_AT_S: Final = 0.1
+_DIGITS: Final = re.compile(r"[0-9]+")
 HOLDER_BYTES: Final = 1024
 
 
@@ -38,9 +43,10 @@ class LocalStore:
     with all, and the other fails.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Use the folder *root*; it need not exist yet."""
+    def __init__(self, root: Path, share: Share = ALL) -> None:
+        """Use the folder *root*, which need not exist yet, for the shards of *share*."""
         self._root = root
+        self._share = share
         self._own = uuid.uuid4().hex[:8]
         self._lock: int | None = None
         self._lease: Lease | None = None
@@ -60,7 +66,7 @@ class LocalStore:
                 pass
             self._hold()
             for entry in self._root.iterdir():  # what an earlier run was doing when it was killed
-                if REDO_NAME.fullmatch(entry.name) and entry.is_dir():
+                if REDO_NAME.fullmatch(entry.name) and self._is_ours(entry.name) and entry.is_dir():
                     _move_out(entry)
             self._sweep()  # and what it left
         except Held as error:
@@ -72,31 +78,37 @@ class LocalStore:
 
     def _hold(self) -> None:
         """Hold the folder, or raise Held."""
+        holder = holder_of(self._share)
         for tries_left in (2, 1, 0):  # who only looks whether it is held holds it for a moment
             try:
-                self._lock = locked(self._root / HOLDER)
+                (self._root / holder).parent.mkdir(exist_ok=True)
+                self._lock = locked(self._root / holder)
                 break
+            except FileNotFoundError:  # another rank that has just ended took the empty folder away
+                if not tries_left:
+                    raise
             except BlockingIOError:
                 if not tries_left:
-                    raise Held(said_of(self.content(HOLDER))) from None
+                    raise Held(said_of(self.content(holder))) from None
                 time.sleep(LOOKED_AT_S)
-        lease = _lease(self._root, locked=self._lock is not None)
+        if self._lock is not None:
+            for rival in rivals_of(self._share, self._ranks()):
+                if _is_locked(self._root / rival):
+                    raise Held(said_of(self.content(rival)))
+        lease = _lease(self._root, self._share, locked=self._lock is not None)
         lease.take()
         self._lease = lease
 
+    def _ranks(self) -> list[str]:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return sorted(entry.name for entry in os.scandir(self._root / RANKS))
+        return []
+
     def is_in_use(self) -> bool:
         """Whether a run is writing to the folder, as far as its file system tells."""
-        try:
-            lock = locked(self._root / HOLDER, shared=True)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        try:
-            return _lease(self._root, locked=lock is not None).is_live()
-        finally:
-            if lock is not None:
-                os.close(lock)
+        holders = [HOLDER, *rivals_of(ALL, self._ranks())]
+        held = [_is_locked(self._root / holder) for holder in holders if (self._root / holder).exists()]
+        return any(held) or (bool(held) and _lease(self._root, ALL, locked=None not in held).is_live())
 
     def check(self) -> None:
         """See that no other run writes to the folder now, or raise TakenOver.
@@ -260,8 +272,13 @@ class LocalStore:
 
     def _sweep(self) -> None:
         for entry in self._root.iterdir():
-            if LEFTOVER_NAME.fullmatch(entry.name):
+            if LEFTOVER_NAME.fullmatch(entry.name) and self._is_ours(entry.name):
                 remove(entry)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether the shard whose file is called *name* is one of this store's, and whatever is of none."""
+        digits = _DIGITS.match(name)
+        return self._share.has(int(digits[0])) if digits else self._share.is_all
 
     def disk(self) -> Path:
         """Return a folder on the local disk that is written to: this one."""
@@ -278,6 +295,8 @@ class LocalStore:
                 self.check()
                 self._sweep()
             self._lease.give_back()
+        with suppress(OSError):  # there is none, or other ranks are at work
+            (self._root / RANKS).rmdir()
         if self._made:
             with suppress(OSError):  # it is not empty, so it is wanted
                 self._root.rmdir()
@@ -286,8 +305,22 @@ class LocalStore:
         self._lock = self._lease = None
 
 
-def _lease(root: Path, *, locked: bool) -> Lease:
-    return Lease(fsspec.filesystem("file"), str(root), _write_in_place, locked=locked)
+def _lease(root: Path, share: Share, *, locked: bool) -> Lease:
+    return Lease(fsspec.filesystem("file"), str(root), _write_in_place, share=share, locked=locked)
+
+
+def _is_locked(path: Path) -> bool | None:
+    """Return whether a run has the holder *path* locked; None where the file system has no locks."""
+    try:
+        lock = locked(path, shared=True)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    if lock is None:
+        return None
+    os.close(lock)
+    return False
 
 
 def _write_in_place(path: str, content: bytes) -> None:

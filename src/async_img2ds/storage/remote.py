@@ -9,16 +9,20 @@ import re
 import shutil
 import uuid
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
 from async_img2ds.errors import OptionsError, StorageError, TakenOver
+from async_img2ds.ranks import ALL
 from async_img2ds.storage.base import MARKER, REDO, SAMPLE_NAME, in_use, remove
 from async_img2ds.storage.filesystems import protocols
-from async_img2ds.storage.holders import HOLDER, Held, Lease, locked
+from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, locked
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
+
+    from async_img2ds.ranks import Share
 
 __all__ = ["STAGING", "RemoteStore"]
 
@@ -32,14 +36,17 @@ _BUCKETED: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 class RemoteStore:
     """A folder in any other fsspec file system: staged on local disk, published by one upload each."""
 
-    def __init__(self, fs: Any, root: str, staging: Path) -> None:  # noqa: ANN401  fsspec's file systems are untyped
-        """Use *root* in *fs*, and on local disk *staging*, which :meth:`close` removes; neither need exist."""
+    def __init__(self, fs: Any, root: str, staging: Path, share: Share = ALL) -> None:  # noqa: ANN401  fsspec's file systems are untyped
+        """Use *root* in *fs* for the shards of *share*, and on local disk *staging*, which :meth:`close` removes.
+
+        Neither need exist.
+        """
         self._fs = fs
         self._root = root.rstrip("/")
         self._staging = staging
         self._own = uuid.uuid4().hex[:8]
         self._held: int | None = None
-        self._lease = Lease(fs, self._root)
+        self._lease = Lease(fs, self._root, partial(_put, fs), share=share)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what is of this process alone."""
@@ -233,6 +240,9 @@ class RemoteStore:
     def close(self) -> None:
         """Remove all that was staged, and let other runs have the folder."""
         self._lease.give_back()
+        with suppress(Exception):  # each file system raises its own; it is not there, or another rank has just come
+            if _BUCKETED.isdisjoint(protocols(self._fs)) and not self._entries(RANKS):
+                self._fs.rmdir(f"{self._root}/{RANKS}")
         shutil.rmtree(self._staging, ignore_errors=True)
         self.release()
 
@@ -263,6 +273,15 @@ class RemoteStore:
                 if (lock := locked(folder)) is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
+
+
+def _put(fs: Any, path: str, content: bytes) -> None:  # noqa: ANN401  as above
+    """Put *content* in the object *path*, and where there are folders make the one that it is in."""
+    try:
+        fs.pipe_file(path, content)
+    except FileNotFoundError:
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        fs.pipe_file(path, content)
 
 
 def _is_staging(path: Path) -> bool:
