@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from async_img2ds.blocking import begun
+from async_img2ds.distributors.base import DOUBLING
 from async_img2ds.errors import StorageError
 from async_img2ds.existing import STARTS, checked, clear, removal_in, sweep_journals
 from async_img2ds.inputs import UrlList
@@ -81,7 +82,7 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
     url_list = UrlList.open(options.input)
     check_apart(url_list.files, options)
     share = options.run.share
-    store = open_store(options.output.output_folder, share)
+    store = open_store(options.output.output_folder, share, contested=options.run.distributor in DOUBLING)
     held.callback(store.close)
     try:
         store.prepare()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from async_img2ds.blocking import begun
-from async_img2ds.distributors.base import ShardFeed, distributor
+from async_img2ds.distributors.base import DOUBLING, ShardFeed, distributor
 from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import finished_and_torn, removal_in, remove_data, unfinished_shards
 from async_img2ds.journal import drop_journals, journals_in
@@ -112,7 +112,7 @@ async def do_again(folder: str, choice: Choice, fetch: FetchOptions, run: RunOpt
     began, outcome = time.monotonic(), Outcome()
     check_shared(folder)
     rules = host_rules(fetch.hosts_file)
-    store = open_store(folder)
+    store = open_store(folder, contested=run.distributor in DOUBLING)
     async with _opened(store, stop):
         found = await asyncio.to_thread(_look, store, choice, stop)
         await asyncio.to_thread(choice.begin, store)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISTRIBUTORS",
+    "DOUBLING",
     "Distributor",
     "OpenShards",
     "ShardFeed",
@@ -295,6 +296,9 @@ DISTRIBUTORS: Final[Mapping[str, str]] = {
     "pyspark": "async_img2ds.distributors.spark:run_spark",
     "ray": "async_img2ds.distributors.ray:run_ray",
 }
+
+# Those that may have a shard done twice at a time: a worker that is slow, or not heard of, lives on beside another.
+DOUBLING: Final = frozenset({"pyspark", "ray"})
 
 
 def distributor(name: str) -> Distributor:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from async_img2ds.ranks import ALL
 from async_img2ds.storage.attempt import AppendFile, Attempt
 from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, REMOVED, SAMPLE_NAME, Store
+from async_img2ds.storage.contested import ContestedStore
 from async_img2ds.storage.filesystems import file_system, protocols
 from async_img2ds.storage.local import LocalStore
 from async_img2ds.storage.remote import STAGING, RemoteStore
@@ -36,6 +37,7 @@ __all__ = [
     "SAMPLE_NAME",
     "AppendFile",
     "Attempt",
+    "ContestedStore",
     "FolderSum",
     "LocalStore",
     "RemoteStore",
@@ -47,12 +49,14 @@ __all__ = [
 ]
 
 
-def open_store(output_folder: str, share: Share = ALL) -> Store:
+def open_store(output_folder: str, share: Share = ALL, *, contested: bool = False) -> Store:
     """Return the store for *output_folder*, a path or any fsspec URL, and for the shards of *share*.
 
-    Nothing is created yet. It can be pickled, so that workers use the one that their driver opened and closes.
+    *contested* says that two attempts at one shard may commit at a time. Nothing is created yet. The store can be
+    pickled, so that workers use the one that their driver opened and closes.
     """
     fs, path = file_system(output_folder)
     if "file" in protocols(fs):
         return LocalStore(Path(path), share)
-    return RemoteStore(fs, path, Path(tempfile.gettempdir()) / f"{STAGING}{uuid.uuid4().hex}", share)
+    kind = ContestedStore if contested else RemoteStore
+    return kind(fs, path, Path(tempfile.gettempdir()) / f"{STAGING}{uuid.uuid4().hex}", share)

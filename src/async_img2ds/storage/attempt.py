@@ -129,14 +129,18 @@ class Attempt:
         self._store.stage(marker).write_bytes(content)
         if base is not None:
             self._store.replace(self._staged)
-            return content
+            return self._counted(marker, content)
         for name in list(self._staged):
             self._store.check()
             if name == marker and (standing := self._store.content(marker)):  # a slow upload may have let another by
                 return standing
             self._store.publish(name)
             self._staged.remove(name)
-        return content
+        return self._counted(marker, content)
+
+    def _counted(self, marker: str, content: bytes) -> bytes:
+        """Return what stands in *marker* after *content* was published: of two that come so far, one counts."""
+        return (self._store.content(marker) if self._store.is_contested else b"") or content
 
     def _discard(self) -> None:
         # What was staged gives its room back first, which a file does that is closed.

@@ -42,7 +42,14 @@ SAMPLE_NAME: Final = re.compile(r"[0-9]+\.[a-z]+")
 
 
 class Store(Protocol):
-    """A folder that a dataset is written to. Its calls block, so they are made from threads."""
+    """A folder that a dataset is written to. Its calls block, so they are made from threads.
+
+    Attributes:
+        is_contested: whether what is published may, at the end, be what another attempt at the shard has published.
+
+    """
+
+    is_contested: bool
 
     def prepare(self) -> None:
         """Create the folder, or raise OptionsError if it cannot be written to."""

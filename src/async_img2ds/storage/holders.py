@@ -117,10 +117,11 @@ def _told(content: bytes) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def locked(path: Path, *, shared: bool = False) -> int | None:
+def locked(path: Path, *, shared: bool = False, make: bool = True) -> int | None:
     """Return a descriptor that holds *path* until it is closed or this process ends, however it ends.
 
-    A file is made if it is not there, unless *shared*: then others may hold it likewise. None where the file system has
+    Others may hold it likewise if it is *shared*. Unless that, or *make* is false, a file is made if it is not there.
+    None where the file system has
     no such locks. On NFS only those of files are seen by other machines, and those of folders by nobody else.
 
     Raises:
@@ -132,7 +133,7 @@ def locked(path: Path, *, shared: bool = False) -> int | None:
         import fcntl
     except ImportError:  # on Windows
         return None
-    flags = os.O_RDONLY if shared or path.is_dir() else os.O_RDWR | os.O_CREAT
+    flags = os.O_RDONLY if shared or not make or path.is_dir() else os.O_RDWR | os.O_CREAT
     handle = os.open(path, flags | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

@@ -43,6 +43,8 @@ class LocalStore:
     with all, and the other fails.
     """
 
+    is_contested = False
+
     def __init__(self, root: Path, share: Share = ALL) -> None:
         """Use the folder *root*, which need not exist yet, for the shards of *share*."""
         self._root = root

@@ -36,6 +36,8 @@ _BUCKETED: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 class RemoteStore:
     """A folder in any other fsspec file system: staged on local disk, published by one upload each."""
 
+    is_contested = False
+
     def __init__(self, fs: Any, root: str, staging: Path, share: Share = ALL) -> None:  # noqa: ANN401  fsspec's file systems are untyped
         """Use *root* in *fs* for the shards of *share*, and on local disk *staging*, which :meth:`close` removes.
 
@@ -119,7 +121,8 @@ class RemoteStore:
             self._fs.rm(paths)  # in a few requests; and there are no folders to remove
             return
         for path in paths:
-            self._fs.rm_file(path)
+            with suppress(FileNotFoundError):  # another attempt was faster
+                self._fs.rm_file(path)
         for folder in {name.rpartition("/")[0] for name in names} - {""}:
             if not self._entries(folder):  # to some file systems removing a folder is removing all that is in it
                 with suppress(OSError):
@@ -145,18 +148,30 @@ class RemoteStore:
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear under that name, whole and durably."""
         staged = self.staged(name)
-        # put_file of a finished local file either completes its object or makes none; a handle left
-        # by an exception would publish half of it.
-        final = f"{self._root}/{name}"
         if staged.is_dir():  # what an earlier attempt has left there goes, and files of other people stay
             self.remove([f"{name}/{entry}" for entry, _ in self.names(name) if SAMPLE_NAME.fullmatch(entry)])
-            self._fs.makedirs(final, exist_ok=True)
+        self._upload(staged, f"{self._root}/{name}")
+        remove(staged)
+
+    def _upload(self, staged: Path, final: str) -> None:
+        """Upload a finished file or folder of local disk.
+
+        Each file by one call, which either completes its object or makes none; a handle left by an exception would
+        publish half of it.
+        """
+        if staged.is_dir():
+            self._make_folder(final)
             for entry in staged.iterdir():
                 self._lease.glance()
                 self._fs.put_file(str(entry), f"{final}/{entry.name}")
         else:
+            self._make_folder(final.rpartition("/")[0])
             self._put(staged, final)
-        remove(staged)
+
+    def _make_folder(self, path: str) -> None:
+        """Have the folder *path*, where there are folders."""
+        if _BUCKETED.isdisjoint(protocols(self._fs)):
+            self._fs.makedirs(path, exist_ok=True)
 
     def replace(self, names: Sequence[str]) -> None:
         """Make what was staged for *names* take the place of what there is under these names, one by one.
@@ -198,21 +213,24 @@ class RemoteStore:
             remove(staged)
 
     def _put(self, staged: Path, final: str) -> None:
-        if hasattr(self._fs, "abort_mpu") and not final.endswith(MARKER):
+        if not final.endswith(MARKER):
             self._give_up_uploads(final)
         self._fs.put_file(str(staged), final)
 
-    def _give_up_uploads(self, path: str) -> None:
+    def _give_up_uploads(self, path: str, *, below: bool = False) -> None:
         """Give up the parts that a killed attempt has uploaded of *path*: S3 keeps them, and bills them, until then.
 
-        An attempt that lives fails by it, and sees another one's marker or is tried again.
+        Of all that lies *below* it, if so asked. An attempt that lives fails by it, and sees another one's marker or is
+        tried again.
         """
+        if not hasattr(self._fs, "abort_mpu"):
+            return
         bucket, key, _ = self._fs.split_path(path)
         with suppress(Exception):  # who may write there need not be allowed to look
             begun = self._fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key).get("Uploads", ())
             for upload in begun:
-                if upload["Key"] == key:
-                    self._fs.abort_mpu(bucket, key, upload["UploadId"])
+                if below or upload["Key"] == key:
+                    self._fs.abort_mpu(bucket, upload["Key"], upload["UploadId"])
 
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
@@ -247,10 +265,11 @@ class RemoteStore:
         self.release()
 
     def release(self) -> None:
-        """Hold the staging folder no longer."""
+        """Hold the staging folder no longer; who is the last to do so removes what killed workers have left in it."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
+            _remove_unheld(self._staging)
 
     def finish(self, stem: str) -> bool:
         """Return whether no replacement of the shard *stem* was cut off; nothing of it could be gone on with."""
@@ -269,10 +288,15 @@ class RemoteStore:
     def _sweep(self) -> None:
         """Remove what runs that were killed have left on this machine: those staging folders that nobody holds."""
         for folder in filter(_is_staging, self._staging.parent.iterdir()):
-            with suppress(OSError):  # it is held, or somebody else's
-                if (lock := locked(folder)) is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    os.close(lock)
+            _remove_unheld(folder)
+
+
+def _remove_unheld(folder: Path) -> None:
+    """Remove the staging folder *folder*, unless anybody holds it."""
+    with suppress(OSError):  # it is held, or somebody else's
+        if (lock := locked(folder, make=False)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
 
 def _put(fs: Any, path: str, content: bytes) -> None:  # noqa: ANN401  as above

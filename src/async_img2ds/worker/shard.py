@@ -78,9 +78,8 @@ class ShardRunner:
         """
         marker = self.naming.stats(shard.id)
         async with Attempt.open(self.store) as attempt:
-            torn = False
-            if shard.again is not None:  # an earlier attempt may have died in the midst of a replacement
-                torn = not await attempt.run(self.store.finish, self.naming.shard(shard.id))
+            # An earlier attempt may have died between the files of its commit.
+            torn = not await attempt.run(self.store.finish, self.naming.shard(shard.id))
             standing = await attempt.standing(marker)
             if self._is_done(shard, standing):  # its worker has died behind the commit
                 await attempt.run(drop_journals, self.store, [self.naming.shard(shard.id)])
@@ -134,7 +133,7 @@ class ShardRunner:
         stats = Marker(whole, started, seconds, files, urls, self.made_with, SCHEMA_VERSION).to_json()
         standing = await attempt.commit(self.naming.stats(shard.id), stats, shard.again.base if shard.again else None)
         await journal.drop()
-        return (tally, seconds) if standing is stats else _told(shard, standing)
+        return (tally, seconds) if standing == stats else _told(shard, standing)
 
     def _is_done(self, shard: Shard, standing: bytes) -> bool:
         """Whether a stats file with *standing* in it says that there is nothing to do.
