@@ -165,7 +165,13 @@ MUTANTS: Final = (
     ),
     Mutant(
         "what was half written is left",
-        ((_LOCAL, "            if LEFTOVER_NAME.fullmatch(entry.name):\n", "            if not entry:\n"),),
+        (
+            (
+                _LOCAL,
+                "            if LEFTOVER_NAME.fullmatch(entry.name) and self._is_ours(entry.name):\n",
+                "            if not entry:\n",
+            ),
+        ),
         _RENAMES,
     ),
     Mutant(
