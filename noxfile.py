@@ -75,6 +75,16 @@ def engines(session: nox.Session) -> None:
 
 
 @nox.session
+def fleet(session: nox.Session) -> None:
+    """Fetch 20,000 URLs on Spark, Ray and three ranks, with one machine killed each time, and measure; 20 minutes."""
+    system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])
+    session.install(".[pillow,spark,ray]", *nox.project.dependency_groups(PROJECT, "test", "bench"))
+    folders = ("benchmarks", "tests", "tests/fleet")
+    modules = os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
+    session.run("python", "tests/fleet/fleet.py", *session.posargs, env={"PYTHONPATH": modules})
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Kill runs, fail their calls, cut the power, simulate: no row is lost. An hour; less with --seeds 4 --points 4."""
     system_packages(session, ["nginx-light", "strace"])

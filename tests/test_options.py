@@ -392,3 +392,17 @@ def test_secrets_are_not_shown() -> None:
 def test_version_of_ip_may_be_a_number() -> None:
     """As anybody would write it in Python."""
     assert of(ip_version=4).fetch.ip_version == "4"
+
+
+@pytest.mark.parametrize("word", ["memory", "memory=", "=2", "memory=lots", "memory=0", "memory=-1", "GPU=1", "CPU=2"])
+def test_resource_that_ray_could_not_give_is_refused(word: str) -> None:
+    """And how one is written is said."""
+    with pytest.raises(OptionsError, match="ray_resources"):
+        Options.of(url_list="urls.txt", ray_resources=[word])
+
+
+def test_resources_are_read_as_numbers() -> None:
+    """Repeated or as a list."""
+    options = Options.of(url_list="urls.txt", ray_resources=["memory=4e9", "scratch = 1"])
+
+    assert options.run.resources == {"memory": 4e9, "scratch": 1.0}

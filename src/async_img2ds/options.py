@@ -402,6 +402,20 @@ class RunOptions(Checked):
         "Default: as torchrun or MPI say, else one.",
     )
     subjob_size: int = option(1000, least=1, help="Shards in one Spark job (pyspark only).")
+    ray_cpus: float = option(
+        1.0, least=JUST_ABOVE_ZERO, help="CPUs that each actor takes of a Ray cluster, and has threads for (ray only)."
+    )
+    ray_resources: tuple[str, ...] = option(
+        (),
+        help="What else each actor takes, as name=amount: memory=4e9 (bytes), or a resource of the cluster's own, "
+        "which keeps actors to nodes that have it (ray only). Repeatable.",
+    )
+    ray_placement: str = option(
+        "default",
+        choices=("default", "spread"),
+        help="Where actors are placed (ray only). default: where Ray likes, which fills nodes up; "
+        "spread: evenly over nodes.",
+    )
     max_shard_retry: int = option(1, least=0, help="Further tries of a shard that failed as a whole.")
     grace_s: float = option(
         20.0, least=0, most=A_DAY_S, help="Seconds that open shards get to finish after Ctrl-C or SIGTERM."
@@ -425,8 +439,15 @@ class RunOptions(Checked):
                 raise OptionsError(
                     f"{name} is for --distributor rank; {self.distributor} shares the list out by itself"
                 )
+        for word in self.ray_resources:
+            _resource(word)
         if None not in (self.rank, self.world_size):
             share_among(self.rank, self.world_size, {})
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What each actor of Ray takes beside CPUs, by name."""
+        return dict(map(_resource, self.ray_resources))
 
     @property
     def is_rank(self) -> bool:
@@ -450,6 +471,20 @@ class RunOptions(Checked):
         share, told_by = share_among(self.rank, self.world_size, environment)
         beside = self.ranks_per_node or ranks_beside(told_by, environment)
         return replace(self, distributor="rank", rank=share.rank, world_size=share.world_size, ranks_per_node=beside)
+
+
+def _resource(word: str) -> tuple[str, float]:
+    """Read what ray_resources says of one resource."""
+    name, _, said = word.partition("=")
+    try:
+        amount = float(said)
+    except ValueError:
+        amount = math.nan
+    if not (name.strip() and 0 < amount < math.inf):
+        raise OptionsError(f"ray_resources takes name=amount, such as memory=4e9; got {word!r}")
+    if name.strip() in ("CPU", "GPU"):
+        raise OptionsError(f"ray_resources: CPUs are said by ray_cpus, and no GPU is of use; got {word!r}")
+    return name.strip(), amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

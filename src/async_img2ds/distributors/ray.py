@@ -30,7 +30,7 @@ from async_img2ds.errors import WorkerError
 from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from async_img2ds.distributors.base import ShardFeed, Stop, Work, WorkFor
     from async_img2ds.options import RunOptions
@@ -40,8 +40,6 @@ __all__ = ["run_ray"]
 
 logger = logging.getLogger(__name__)
 
-# A loop and a thread that decodes share a core, as a process does on one machine.
-ACTOR_CPUS: Final = 1
 # Calls that an actor takes at a time: one that waits for something to say, one that brings a shard or the end, and one
 # that tells it to drop what it has.
 ACTOR_CALLS_MAX: Final = 3
@@ -72,11 +70,29 @@ async def run_ray(
 async def _run(
     work_for: WorkFor, feed: ShardFeed, emit: Callable[[Report], None], stop: Stop, options: RunOptions
 ) -> None:
-    cpus = int(ray.cluster_resources().get("CPU", 0))
-    crew = Crew(partial(_started, count(1)), feed, emit)
+    crew = Crew(partial(_started, count(1), _wanted(options)), feed, emit)
     async with obeying(stop, feed, options.grace_s, crew.drop):
-        places = await feed.look_ahead(options.processes_count or max(1, cpus // ACTOR_CPUS))
-        await crew.run(work_for(processes=places, cores=ACTOR_CPUS), places)
+        places = await feed.look_ahead(options.processes_count or _room(ray.cluster_resources(), options))
+        await crew.run(work_for(processes=places, cores=math.ceil(options.ray_cpus)), places)
+
+
+def _room(has: Mapping[str, float], options: RunOptions) -> int:
+    """Return how many actors a cluster takes that *has* these resources; one, which waits for more, if none."""
+    takes = {"CPU": options.ray_cpus, **options.resources}
+    return max(1, int(min(has.get(name, 0) / amount for name, amount in takes.items())))
+
+
+def _wanted(options: RunOptions) -> dict[str, Any]:
+    """Return how Ray is asked for an actor."""
+    resources = options.resources
+    return {
+        "num_cpus": options.ray_cpus,
+        "memory": resources.pop("memory", None),
+        "resources": resources or None,
+        "scheduling_strategy": options.ray_placement.upper(),
+        "max_restarts": 0,
+        "max_concurrency": ACTOR_CALLS_MAX,
+    }
 
 
 def _connect(cpus: int) -> bool:
@@ -103,9 +119,9 @@ def _take_sigterm_back() -> None:
 
 
 @asynccontextmanager
-async def _started(numbers: Iterator[int], work: Work) -> AsyncIterator[_Actor]:
-    """Start one actor, and see that it has ended."""
-    remote = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=0, max_concurrency=ACTOR_CALLS_MAX)(ShardActor)
+async def _started(numbers: Iterator[int], wanted: dict[str, Any], work: Work) -> AsyncIterator[_Actor]:
+    """Start one actor, as it is *wanted*, and see that it has ended."""
+    remote = ray.remote(**wanted)(ShardActor)
     actor = _Actor(next(numbers), remote.remote(work))
     try:
         yield actor
