@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import contest
 import guard
 import report
+import scale
 import soak
 import stages
 from measure import Run
@@ -58,6 +59,7 @@ EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
     "stages": stages.examine,
     "quality": _examine_quality,
     "guard": guard.examine,
+    "scale": scale.examine,
 }
 
 
