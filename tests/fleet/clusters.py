@@ -19,7 +19,7 @@ from processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["QUIET_SPARK", "actors", "executors", "ran", "ray_nodes", "spark_cluster"]
+__all__ = ["QUIET_SPARK", "TESTS", "actors", "executors", "ran", "ray_nodes", "spark_cluster"]
 
 TESTS = Path(__file__).parents[1]
 STARTS_S = 120

@@ -3,6 +3,7 @@
 ``same`` has one list fetched by this machine, Spark, Ray and three ranks. In the midst of each an executor, an actor, a
 worker or a rank is killed; all datasets must be the same, byte for byte, and whole. ``throughput`` measures what Spark
 and Ray do of the benchmarks' list in the time of this machine's own processes, from the first shard to the last.
+``drivers`` measures what the drivers of both take for shards of 2 MB that are done as soon as they arrive.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 import origin as origin_server
 import photographs
 from async_img2ds import verify
-from clusters import QUIET_SPARK, actors, executors, ran, ray_nodes, spark_cluster
+from clusters import QUIET_SPARK, TESTS, actors, executors, ran, ray_nodes, spark_cluster
 from processes import wait_until, workers_of
 from test_run import write_list
 
@@ -202,7 +203,7 @@ def throughput(rows: int, rounds: int) -> dict[str, Any]:
             for engine, kept in rates.items():
                 out = Path(name) / f"{engine}-{number}"
                 described = options(served.lists["urls"].path, out, distributor=engine, ordered=False, retries=2)
-                described["number_sample_per_shard"] = 250
+                described |= {"number_sample_per_shard": 250, "input_format": "parquet"}
                 with ran(described, spark if engine == "pyspark" else None, RAY_ADDRESS=nodes.address) as (_, report):
                     pass
                 assert report[0]["successes"] == rows, report
@@ -217,13 +218,54 @@ def throughput(rows: int, rounds: int) -> dict[str, Any]:
     return {"images_per_s": rates, "ratio_to_multiprocessing": {name: round(each, 3) for name, each in paired.items()}}
 
 
+# Rows of a shard of 10,000 URLs and captions, which the driver sends to a worker.
+SENT_BYTES: Final = 2_000_000
+DRIVER = """
+import asyncio, json, sys, time
+import workloads
+from async_img2ds.distributors.base import ShardFeed, Stop, distributor
+from async_img2ds.options import RunOptions
+from async_img2ds.records import Shard
+engine, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+told = []
+feed = ShardFeed((Shard(number, bytes(size), 10_000) for number in range(count)), 1)
+began = time.monotonic()
+work = lambda processes, cores: workloads.behave
+asyncio.run(distributor(engine)(work, feed, told.append, Stop(), RunOptions(distributor=engine, processes_count=2)))
+print(json.dumps({"seconds": time.monotonic() - began, "reports": len(told)}))
+"""
+
+
+def drivers(shards: int) -> dict[str, Any]:
+    """Return of each engine how many shards a second its driver hands out, and how much memory it takes for that."""
+    import measure  # with psutil, as the benchmarks have it
+
+    found = {}
+    with ray_nodes(1, cpus=2) as nodes:
+        environment = {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+        environment |= {"RAY_ADDRESS": nodes.address, "PYSPARK_PYTHON": sys.executable}
+        for engine in ("multiprocessing", "pyspark", "ray"):
+            command = [sys.executable, "-c", DRIVER, engine, str(shards), str(SENT_BYTES)]
+            run = measure.run(command, environment)
+            seconds = json.loads(run.summary[-1])["seconds"]
+            # What it started: the largest of them is Spark's JVM, which is the driver, too.
+            found[engine] = {
+                "shards_per_s": round(shards / seconds, 1),
+                "driver_mb": round(run.driver_rss_bytes_max / 1e6),
+                "largest_below_it_mb": round(run.worker_rss_bytes_max / 1e6),
+            }
+            print(f"{engine}: {found[engine]}", flush=True)
+    return found
+
+
 def main() -> int:
     """Do what was asked for; return 1 if a dataset was another."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="same,throughput", help="of same and throughput, with a comma")
+    parser.add_argument("--parts", default="same,throughput,drivers", help="of these three, with commas")
     parser.add_argument("--rows", type=int, default=20_000, help="of the list that all fetch")
     parser.add_argument("--measured_rows", type=int, default=6_000, help="of the list by which speed is measured")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sent_shards", type=int, default=3_000, help="that drivers hand out")
     parser.add_argument("--record", type=Path, help="a file to write the figures to")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -234,6 +276,8 @@ def main() -> int:
     if "throughput" in parts:
         found["throughput"] = throughput(asked.measured_rows, asked.rounds)
         print(found["throughput"]["ratio_to_multiprocessing"])
+    if "drivers" in parts:
+        found["drivers"] = drivers(asked.sent_shards)
     if asked.record:
         _record(asked.record, found)
     return 0 if all(is_same(each, asked.rows) for each in found.get("same", {}).values()) else 1
