@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from async_img2ds.dataset.purge import PurgeReport, purge
     from async_img2ds.dataset.retry import RetryReport, retry
+    from async_img2ds.dataset.summary import Summary, summary
     from async_img2ds.dataset.verify import VerifyReport, verify
     from async_img2ds.errors import (
         AsyncImg2dsError,
@@ -39,6 +40,8 @@ __all__ = [
     "verify",
     "VerifyReport",
     "Defect",
+    "summary",
+    "Summary",
     "Status",
     "ErrorClass",
     # its options
@@ -70,6 +73,8 @@ _HOMES = {
     "verify": "dataset.verify",
     "VerifyReport": "dataset.verify",
     "Defect": "records",
+    "summary": "dataset.summary",
+    "Summary": "dataset.summary",
     "Status": "records",
     "ErrorClass": "errors",
     "Options": "options",

@@ -1,7 +1,7 @@
 """The command line: typer commands made from the options' own declarations, and the outcome as an exit status.
 
 0  every row of the list is accounted for in a committed shard; all that was to be done again, or removed, was
-1  a dataset that was checked has defects or is not finished
+1  a dataset that was checked has defects or is not finished, one that was added up has stats files that are damaged
 2  the request was refused: an option or the list
 3  the run ended with lost shards, internal errors, or workers that would not run
 130, 143  interrupted by Ctrl-C or SIGTERM; the same command goes on
@@ -19,7 +19,8 @@ import signal
 import sys
 from collections import deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, TypeVar, cast
 
@@ -27,7 +28,7 @@ import typer
 from typer.core import TyperCommand
 
 from async_img2ds import startup
-from async_img2ds.errors import AsyncImg2dsError, ErrorClass, InputError, OptionsError
+from async_img2ds.errors import AsyncImg2dsError, InputError, OptionsError
 from async_img2ds.flags import Flag, flags_of
 from async_img2ds.options import (
     GROUPS,
@@ -37,16 +38,18 @@ from async_img2ds.options import (
     Options,
     PurgeOptions,
     RetryOptions,
+    SummaryOptions,
     VerifyOptions,
     flags,
     later_flags,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from async_img2ds.dataset.purge import PurgeReport
     from async_img2ds.dataset.retry import RetryReport
+    from async_img2ds.dataset.summary import Summary
     from async_img2ds.dataset.verify import VerifyReport
     from async_img2ds.distributors.base import Stop
     from async_img2ds.records import RunReport
@@ -64,6 +67,8 @@ REFUSED: Final = 2
 INCOMPLETE: Final = 3
 # Of lists that may be long.
 NAMED_MAX: Final = 10
+# For amounts of at least ten of them.
+_UNITS: Final = (("TB", 1e12), ("GB", 1e9))
 
 app = typer.Typer(
     name="aimg2ds",
@@ -246,11 +251,33 @@ def _end(signalled: int, *, complete: bool) -> None:
         raise typer.Exit(INCOMPLETE)
 
 
+def _bytes(report: RunReport | Summary) -> str:
+    return f"{_size(report.bytes_received)} received, {_size(report.bytes_written)} of images written"
+
+
+def _size(count: int) -> str:
+    unit, bytes_in = next((each for each in _UNITS if count >= 10 * each[1]), ("MB", 1e6))
+    return f"{count / bytes_in:,.1f} {unit}"
+
+
+def _failures(report: RunReport | Summary, rows: int) -> list[str]:
+    """Return how many of *rows* failed, and why; nothing if none has."""
+    if not (failed := rows - report.successes):
+        return []
+    how = f"{report.failed_to_download:,} not downloaded, {report.failed_to_resize:,} not made into an image"
+    lines = [f"failed: {failed:,} ({how})"]
+    if untold := failed - sum(report.error_classes.values()):  # of img2dataset's shards
+        lines.append(f"  of {untold:,} the stats files have no error_class")
+    return lines + (_reasons(report.error_classes) if report.error_classes else [])
+
+
 def _reasons(error_classes: Mapping[str, int]) -> list[str]:
     from async_img2ds.hints import HINTS
 
+    hints = {str(name): hint for name, hint in HINTS.items()}  # other versions may know other reasons
     width = max(map(len, error_classes))
-    return [f"  {name:<{width}}  {count:>9,}  {HINTS[ErrorClass(name)]}" for name, count in error_classes.items()]
+    told = [f"  {name:<{width}}  {count:>9,}  {hints.get(name, '')}" for name, count in error_classes.items()]
+    return [line.rstrip() for line in told]
 
 
 async def _run_until_signalled(run: Callable[[Stop], Awaitable[T]], grace_s: float) -> tuple[T, int]:
@@ -321,6 +348,73 @@ def _findings(report: VerifyReport) -> str:
     return "\n".join(lines)
 
 
+def _summarize(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Add up a dataset from its stats files, whoever wrote them; a run may be writing to it."""
+    with _told_by_status():
+        options = SummaryOptions(**{name: word for name, word in words.items() if word is not None})
+        startup.keep_pandas_out()
+        from async_img2ds.dataset.summary import run_summary
+
+        startup.settle()
+        report = run_summary(options)
+    with suppress(OSError):
+        typer.echo(_as_json(report) if options.json else _added_up(report, options.output_folder))
+    if report.unread:
+        raise typer.Exit(INCOMPLETE)
+    if report.damaged:
+        raise typer.Exit(DEFECTIVE)
+
+
+def _as_json(report: Summary) -> str:
+    """Return a summary as one JSON object."""
+    return json.dumps({**asdict(report), "share": report.share}, ensure_ascii=False)
+
+
+def _added_up(report: Summary, folder: str) -> str:
+    """Return a summary in words and figures."""
+    runs = _runs(report.missing_first, report.missing)
+    missing = f"{report.missing:,} below the highest are not there: {runs}"
+    lines = [
+        f"{report.successes:,} of {report.rows:,} images ({report.share:.1%}), {_bytes(report)}",
+        f"shards: {report.shards:,} finished" + (f"; {missing}" if report.missing else ""),
+        *_failures(report, report.rows),
+    ]
+    if report.began is not None and report.ended is not None:
+        lines.append(f"the first was begun at {_moment(report.began)}, the last finished at {_moment(report.ended)}")
+    lines += _options_apart(report)
+    lines += [f"DAMAGED: {name} {reason}" for name, reason in report.damaged.items()]
+    lines += [f"NOT READ: {name} {reason}" for name, reason in report.unread.items()]
+    if report.is_in_use:
+        lines.append("a run is writing to this folder; what is finished was added up")
+    lines.append(f"dataset: {folder}")
+    return "\n".join(lines)
+
+
+def _options_apart(report: Summary) -> list[str]:
+    """Return which shards were made with other options than most, if any were."""
+    if len(report.made_with) < 2:  # noqa: PLR2004  two are apart
+        return []
+    most, *others = report.made_with
+    lines = [f"made with {len(report.made_with)} sets of options: {most.shards:,} shards with the same, and"]
+    for one in others:
+        different = "; ".join(one.differences(most))
+        lines.append(f"  {one.shards:,} with {different}: {_runs(one.numbers, one.shards)}")
+    return lines
+
+
+def _runs(numbers: Sequence[tuple[int, int]], count: int) -> str:
+    """Return runs of numbers in words, of which there may be more: they are *count* in all."""
+    told = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in numbers)
+    return told + (" …" if sum(last - first + 1 for first, last in numbers) < count else "")
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # whatever a damaged file says
+        return str(seconds)
+
+
 _AGAIN: Final = "run the same command again"
 _GO_ON: Final = {
     "incremental": _AGAIN,
@@ -352,19 +446,14 @@ def _summary(report: RunReport, options: Options) -> str:
     rows = report.count
     lines = [
         f"{report.successes:,} of {rows:,} images in {report.seconds:.1f} s ({report.images_per_second:.0f} images/s), "
-        f"{report.bytes_received / 1e6:,.1f} MB received, {report.bytes_written / 1e6:,.1f} MB of images written",
+        + _bytes(report),
         f"shards: {report.shards_done} done"
         + ("" if options.run.share.is_all else f" by {options.run.share}")
         + (f", {report.shards_skipped} were done before" if report.shards_skipped else "")
         + (f", {len(report.shards_lost)} LOST" if report.shards_lost else "")
         + (f"; {report.rows_known:,} rows left out, their URLs were there" if report.rows_known else ""),
     ]
-    if failed := rows - report.successes:
-        lines.append(
-            f"failed: {failed:,} ({report.failed_to_download:,} not downloaded, "
-            f"{report.failed_to_resize:,} not made into an image)"
-        )
-        lines += _reasons(report.error_classes)
+    lines += _failures(report, rows)
     lines += [f"  shard {shard_id}: {reason}" for shard_id, reason in list(report.shards_lost.items())[:10]]
     lines += _limits_in_words(report, explain=options.run.explain)
     lines.append(f"dataset: {options.output.output_folder}")
@@ -547,3 +636,4 @@ _add_command("fetch", _fetch, {group: flags_of(group) for group in GROUPS.values
 _add_command("retry", _retry, {group: later_flags(group) for group in RETRY_GROUPS.values()}, ("output_folder",))
 _add_command("purge", _purge, {group: later_flags(group) for group in PURGE_GROUPS.values()}, ("output_folder",))
 _add_command("verify", _verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))
+_add_command("summary", _summarize, {SummaryOptions: flags_of(SummaryOptions)}, ("output_folder",))

@@ -36,6 +36,7 @@ __all__ = [
     "RETRY_GROUPS",
     "RetryOptions",
     "RunOptions",
+    "SummaryOptions",
     "VerifyOptions",
     "flags",
     "parameters",
@@ -499,6 +500,19 @@ class VerifyOptions(Checked):
     processes_count: int | None = option(
         None, least=1, help="Processes that read. Default: the cores this process may use."
     )
+    progress: str = option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryOptions(Checked):
+    """How to add up a dataset."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    json: bool = option(default=False, help="Print one JSON object, for programs.")
     progress: str = option(
         "auto",
         choices=("auto", "rich", "plain", "none"),

@@ -122,19 +122,16 @@ class LocalStore:
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
-        try:
-            entries = list(os.scandir(self._root / folder))
-        except FileNotFoundError:
-            return
-        for entry in entries:
-            try:
-                size = entry.stat().st_size if entry.is_file() else None
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ELOOP):  # gone meanwhile, or a link to nothing
-                    raise
-                continue
-            if size is not None and entry.name != HOLDER:
-                yield entry.name, size
+        with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:  # which may be millions
+            for entry in entries:
+                try:
+                    size = entry.stat().st_size if entry.is_file() else None
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ELOOP):  # gone meanwhile, or a link to nothing
+                        raise
+                    continue
+                if size is not None and entry.name != HOLDER:
+                    yield entry.name, size
 
     def folders(self) -> Iterator[str]:
         """Yield the names of the folders that lie in the folder itself."""
