@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from async_img2ds.dataset.manifest import ManifestReport, manifest
     from async_img2ds.dataset.purge import PurgeReport, purge
     from async_img2ds.dataset.retry import RetryReport, retry
     from async_img2ds.dataset.summary import Summary, summary
@@ -42,6 +43,8 @@ __all__ = [
     "Defect",
     "summary",
     "Summary",
+    "manifest",
+    "ManifestReport",
     "Status",
     "ErrorClass",
     # its options
@@ -73,6 +76,8 @@ _HOMES = {
     "verify": "dataset.verify",
     "VerifyReport": "dataset.verify",
     "Defect": "records",
+    "manifest": "dataset.manifest",
+    "ManifestReport": "dataset.manifest",
     "summary": "dataset.summary",
     "Summary": "dataset.summary",
     "Status": "records",

@@ -35,6 +35,7 @@ from async_img2ds.options import (
     POSITIONAL,
     PURGE_GROUPS,
     RETRY_GROUPS,
+    ManifestOptions,
     Options,
     PurgeOptions,
     RetryOptions,
@@ -47,6 +48,7 @@ from async_img2ds.options import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
+    from async_img2ds.dataset.manifest import ManifestReport
     from async_img2ds.dataset.purge import PurgeReport
     from async_img2ds.dataset.retry import RetryReport
     from async_img2ds.dataset.summary import Summary
@@ -331,7 +333,7 @@ def _findings(report: VerifyReport) -> str:
     """Return what is wrong with a dataset, a line for each."""
     lines = [str(defect) for defect in report.defects]
     lines += [f"unfinished: {what}" for what in report.unfinished]
-    lines += [f"note: {what}" for what in report.strangers]
+    lines += [f"note: {what}" for what in (*report.strangers, *([report.manifest] if report.manifest else []))]
     lines += [f"NOT READ: {stem}: {reason}" for stem, reason in report.unread.items()]
     lines.append(
         f"{report.shards:,} shards, {report.rows:,} rows, {report.successes:,} images "
@@ -384,6 +386,7 @@ def _added_up(report: Summary, folder: str) -> str:
     lines += _options_apart(report)
     lines += [f"DAMAGED: {name} {reason}" for name, reason in report.damaged.items()]
     lines += [f"NOT READ: {name} {reason}" for name, reason in report.unread.items()]
+    lines += [f"note: {report.manifest}"] if report.manifest else []
     if report.is_in_use:
         lines.append("a run is writing to this folder; what is finished was added up")
     lines.append(f"dataset: {folder}")
@@ -413,6 +416,36 @@ def _moment(seconds: float) -> str:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     except (ValueError, OverflowError, OSError):  # whatever a damaged file says
         return str(seconds)
+
+
+def _list_files(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Write down what a dataset has: a manifest, sums that sha256sum checks, and the index of its tars for wids."""
+    with _told_by_status():
+        options = ManifestOptions(**{name: word for name, word in words.items() if word is not None})
+        startup.keep_pandas_out()
+        from async_img2ds.dataset.manifest import run_manifest
+
+        startup.settle()
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        report = run_manifest(options)
+    with suppress(OSError):
+        typer.echo(_listed(report, options.output_folder))
+
+
+def _listed(report: ManifestReport, folder: str) -> str:
+    """Return what was written down, in words and figures."""
+    lines = [
+        f"{report.shards:,} shards, {report.rows:,} rows, {report.successes:,} images in {report.files:,} files and "
+        f"folders of {_size(report.bytes)}, in {report.seconds:.1f} s"
+    ]
+    if report.missing:
+        lines.append(f"{report.missing:,} shards below the highest are not there, or not finished, and not in it")
+    if report.folders_unlisted:
+        lines.append(
+            f"the samples of {report.folders_unlisted:,} folders are not in _sha256sums.txt, as the stats files have "
+            "one sum for all of a folder; --compute reads them"
+        )
+    return "\n".join([*lines, f"written: {', '.join(report.written)}", f"dataset: {folder}"])
 
 
 _AGAIN: Final = "run the same command again"
@@ -637,3 +670,4 @@ _add_command("retry", _retry, {group: later_flags(group) for group in RETRY_GROU
 _add_command("purge", _purge, {group: later_flags(group) for group in PURGE_GROUPS.values()}, ("output_folder",))
 _add_command("verify", _verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))
 _add_command("summary", _summarize, {SummaryOptions: flags_of(SummaryOptions)}, ("output_folder",))
+_add_command("manifest", _list_files, {ManifestOptions: flags_of(ManifestOptions)}, ("output_folder",))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +18,7 @@ from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
-from async_img2ds.storage import MARKER, REDO, REDO_NAME, REMOVED
+from async_img2ds.storage import MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SUMS, WIDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -30,8 +32,10 @@ __all__ = [
     "Start",
     "checked",
     "clear",
+    "drop_manifest",
     "finished_and_torn",
     "finished_shards",
+    "is_there",
     "known_urls",
     "keep_removal",
     "remove_shards",
@@ -40,6 +44,8 @@ __all__ = [
     "unfinished_shards",
     "sweep_journals",
 ]
+
+logger = logging.getLogger(__name__)
 
 # Tables read at a time: over a network each costs a few round trips, on disk two cores keep up with it.
 READERS: Final = 16
@@ -185,6 +191,28 @@ def keep_removal(store: Store, removal: Removal) -> None:
     finally:
         store.discard(REMOVED)
         store.release()
+
+
+def drop_manifest(store: Store) -> None:
+    """Remove what ``aimg2ds manifest`` has written, and say so: done by whoever is about to change shards.
+
+    It would tell of others than there are, and who reads by it would miss some or fail.
+    """
+    there = [name for name in (SUMS, WIDS, MANIFEST) if is_there(store, name)]
+    for name in there:  # the manifest last: as long as it is there, it is true
+        with suppress(FileNotFoundError):  # another rank was first
+            store.remove([name])
+    if there:
+        logger.warning("removed %s, as shards change; aimg2ds manifest makes them anew", ", ".join(there))
+
+
+def is_there(store: Store, name: str) -> bool:
+    """Whether there is a file *name*."""
+    try:
+        store.open(name).close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def sweep_journals(store: Store, start: Start, mode: str, share: Share) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "Flag",
     "ImageOptions",
     "InputOptions",
+    "ManifestOptions",
     "Options",
     "OutputOptions",
     "RETRY_GROUPS",
@@ -513,6 +514,23 @@ class SummaryOptions(Checked):
 
     output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
     json: bool = option(default=False, help="Print one JSON object, for programs.")
+    progress: str = option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestOptions(Checked):
+    """How to write down what a dataset has."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    compute: bool = option(
+        default=False,
+        help="Read the files of which the stats files do not tell, and compute their sums: those of img2dataset's "
+        "shards, and each sample of output_format files.",
+    )
     progress: str = option(
         "auto",
         choices=("auto", "rich", "plain", "none"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from async_img2ds.blocking import begun
 from async_img2ds.distributors.base import DOUBLING
 from async_img2ds.errors import StorageError
-from async_img2ds.existing import STARTS, checked, clear, removal_in, sweep_journals
+from async_img2ds.existing import STARTS, checked, clear, drop_manifest, removal_in, sweep_journals
 from async_img2ds.inputs import UrlList
 from async_img2ds.preflight import check_apart, check_shared, host_rules
 from async_img2ds.storage import open_store
@@ -97,9 +97,12 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
             url_list.check_all()
             store.check()  # looking at the list may have taken hours
             if is_wanted():
+                drop_manifest(store)
                 clear(store)
             else:
                 first, shards = [], iter(())
+        elif first and is_wanted():
+            drop_manifest(store)
     except OSError as error:
         raise StorageError(f"output_folder: {error}") from error
     if not url_list.rows_read and not url_list.rows_known:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from async_img2ds.blocking import begun
 from async_img2ds.distributors.base import DOUBLING, ShardFeed, distributor
 from async_img2ds.errors import OptionsError, StorageError
-from async_img2ds.existing import finished_and_torn, removal_in, remove_data, unfinished_shards
+from async_img2ds.existing import drop_manifest, finished_and_torn, removal_in, remove_data, unfinished_shards
 from async_img2ds.journal import drop_journals, journals_in
 from async_img2ds.options import shaped_as
 from async_img2ds.policy.markers import Marker
@@ -201,6 +201,7 @@ class _Found:
         damaged: those that cannot be read, by number, with the reason.
         journals: the stems of the finished shards of which a command that was stopped has kept something.
         unfinished: likewise of those that are not finished.
+        changes: whether any shard is going to be replaced.
 
     """
 
@@ -210,6 +211,7 @@ class _Found:
     damaged: dict[int, str] = field(default_factory=dict)
     journals: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
+    changes: bool = False
 
     def rows_expected(self) -> int | None:
         """Return how many rows are to be done again, if that can be told before the tables are read."""
@@ -282,6 +284,9 @@ def _shards(store: Store, finished: Sequence[_Finished], options: Options, found
                 if isinstance(again, str):
                     found.damaged[shard.id] = again
                 elif again is not None:
+                    if not found.changes:
+                        found.changes = True
+                        drop_manifest(store)
                     yield again
 
 

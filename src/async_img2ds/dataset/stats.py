@@ -1,34 +1,57 @@
-"""All stats files of a dataset: found by one listing, in a few bytes each, and read some at a time."""
+"""All stats files of a dataset: found by one listing, in a few bytes each, read some at a time, and added up."""
 
 from __future__ import annotations
 
 import hashlib
 import heapq
+import os
 from array import array
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, pairwise, repeat
-from typing import TYPE_CHECKING, Final, Self
+from functools import partial
+from itertools import chain, islice, pairwise, repeat
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import orjson
 
 from async_img2ds.existing import READERS
 from async_img2ds.policy.markers import Marker
 from async_img2ds.policy.shards import Naming
-from async_img2ds.records import FileSum
+from async_img2ds.progress import Totals, show_progress
+from async_img2ds.records import Done, FileSum, Tally
 from async_img2ds.storage import MARKER, REDO, REDO_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
     from async_img2ds.storage import Store
 
-__all__ = ["DigestOfMarkers", "Found", "StatsFile", "gaps", "ranges", "read_stats"]
+__all__ = [
+    "TOLD_MAX",
+    "AddedUp",
+    "DigestOfMarkers",
+    "Found",
+    "MadeWith",
+    "StatsFile",
+    "each_ahead",
+    "gaps",
+    "ranges",
+    "read_stats",
+]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Stats files asked for at a time, for each of the threads that read: it has another at hand when it is done with one.
 AHEAD: Final = 4
 # Digits of a number that eight bytes surely hold.
 DIGITS_MAX: Final = 19
+# Of numbers that may be many, so many runs of them are told.
+TOLD_MAX: Final = 10
+# The display is told of so many stats files at once.
+SHOWN_AT_ONCE: Final = 256
 
 
 @dataclass(slots=True)
@@ -94,13 +117,18 @@ class StatsFile:
 
 
 def read_stats(store: Store, found: Iterable[tuple[int, str]]) -> Iterator[StatsFile]:
-    """Yield what the stats files *found* in *store* say, in their order, whatever they are."""
-    pool = ThreadPoolExecutor(READERS, "markers")
-    asked: deque[Future[StatsFile]] = deque()
+    """Return what the stats files *found* in *store* say, in their order, whatever they are."""
+    return each_ahead(partial(_read, store), found, READERS, AHEAD * READERS)
+
+
+def each_ahead(function: Callable[[T], R], values: Iterable[T], threads: int, ahead: int) -> Iterator[R]:
+    """Yield what *function* makes of each of *values*, in their order, by some *threads*, and so many *ahead*."""
+    pool = ThreadPoolExecutor(threads, "ahead")
+    asked: deque[Future[R]] = deque()
     try:
-        for number, stem in found:
-            asked.append(pool.submit(_read, store, number, stem))
-            if len(asked) >= AHEAD * READERS:
+        for value in values:
+            asked.append(pool.submit(function, value))
+            if len(asked) >= ahead:
                 yield asked.popleft().result()
         while asked:
             yield asked.popleft().result()
@@ -108,7 +136,8 @@ def read_stats(store: Store, found: Iterable[tuple[int, str]]) -> Iterator[Stats
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _read(store: Store, number: int, stem: str) -> StatsFile:
+def _read(store: Store, one: tuple[int, str]) -> StatsFile:
+    number, stem = one
     try:
         content = store.content(stem + MARKER)
     except Exception as error:  # noqa: BLE001  each file system has errors of its own; it is reported
@@ -122,22 +151,6 @@ def _read(store: Store, number: int, stem: str) -> StatsFile:
         return StatsFile(number, stem, None, read, f"is {error}", is_damaged=True)
     marker.tally.messages = Counter()  # which may be a hundred thousand
     return StatsFile(number, stem, marker, read)
-
-
-class DigestOfMarkers:
-    """The sha256 of what ``sha256sum`` prints of stats files, which are added in the order of their numbers."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._lines = hashlib.sha256()
-
-    def add(self, file: StatsFile) -> None:
-        """Add *file*, the next one."""
-        self._lines.update(f"{file.sum.sha256}  {file.name}\n".encode())
-
-    def hexdigest(self) -> str:
-        """Return it, in hex."""
-        return self._lines.hexdigest()
 
 
 def ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -157,3 +170,115 @@ def gaps(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
     for (_, before), (after, _) in pairwise(chain([(-1, -1)], ranges(numbers))):
         if after > before + 1:
             yield before + 1, after - 1
+
+
+class DigestOfMarkers:
+    """The sha256 of what ``sha256sum`` prints of stats files, which are added in the order of their numbers."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._lines = hashlib.sha256()
+        self._is_known = True
+
+    def add(self, file: StatsFile) -> None:
+        """Add *file*, the next one."""
+        self._is_known &= file.marker is not None or file.is_damaged
+        self._lines.update(f"{file.sum.sha256}  {file.name}\n".encode())
+
+    def hexdigest(self) -> str:
+        """Return it, in hex; nothing if one of them could not be read."""
+        return self._lines.hexdigest() if self._is_known else ""
+
+
+@dataclass(frozen=True, slots=True)
+class MadeWith:
+    """The shards that were made with one set of options.
+
+    Attributes:
+        options: those that shape a dataset, by name; None for shards of img2dataset, which does not say them.
+        shards: how many there are.
+        numbers: which: the first and last of each run of their numbers, of the first runs.
+
+    """
+
+    options: Mapping[str, Any] | None
+    shards: int
+    numbers: tuple[tuple[int, int], ...]
+
+    def differences(self, other: MadeWith) -> list[str]:
+        """Return in words how these options are not the *other* ones."""
+        if self.options is None or other.options is None:
+            return ["img2dataset, which does not say with what options" if self.options is None else "this program"]
+        names = sorted(self.options.keys() | other.options.keys())
+        told = [(name, self.options.get(name, _UNTOLD), other.options.get(name, _UNTOLD)) for name in names]
+        return [f"{name} {_in_words(here)}, not {_in_words(there)}" for name, here, there in told if here != there]
+
+
+_UNTOLD: Final = "untold"
+
+
+def _in_words(value: object) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+@dataclass(slots=True)
+class AddedUp:
+    """What stats files come to, which are taken in one by one, in the order of their numbers."""
+
+    totals: Totals = field(default_factory=Totals)
+    began: float | None = None
+    ended: float | None = None
+    faults: list[StatsFile] = field(default_factory=list)
+    digest: DigestOfMarkers = field(default_factory=DigestOfMarkers)
+    _by_options: dict[bytes | None, array[int]] = field(default_factory=dict)
+
+    def each(self, store: Store, found: Found, progress: str) -> Iterator[StatsFile]:
+        """Take in the stats files *found* in *store*, and yield each; show *progress* of that kind."""
+
+        def rows_expected() -> int | None:
+            done = self.totals.shards_done
+            return round(self.tally.count / done * len(found)) if done else None
+
+        with show_progress(progress, rows_expected) as display:
+            for at, file in enumerate(read_stats(store, found)):
+                self.take_in(file)
+                if at % SHOWN_AT_ONCE == 0:
+                    display.update(self.totals)
+                yield file
+            display.update(self.totals)
+
+    def take_in(self, file: StatsFile) -> None:
+        """Take in what *file* says."""
+        self.digest.add(file)
+        if (marker := file.marker) is None:
+            self.faults.append(file)
+            return
+        self.totals.add(Done(os.getpid(), file.number, marker.tally, marker.seconds))
+        ended = marker.started + marker.seconds
+        self.began = marker.started if self.began is None else min(self.began, marker.started)
+        self.ended = ended if self.ended is None else max(self.ended, ended)
+        self._by_options.setdefault(_options_of(marker), array("Q")).append(file.number)
+
+    @property
+    def tally(self) -> Tally:
+        """The counts of all rows."""
+        return self.totals.committed
+
+    def made_with(self) -> tuple[MadeWith, ...]:
+        """Return the sets of options, in the order in which they came."""
+        return tuple(
+            MadeWith(
+                None if options is None else orjson.loads(options),
+                len(numbers),
+                tuple(islice(ranges(numbers), TOLD_MAX)),
+            )
+            for options, numbers in self._by_options.items()
+        )
+
+    def place_of(self, marker: Marker) -> int:
+        """Return the place among these of the set of options of which *marker*, which was taken in, tells."""
+        return list(self._by_options).index(_options_of(marker))
+
+
+def _options_of(marker: Marker) -> bytes | None:
+    return None if marker.made_with is None else orjson.dumps(marker.made_with, option=orjson.OPT_SORT_KEYS)

@@ -14,10 +14,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.blocking import begun, waited_for
+from async_img2ds.dataset.manifest import untrue_manifest
 from async_img2ds.dataset.shards import ShardFiles, check_shard
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.errors import OptionsError, StorageError
-from async_img2ds.existing import remove_shards
+from async_img2ds.existing import drop_manifest, remove_shards
 from async_img2ds.journal import JOURNAL, journals_in
 from async_img2ds.options import RunOptions, VerifyOptions
 from async_img2ds.policy.shards import DATA_ENDINGS, Naming
@@ -56,6 +57,7 @@ class VerifyReport:
         strangers: shards whose columns are not those of most, which readers of many files may mind.
         unread: shards that could not be read, by their names, with the reason.
         set_back: shards that were removed, by their names, to be fetched again.
+        manifest: in what the manifest does not describe what is there, in words; empty if it does, or there is none.
         is_in_use: whether a run was writing to the folder; then what is unfinished is not looked for.
         seconds: wall time.
 
@@ -69,6 +71,7 @@ class VerifyReport:
     strangers: tuple[str, ...]
     unread: dict[str, str]
     set_back: tuple[str, ...]
+    manifest: str
     is_in_use: bool
     seconds: float
 
@@ -213,6 +216,8 @@ async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_u
     repairs = options.repair and is_in_use is not None
     if repairs:
         await asyncio.to_thread(store.check)
+        if found.defective:
+            await asyncio.to_thread(drop_manifest, store)
         await asyncio.to_thread(remove_shards, store, found.defective)
     return VerifyReport(
         shards=found.totals.shards_done,
@@ -223,6 +228,7 @@ async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_u
         strangers=tuple(found.strangers()),
         unread={shards[at].stem: reason for at, reason in found.totals.lost.items()},
         set_back=tuple(sorted(found.defective)) if repairs else (),
+        manifest=await asyncio.to_thread(untrue_manifest, store),
         is_in_use=bool(is_in_use),
         seconds=time.monotonic() - began,
     )

@@ -17,7 +17,19 @@ from typing import TYPE_CHECKING
 
 from async_img2ds.ranks import ALL
 from async_img2ds.storage.attempt import AppendFile, Attempt
-from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, REMOVED, SAMPLE_NAME, Store
+from async_img2ds.storage.base import (
+    LEFTOVER_NAME,
+    MANIFEST,
+    MARKER,
+    PARTIAL,
+    REDO,
+    REDO_NAME,
+    REMOVED,
+    SAMPLE_NAME,
+    SUMS,
+    WIDS,
+    Store,
+)
 from async_img2ds.storage.contested import ContestedStore
 from async_img2ds.storage.filesystems import file_system, protocols
 from async_img2ds.storage.local import LocalStore
@@ -29,12 +41,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEFTOVER_NAME",
+    "MANIFEST",
     "MARKER",
     "PARTIAL",
     "REDO",
     "REDO_NAME",
     "REMOVED",
     "SAMPLE_NAME",
+    "SUMS",
+    "WIDS",
     "AppendFile",
     "Attempt",
     "ContestedStore",

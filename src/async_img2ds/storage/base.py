@@ -14,12 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEFTOVER_NAME",
+    "MANIFEST",
     "MARKER",
     "PARTIAL",
     "REDO",
     "REDO_NAME",
     "REMOVED",
     "SAMPLE_NAME",
+    "SUMS",
+    "WIDS",
     "Store",
     "in_use",
     "remove",
@@ -33,9 +36,15 @@ REDO: Final = ".redo"
 MARKER: Final = "_stats.json"
 # What was asked to be removed; readers of whole folders pass over names that begin so.
 REMOVED: Final = "_removed.txt"
-# The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and the one
-# that is not a shard's.
-LEFTOVER_NAME: Final = re.compile(r"([0-9]+(_stats)?(\.[a-z]+)*|_removed\.txt)(\.[0-9a-f]{8})?\.partial")
+# What ``aimg2ds manifest`` has written of the dataset: what it is, the sums of its files, and wids' index of its tars.
+MANIFEST: Final = "_manifest.json"
+SUMS: Final = "_sha256sums.txt"
+WIDS: Final = "_wids.json"
+# The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and those
+# that are not a shard's.
+LEFTOVER_NAME: Final = re.compile(
+    r"([0-9]+(_stats)?(\.[a-z]+)*|_removed\.txt|_manifest\.json|_sha256sums\.txt|_wids\.json)(\.[0-9a-f]{8})?\.partial"
+)
 REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
 # The files of samples in a folder bear their keys, which are digits.
 SAMPLE_NAME: Final = re.compile(r"[0-9]+\.[a-z]+")

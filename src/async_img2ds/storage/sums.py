@@ -27,11 +27,13 @@ class FolderSum:
         self._bytes = self._files = 0
         self._lines = hashlib.sha256()
 
-    def add(self, name: str, content: bytes) -> None:
-        """Add the file *name*."""
+    def add(self, name: str, content: bytes) -> str:
+        """Add the file *name*; return its own sum, in hex."""
         self._bytes += len(content)
         self._files += 1
-        self._lines.update(f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode())  # as sha256sum prints it
+        digest = hashlib.sha256(content).hexdigest()
+        self._lines.update(f"{digest}  {name}\n".encode())  # as sha256sum prints it
+        return digest
 
     def sum(self) -> FileSum:
         """Return what was added."""
