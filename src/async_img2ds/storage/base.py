@@ -90,6 +90,9 @@ class Store(Protocol):
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
 
+    def give_up(self) -> None:
+        """Have a call that another thread makes end soon, if it waits for a server that fails: nobody wants it now."""
+
     def release(self) -> None:
         """Let go of what is held for what was staged; whoever stages something does this last."""
 

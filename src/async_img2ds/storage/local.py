@@ -223,6 +223,9 @@ class LocalStore:
         with suppress(OSError):  # others have something there, or it is gone
             self._staging(name).rmdir()
 
+    def give_up(self) -> None:
+        """Wait no longer; a disk is not waited for."""
+
     def release(self) -> None:
         """Look no longer at whether writing back what was staged fails."""
         if self._watching is not None:

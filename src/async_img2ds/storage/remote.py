@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
 from async_img2ds.errors import OptionsError, StorageError, TakenOver
-from async_img2ds.storage.base import MARKER, REDO, SAMPLE_NAME, in_use, remove
-from async_img2ds.storage.filesystems import protocols
+from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, SAMPLE_NAME, in_use, remove
+from async_img2ds.storage.filesystems import OBJECT_STORES, protocols
 from async_img2ds.storage.holders import HOLDER, Held, Lease, locked
+from async_img2ds.storage.patience import OUTAGE_MOST_S, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -25,8 +26,10 @@ __all__ = ["STAGING", "RemoteStore"]
 # How the folders on local disk are called in which lies what will be uploaded.
 STAGING: Final = "aimg2ds-"
 _STAGING_NAME: Final = re.compile(re.escape(STAGING) + "[0-9a-f]{32}")
-# File systems whose top folders are buckets, which nobody wants made by a misspelt name.
-_BUCKETED: Final = frozenset({"s3", "s3a", "gs", "gcs"})
+# File systems in which a file is seen while it is written, and can be renamed in one step when it is whole.
+_RENAMING: Final = frozenset({"ssh", "sftp", "hdfs"})
+# Samples that are uploaded beside each other; a round trip for each of ten thousand would be minutes.
+BESIDE_MAX: Final = 64
 
 
 class RemoteStore:
@@ -40,6 +43,9 @@ class RemoteStore:
         self._own = uuid.uuid4().hex[:8]
         self._held: int | None = None
         self._lease = Lease(fs, self._root)
+        self._patience = Patience()
+        self._has_buckets = not OBJECT_STORES.isdisjoint(protocols(fs))
+        self._renames = not _RENAMING.isdisjoint(protocols(fs))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what is of this process alone."""
@@ -51,12 +57,14 @@ class RemoteStore:
         bucket = self._root.lstrip("/").partition("/")[0]
         is_there = True
         try:
-            if _BUCKETED.isdisjoint(protocols(self._fs)):
-                self._fs.makedirs(self._root, exist_ok=True)
-            else:
+            if self._has_buckets:  # which nobody wants made by a misspelt name
                 is_there = self._fs.exists(bucket)
+            else:
+                self._fs.makedirs(self._root, exist_ok=True)
             if is_there:
                 self._lease.take()
+                if self._renames:
+                    self.remove([name for name, _ in self.names() if LEFTOVER_NAME.fullmatch(name)])
         except Held as error:
             raise in_use(self._root, str(error)) from None
         except Exception as error:  # each file system raises its own
@@ -71,7 +79,7 @@ class RemoteStore:
 
     def check(self) -> None:
         """See that no other run writes to the folder now, or raise TakenOver."""
-        self._lease.check()
+        self._patience(self._lease.check)
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
@@ -90,29 +98,32 @@ class RemoteStore:
         path = f"{self._root}/{folder}".rstrip("/")
         self._fs.invalidate_cache(path)
         try:
-            return list(self._fs.ls(path, detail=True))
+            return list(self._patience(self._fs.ls, path, detail=True))
         except FileNotFoundError:
             return []
+        finally:
+            self._fs.invalidate_cache(path)  # or what was said of a million files would stay in memory
 
     def open(self, name: str) -> IO[bytes]:
         """Open the file *name* for reading."""
-        return cast("IO[bytes]", self._fs.open(f"{self._root}/{name}", "rb"))
+        return cast("IO[bytes]", self._patience(self._fs.open, f"{self._root}/{name}", "rb"))
 
     def content(self, name: str) -> bytes:
         """Return what the file *name* holds at this moment; nothing if there is none."""
         try:
-            return cast("bytes", self._fs.cat_file(f"{self._root}/{name}"))
+            return cast("bytes", self._patience(self._fs.cat_file, f"{self._root}/{name}"))
         except FileNotFoundError:
             return b""
 
     def remove(self, names: Collection[str]) -> None:
         """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
         paths = [f"{self._root}/{name}" for name in names]
-        if paths and not _BUCKETED.isdisjoint(protocols(self._fs)):
-            self._fs.rm(paths)  # in a few requests; and there are no folders to remove
+        if paths and self._has_buckets:
+            self._patience(self._fs.rm, paths)  # in a few requests; and there are no folders to remove
             return
         for path in paths:
-            self._fs.rm_file(path)
+            with suppress(FileNotFoundError):
+                self._patience(self._fs.rm_file, path)
         for folder in {name.rpartition("/")[0] for name in names} - {""}:
             if not self._entries(folder):  # to some file systems removing a folder is removing all that is in it
                 with suppress(OSError):
@@ -122,6 +133,7 @@ class RemoteStore:
         """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
         store = copy.copy(self)
         store._own, store._held = uuid.uuid4().hex[:8], None  # noqa: SLF001  a copy of ours
+        store._patience = Patience(OUTAGE_MOST_S)  # noqa: SLF001  likewise; an attempt has a shard to lose
         return store
 
     def stage(self, name: str) -> Path:
@@ -143,10 +155,8 @@ class RemoteStore:
         final = f"{self._root}/{name}"
         if staged.is_dir():  # what an earlier attempt has left there goes, and files of other people stay
             self.remove([f"{name}/{entry}" for entry, _ in self.names(name) if SAMPLE_NAME.fullmatch(entry)])
-            self._fs.makedirs(final, exist_ok=True)
-            for entry in staged.iterdir():
-                self._lease.glance()
-                self._fs.put_file(str(entry), f"{final}/{entry.name}")
+            self._patience(self._fs.makedirs, final, exist_ok=True)
+            self._put_samples(staged, final)
         else:
             self._put(staged, final)
         remove(staged)
@@ -163,9 +173,9 @@ class RemoteStore:
         """
         redo = f"{self._root}/{names[-1].removesuffix(MARKER)}{REDO}"
         try:
-            self._fs.pipe_file(redo, b"")
+            self._patience(self._fs.pipe_file, redo, b"")
             self._replace(names)
-            self._fs.rm_file(redo)
+            self._patience(self._fs.rm_file, redo)
         except TakenOver:
             raise
         except Exception as error:  # each file system raises its own
@@ -179,12 +189,10 @@ class RemoteStore:
             staged, final = self.staged(name), f"{self._root}/{name}"
             if staged.is_dir():
                 new = {entry.name for entry in staged.iterdir()}
-                for entry in sorted(new):
-                    self._lease.glance()
-                    self._fs.put_file(str(staged / entry), f"{final}/{entry}")
+                self._put_samples(staged, final)
                 # What an attempt that was cut off has put there, of rows that have no image now.
                 old = {entry for entry, _ in self.names(name) if SAMPLE_NAME.fullmatch(entry)}
-                self._lease.glance()
+                self._patience(self._lease.glance)
                 self.remove([f"{name}/{entry}" for entry in sorted(old - new)])
             else:
                 self._put(staged, final)
@@ -193,7 +201,29 @@ class RemoteStore:
     def _put(self, staged: Path, final: str) -> None:
         if hasattr(self._fs, "abort_mpu") and not final.endswith(MARKER):
             self._give_up_uploads(final)
-        self._fs.put_file(str(staged), final)
+        self._patience(self._upload, str(staged), final)
+
+    def _upload(self, staged: str, final: str) -> None:
+        self._lease.glance()  # if it fails and is tried again, that may be an hour later
+        if not self._renames:
+            self._fs.put_file(staged, final)
+            return
+        partial = f"{final}.{self._own}{PARTIAL}"
+        self._fs.put_file(staged, partial)
+        if "hdfs" in protocols(self._fs):  # which renames nothing to what is there
+            with suppress(FileNotFoundError):
+                self._fs.rm_file(final)
+        self._fs.mv(partial, final)
+
+    def _put_samples(self, staged: Path, final: str) -> None:
+        """Upload the files of the folder *staged*, many at a time where the file system can."""
+        entries = sorted(entry.name for entry in staged.iterdir())
+        for begin in range(0, len(entries), BESIDE_MAX):
+            self._patience(self._lease.glance)
+            some = entries[begin : begin + BESIDE_MAX]
+            self._patience(
+                self._fs.put, [str(staged / entry) for entry in some], [f"{final}/{entry}" for entry in some]
+            )
 
     def _give_up_uploads(self, path: str) -> None:
         """Give up the parts that a killed attempt has uploaded of *path*: S3 keeps them, and bills them, until then.
@@ -206,6 +236,10 @@ class RemoteStore:
             for upload in begun:
                 if upload["Key"] == key:
                     self._fs.abort_mpu(bucket, key, upload["UploadId"])
+
+    def give_up(self) -> None:
+        """Wait no longer for a server that does not do what is asked of it: nobody wants it any more."""
+        self._patience.end()
 
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
@@ -244,9 +278,12 @@ class RemoteStore:
 
     def finish(self, stem: str) -> bool:
         """Return whether no replacement of the shard *stem* was cut off; nothing of it could be gone on with."""
-        redo = f"{self._root}/{stem}{REDO}"
         self._fs.invalidate_cache(self._root)
-        return not self._fs.exists(redo)
+        try:
+            self._patience(self._fs.info, f"{self._root}/{stem}{REDO}")
+        except FileNotFoundError:
+            return True
+        return False
 
     def _hold(self) -> None:
         """Have the staging folder, and hold it, beside others that use it."""
