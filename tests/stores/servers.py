@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,19 +38,24 @@ _AZURITE_KEY: Final = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz
 class Place:
     """A server: *root* is a URL that datasets lie below, *variables* lead a program to it, *port* is its own.
 
-    *fs* is the same seen by the tests, which know nothing of the program's stores.
+    *fs* is the same seen by the tests, which know nothing of the program's stores, and *pid* that of the server.
     """
 
     name: str
     root: str
     port: int
     fs: Any
-    variables: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str]
+    pid: int
+
+    def path(self, url: str) -> str:
+        """Return the path of *url* in :attr:`fs`."""
+        return url.removeprefix(self.root.partition("://")[0] + "://").removeprefix("127.0.0.1").rstrip("/")
 
     def files(self, url: str) -> dict[str, int]:
         """Return what lies below *url*, by its name there, with the sizes; also what is hidden."""
         self.fs.invalidate_cache()
-        path = self.fs._strip_protocol(url).rstrip("/")
+        path = self.path(url)
         try:
             found = self.fs.find(path, detail=True)
         except FileNotFoundError:
@@ -59,7 +64,7 @@ class Place:
 
     def fetched(self, url: str, folder: Path) -> Path:
         """Return *folder*, to which all that lies below *url* was copied."""
-        path = self.fs._strip_protocol(url).rstrip("/")
+        path = self.path(url)
         for name in self.files(url):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(self.fs.cat_file(f"{path}/{name}"))
@@ -69,23 +74,24 @@ class Place:
         """Return the uploads that were begun, and neither completed nor given up, as far as the server tells."""
         if self.name != "s3":
             return []
-        return [upload["Key"] for upload in self.fs.call_s3("list_multipart_uploads", Bucket=BUCKET).get("Uploads", [])]
+        bucket = self.root.removeprefix("s3://")
+        return [upload["Key"] for upload in self.fs.call_s3("list_multipart_uploads", Bucket=bucket).get("Uploads", [])]
 
     def write(self, url: str, content: bytes) -> None:
         """Put *content* at *url*."""
-        path = self.fs._strip_protocol(url)
+        path = self.path(url)
         if self.name == "sftp":
             self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         self.fs.pipe_file(path, content)
 
 
 @contextmanager
-def _running(command: list[str], port: int, **how: Any) -> Iterator[None]:
-    """Run *command* during the block, from when it listens on *port*."""
+def _running(command: list[str], port: int, **how: Any) -> Iterator[int]:
+    """Run *command* during the block, from when it listens on *port*; yield its number."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **how) as server:
         try:
             wait_for_port(port, STARTS_S)
-            yield
+            yield server.pid
         finally:
             server.terminate()
 
@@ -101,7 +107,7 @@ def s3() -> Iterator[Place]:
         "FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, port, env={**os.environ, **variables}):
+    with _running(command, port, env={**os.environ, **variables}) as pid:
         fs = fsspec.filesystem(
             "s3",
             key="none",
@@ -110,7 +116,7 @@ def s3() -> Iterator[Place]:
             client_kwargs={"region_name": "us-east-1"},
         )
         fs.call_s3("create_bucket", Bucket=BUCKET)
-        yield Place("s3", f"s3://{BUCKET}", port, fs, variables)
+        yield Place("s3", f"s3://{BUCKET}", port, fs, variables, pid)
 
 
 @contextmanager
@@ -126,10 +132,10 @@ def azure() -> Iterator[Place]:
         f"DefaultEndpointsProtocol=http;AccountName={_AZURITE_ACCOUNT};AccountKey={_AZURITE_KEY};"
         f"BlobEndpoint=http://127.0.0.1:{port}/{_AZURITE_ACCOUNT};"
     )
-    with _running([found, "--blobPort", str(port), *options], port):
+    with _running([found, "--blobPort", str(port), *options], port) as pid:
         fs = fsspec.filesystem("az", connection_string=connection)
         fs.mkdir(BUCKET)
-        yield Place("azure", f"az://{BUCKET}", port, fs, {"FSSPEC_AZ_CONNECTION_STRING": connection})
+        yield Place("azure", f"az://{BUCKET}", port, fs, {"FSSPEC_AZ_CONNECTION_STRING": connection}, pid)
 
 
 @contextmanager
@@ -149,9 +155,9 @@ def gcs() -> Iterator[Place]:
         "--quiet",
     ]
     variables = {"FSSPEC_GS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "FSSPEC_GS_TOKEN": "anon"}
-    with _running(command, port, env={**os.environ, "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"}):
+    with _running(command, port, env={**os.environ, "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}"}) as pid:
         fs = fsspec.filesystem("gs", endpoint_url=variables["FSSPEC_GS_ENDPOINT_URL"], token="anon")
-        yield Place("gcs", f"gs://{BUCKET}", port, fs, variables)
+        yield Place("gcs", f"gs://{BUCKET}", port, fs, variables, pid)
 
 
 _SSHD: Final = """
@@ -200,8 +206,6 @@ def sftp(sessions: int = 10) -> Iterator[Place]:
             f"FSSPEC_SSH_{key.upper()}": value if isinstance(value, str) else json.dumps(value)
             for key, value in told.items()
         }
-        with _running([program, "-D", "-e", "-f", str(folder / "sshd_config")], port, **own):
-            from sshfs import SSHFileSystem
-
-            fs = SSHFileSystem("127.0.0.1", **told)
-            yield Place("sftp", f"ssh://127.0.0.1{folder}/{BUCKET}", port, fs, variables)
+        with _running([program, "-D", "-e", "-f", str(folder / "sshd_config")], port, **own) as pid:
+            fs = fsspec.filesystem("file")  # that of the machine it is on
+            yield Place("sftp", f"ssh://127.0.0.1{folder}/{BUCKET}", port, fs, variables, pid)

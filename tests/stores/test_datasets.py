@@ -92,7 +92,7 @@ def test_life_of_a_dataset(
     files = place.files(out)
     for name in files:
         if name.startswith("00000") or name == "00001_stats.json":
-            place.fs.rm_file(f"{place.fs._strip_protocol(out)}/{name}")
+            place.fs.rm_file(f"{place.path(out)}/{name}")
     web.forget_requests()
     program.fetch(urls, out, output_format=output_format)
     asked_again = len(web.requests())

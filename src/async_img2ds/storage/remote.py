@@ -9,6 +9,7 @@ import re
 import shutil
 import uuid
 from contextlib import suppress
+from inspect import signature
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
@@ -28,6 +29,9 @@ STAGING: Final = "aimg2ds-"
 _STAGING_NAME: Final = re.compile(re.escape(STAGING) + "[0-9a-f]{32}")
 # File systems in which a file is seen while it is written, and can be renamed in one step when it is whole.
 _RENAMING: Final = frozenset({"ssh", "sftp", "hdfs"})
+# Parts of a file that are uploaded beside each other, where the library takes them to memory. Of 600 MB that was
+# 200 MB, and 1,000 MB with the ten parts that s3fs takes, in the same time; adlfs took all 600.
+PARTS_MAX: Final = 2
 # Samples that are uploaded beside each other; a round trip for each of ten thousand would be minutes.
 BESIDE_MAX: Final = 64
 
@@ -206,7 +210,7 @@ class RemoteStore:
     def _upload(self, staged: str, final: str) -> None:
         self._lease.glance()  # if it fails and is tried again, that may be an hour later
         if not self._renames:
-            self._fs.put_file(staged, final)
+            self._fs.put_file(staged, final, **_in_parts(self._fs))
             return
         partial = f"{final}.{self._own}{PARTIAL}"
         self._fs.put_file(staged, partial)
@@ -300,6 +304,12 @@ class RemoteStore:
                 if (lock := locked(folder)) is not None:
                     shutil.rmtree(folder, ignore_errors=True)
                     os.close(lock)
+
+
+def _in_parts(fs: Any) -> dict[str, int]:  # noqa: ANN401  fsspec's file systems are untyped
+    """Return what tells *fs* how many parts of a file to upload at a time, if it can be told."""
+    put_file = getattr(fs, "_put_file", fs.put_file)
+    return {"max_concurrency": PARTS_MAX} if "max_concurrency" in signature(put_file).parameters else {}
 
 
 def _is_staging(path: Path) -> bool:

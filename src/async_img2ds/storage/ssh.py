@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncssh
@@ -30,10 +30,11 @@ _ERRNOS: Final[dict[type[Exception], int]] = {
     asyncssh.SFTPQuotaExceeded: errno.EDQUOT,
     asyncssh.HostKeyNotVerifiable: errno.EACCES,
     asyncssh.PermissionDenied: errno.EACCES,
-    asyncssh.ConnectionLost: errno.ECONNRESET,
-    asyncssh.SFTPConnectionLost: errno.ECONNRESET,
-    asyncssh.SFTPNoConnection: errno.ECONNRESET,
 }
+_LOST: Final = (
+    *(asyncssh.ConnectionLost, asyncssh.ChannelOpenError),
+    *(asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection, asyncssh.SFTPEOFError),
+)
 
 
 class SshFileSystem(SSHFileSystem):  # type: ignore[misc]  # it is untyped
@@ -67,15 +68,25 @@ class _Channels:
     @asynccontextmanager
     async def get(self) -> AsyncIterator[Any]:
         """Yield a channel; what goes wrong during the block is an OSError, unless nothing is there."""
+        pool = None
         try:
             async with self._connecting:
                 if self._connection is None or self._connection.is_closed():
                     self._connection, self._pool = await self._connect()
-            async with self._pool.get() as channel:
+                pool = self._pool
+            async with AsyncExitStack() as stack:
+                try:
+                    channel = await stack.enter_async_context(pool.get())
+                except ValueError as error:  # by which it says that the server opens no channel
+                    raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, str(error)) from error
                 yield channel
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory") from None
-        except (asyncssh.Error, asyncssh.ChannelOpenError) as error:
+        except _LOST as error:
+            if pool is not None and pool is self._pool:  # a channel may end without its connection
+                self._connection.close()
+            raise _said(error) from error
+        except asyncssh.Error as error:
             raise _said(error) from error
 
     async def close(self) -> None:
@@ -90,5 +101,6 @@ def _said(error: Exception) -> OSError:
             "; if it is the right one, add it by ssh-keyscan HOST >> ~/.ssh/known_hosts, or set FSSPEC_SSH_KNOWN_HOSTS "
             "to a file of known hosts"
         )
-    number = next((number for kind, number in _ERRNOS.items() if isinstance(error, kind)), errno.EIO)
+    otherwise = errno.ECONNRESET if isinstance(error, _LOST) else errno.EIO
+    number = next((number for kind, number in _ERRNOS.items() if isinstance(error, kind)), otherwise)
     return OSError(number, reason)
