@@ -28,6 +28,8 @@ def _opened(name: str) -> Iterator[Place]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         with getattr(servers, name)() as place:
+            for variable, value in place.variables.items():
+                patch.setenv(variable, value)
             fsspec.config.set_conf_env(fsspec.config.conf, place.variables)
             yield place
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -80,8 +80,10 @@ class Place:
     def write(self, url: str, content: bytes) -> None:
         """Put *content* at *url*."""
         path = self.path(url)
-        if self.name == "sftp":
-            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if self.name == "sftp" and not (folder := Path(path).parent).exists():
+            with suppress(FileExistsError):
+                folder.mkdir(parents=True)
+            folder.chmod(0o777)  # the program comes as another user
         self.fs.pipe_file(path, content)
 
 

@@ -17,6 +17,7 @@ from async_img2ds.errors import OptionsError, StorageError, TakenOver
 from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, SAMPLE_NAME, in_use, remove
 from async_img2ds.storage.filesystems import OBJECT_STORES, protocols
 from async_img2ds.storage.holders import HOLDER, Held, Lease, locked
+from async_img2ds.storage.listing import entries_in
 from async_img2ds.storage.patience import OUTAGE_MOST_S, Patience
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _RENAMING: Final = frozenset({"ssh", "sftp", "hdfs"})
 # Parts of a file that are uploaded beside each other, where the library takes them to memory. Of 600 MB that was
 # 200 MB, and 1,000 MB with the ten parts that s3fs takes, in the same time; adlfs took all 600.
 PARTS_MAX: Final = 2
+# Files that are removed at a time: S3's most in one request.
+REMOVED_MAX: Final = 1000
 # Samples that are uploaded beside each other; a round trip for each of ten thousand would be minutes.
 BESIDE_MAX: Final = 64
 
@@ -50,6 +53,8 @@ class RemoteStore:
         self._patience = Patience()
         self._has_buckets = not OBJECT_STORES.isdisjoint(protocols(fs))
         self._renames = not _RENAMING.isdisjoint(protocols(fs))
+        self._in_parts = _if_known(fs, "put_file", max_concurrency=PARTS_MAX)
+        self._as_named = _if_known(fs, "rm", expand_path=False)  # or Azure's looks for each file before
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what is of this process alone."""
@@ -87,26 +92,16 @@ class RemoteStore:
 
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
         """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
-        for entry in self._entries(folder):
-            name = entry["name"].rpartition("/")[2]
-            if entry["type"] == "file" and name != HOLDER:
-                yield name, int(entry["size"] or 0)
+        for name, size in self._entries(folder):
+            if size is not None and name != HOLDER:
+                yield name, size
 
     def folders(self) -> Iterator[str]:
         """Yield the names of the folders that lie in the folder itself."""
-        for entry in self._entries(""):
-            if entry["type"] == "directory":
-                yield entry["name"].rstrip("/").rpartition("/")[2]
+        yield from (name for name, size in self._entries("") if size is None)
 
-    def _entries(self, folder: str) -> list[dict[str, Any]]:
-        path = f"{self._root}/{folder}".rstrip("/")
-        self._fs.invalidate_cache(path)
-        try:
-            return list(self._patience(self._fs.ls, path, detail=True))
-        except FileNotFoundError:
-            return []
-        finally:
-            self._fs.invalidate_cache(path)  # or what was said of a million files would stay in memory
+    def _entries(self, folder: str) -> Iterator[tuple[str, int | None]]:
+        return entries_in(self._fs, f"{self._root}/{folder}".rstrip("/"), self._patience)
 
     def open(self, name: str) -> IO[bytes]:
         """Open the file *name* for reading."""
@@ -122,14 +117,16 @@ class RemoteStore:
     def remove(self, names: Collection[str]) -> None:
         """Remove files, those in a folder as ``folder/name``, and folders of theirs that are empty then."""
         paths = [f"{self._root}/{name}" for name in names]
-        if paths and self._has_buckets:
-            self._patience(self._fs.rm, paths)  # in a few requests; and there are no folders to remove
+        if self._has_buckets:  # there are no folders to remove
+            for begin in range(0, len(paths), REMOVED_MAX):
+                with suppress(FileNotFoundError):
+                    self._patience(self._fs.rm, paths[begin : begin + REMOVED_MAX], **self._as_named)
             return
         for path in paths:
             with suppress(FileNotFoundError):
                 self._patience(self._fs.rm_file, path)
         for folder in {name.rpartition("/")[0] for name in names} - {""}:
-            if not self._entries(folder):  # to some file systems removing a folder is removing all that is in it
+            if not any(self._entries(folder)):  # to some file systems removing a folder is removing all that is in it
                 with suppress(OSError):
                     self._fs.rmdir(f"{self._root}/{folder}")
 
@@ -210,7 +207,7 @@ class RemoteStore:
     def _upload(self, staged: str, final: str) -> None:
         self._lease.glance()  # if it fails and is tried again, that may be an hour later
         if not self._renames:
-            self._fs.put_file(staged, final, **_in_parts(self._fs))
+            self._fs.put_file(staged, final, **self._in_parts)
             return
         partial = f"{final}.{self._own}{PARTIAL}"
         self._fs.put_file(staged, partial)
@@ -306,10 +303,10 @@ class RemoteStore:
                     os.close(lock)
 
 
-def _in_parts(fs: Any) -> dict[str, int]:  # noqa: ANN401  fsspec's file systems are untyped
-    """Return what tells *fs* how many parts of a file to upload at a time, if it can be told."""
-    put_file = getattr(fs, "_put_file", fs.put_file)
-    return {"max_concurrency": PARTS_MAX} if "max_concurrency" in signature(put_file).parameters else {}
+def _if_known(fs: Any, method: str, **told: Any) -> dict[str, Any]:  # noqa: ANN401  fsspec's file systems are untyped
+    """Return what of *told* the *method* of *fs* takes."""
+    taken = signature(getattr(fs, f"_{method}", getattr(fs, method))).parameters
+    return {name: value for name, value in told.items() if name in taken}
 
 
 def _is_staging(path: Path) -> bool:

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncssh
+from fsspec.asyn import sync_wrapper
 from sshfs import SSHFileSystem
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class SshFileSystem(SSHFileSystem):  # type: ignore[misc]  # it is untyped
     """The files of a machine, by one connection, which is opened when it is first used, and anew when it was lost."""
 
     protocol = ("ssh", "sftp")
+    rmdir = sync_wrapper(SSHFileSystem._rmdir)  # noqa: SLF001  fsspec's own does nothing
 
     def __init__(self, host: str, **told: Any) -> None:  # noqa: ANN401  whatever asyncssh.connect takes
         """Use *host*, which must be among the known ones; as asyncssh is *told*, by default as ssh itself would be."""
