@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -12,13 +13,13 @@ import pytest
 
 from async_img2ds import download
 from processes import wait_until
+from stores.program import Program
 from test_run import PICTURES, QUIET
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from origin import Origin
-    from stores.program import Program
     from stores.servers import Place
 
 FORMATS = ["files", "parquet", "tfrecord", "webdataset"]
@@ -154,3 +155,67 @@ def test_list_may_be_a_pattern_or_a_folder(program: Program, place: Place, web: 
 
     assert len(markers(f"{out}/some")) == 2
     assert len(markers(f"{out}/all")) == 3
+
+
+# Other ways to write where the places are; {port} is the server's.
+ALIASES = {
+    "s3": ["s3a://{folder}"],
+    "azure": ["abfs://{folder}", "abfs://datasets@devstoreaccount1.dfs.core.windows.net/{below}"],
+    "gcs": ["gcs://{folder}"],
+    "sftp": ["sftp://127.0.0.1{folder}", "ssh://127.0.0.1:{port}{folder}"],
+}
+
+
+@pytest.mark.parametrize(("name", "alias"), [(name, alias) for name, some in ALIASES.items() for alias in some])
+def test_places_have_other_names(
+    request: pytest.FixtureRequest, web: Origin, tmp_path: Path, name: str, alias: str
+) -> None:
+    """Each leads to the same files, with the same configuration."""
+    place: Place = request.getfixturevalue(name)
+    program, out = Program(place, tmp_path), f"{place.root}/{uuid.uuid4().hex[:8]}"
+    folder, below = place.path(out), out.rpartition("/")[2]
+    (tmp_path / "urls.txt").write_text(web.url("rocket.jpg"))
+    program.fetch(str(tmp_path / "urls.txt"), alias.format(folder=folder, below=below, port=place.port))
+
+    assert "00000/000000.jpg" in place.files(out)
+
+
+def test_configuration_may_be_a_file(s3: Place, web: Origin, tmp_path: Path) -> None:
+    """As fsspec reads it; the workers read the same."""
+    (tmp_path / "fsspec").mkdir()
+    told = {"endpoint_url": f"http://127.0.0.1:{s3.port}", "key": "none", "secret": "none"}
+    (tmp_path / "fsspec" / "s3.json").write_text(json.dumps({"s3": told}))
+    place = replace(s3, variables={"FSSPEC_CONFIG_DIR": str(tmp_path / "fsspec"), "AWS_DEFAULT_REGION": "us-east-1"})
+    out = f"{s3.root}/configured"
+    (tmp_path / "urls.txt").write_text(web.url("rocket.jpg"))
+    Program(place, tmp_path).fetch(str(tmp_path / "urls.txt"), out)
+
+    assert "00000/000000.jpg" in s3.files(out)
+
+
+def test_missing_credentials_are_told_before_anything_is_fetched(s3: Place, web: Origin, tmp_path: Path) -> None:
+    """In the library's own words, as what output_folder cannot be written to for."""
+    nothing = {"FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{s3.port}", "AWS_EC2_METADATA_DISABLED": "true"}
+    (tmp_path / "urls.txt").write_text(web.url("rocket.jpg"))
+    web.forget_requests()
+    said = Program(replace(s3, variables=nothing), tmp_path).fetch(
+        str(tmp_path / "urls.txt"), f"{s3.root}/denied", status=2
+    )
+
+    assert "output_folder: cannot write to" in said
+    assert "credentials" in said
+    assert web.requests() == []
+
+
+@pytest.mark.parametrize("name", ["s3", "azure", "gcs"])
+def test_bucket_that_is_not_there_is_refused(
+    request: pytest.FixtureRequest, web: Origin, tmp_path: Path, name: str
+) -> None:
+    """It is not made: that is what a misspelt name would do."""
+    place: Place = request.getfixturevalue(name)
+    (tmp_path / "urls.txt").write_text(web.url("rocket.jpg"))
+    scheme = place.root.partition("://")[0]
+    said = Program(place, tmp_path).fetch(str(tmp_path / "urls.txt"), f"{scheme}://misspelt/out", status=2)
+
+    assert "output_folder: there is no bucket 'misspelt'" in said
+    assert not place.fs.exists("misspelt")

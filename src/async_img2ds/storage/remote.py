@@ -67,7 +67,7 @@ class RemoteStore:
         is_there = True
         try:
             if self._has_buckets:  # which nobody wants made by a misspelt name
-                is_there = self._fs.exists(bucket)
+                is_there = self._fs.exists(bucket) or self._can_be_listed(bucket)
             else:
                 self._fs.makedirs(self._root, exist_ok=True)
             if is_there:
@@ -81,6 +81,13 @@ class RemoteStore:
         if not is_there:
             raise OptionsError(f"output_folder: there is no bucket {bucket!r}")
         self._hold()
+
+    def _can_be_listed(self, bucket: str) -> bool:
+        """Whether *bucket* is there; raises what is in the way of finding out, such as missing credentials."""
+        with suppress(FileNotFoundError):
+            self._fs.ls(bucket)
+            return True
+        return False
 
     def is_in_use(self) -> bool:
         """Whether a run is writing to the folder, as it says itself."""
