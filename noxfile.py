@@ -27,6 +27,10 @@ ONCE = ["chaos", "simulation", "room", "open_web"]
 IMG2DATASET = "img2dataset==1.47.0"
 
 
+# Microsoft's own stand-in for Azure's storage.
+AZURITE = "azurite@3"
+
+
 @nox.session
 def demo(session: nox.Session) -> None:
     """Run the main job on real photographs."""
@@ -72,6 +76,16 @@ def engines(session: nox.Session) -> None:
     system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])
     session.install(".[pillow,spark,ray]", *nox.project.dependency_groups(PROJECT, "test"))
     session.run("pytest", "tests/engines", *session.posargs)
+
+
+@nox.session
+def stores(session: nox.Session) -> None:
+    """Write and read datasets at S3, Azure, Google Cloud Storage and SSH, as servers on this machine; installs them."""
+    system_packages(session, ["nginx-light", "openssh-server", *([] if shutil.which("npm") else ["npm"])])
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "stores"))
+    azurite = Path(session.virtualenv.location) / "azurite"
+    session.run("npm", "install", "--silent", "--no-fund", "--prefix", str(azurite), AZURITE, external=True)
+    session.run("pytest", "tests/stores", *session.posargs, env={"AZURITE": str(azurite / "node_modules" / ".bin")})
 
 
 @nox.session

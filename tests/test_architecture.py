@@ -89,7 +89,13 @@ def test_policy_is_pure(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "home"), [("aiohttp", "fetch/client.py"), ("PIL", "images/codec.py"), ("aiodns", "fetch/resolver.py")]
+    ("library", "home"),
+    [
+        ("aiohttp", "fetch/client.py"),
+        ("PIL", "images/codec.py"),
+        ("aiodns", "fetch/resolver.py"),
+        ("sshfs", "storage/ssh.py"),
+    ],
 )
 def test_libraries_stay_at_their_border(library: str, home: str) -> None:
     """Each is imported by one module, which translates its errors."""

@@ -389,18 +389,39 @@ def test_pieces_appended_together_stay_together(tmp_path: Path, monkeypatch: pyt
     assert sorted(content.split(b"<")[1:]) == [b"%02d" % n + b"-" * n + b"%02d>" % n for n in range(100)]
 
 
-@pytest.mark.parametrize(("scheme", "package", "extra"), [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs")])
+@pytest.mark.parametrize(
+    ("scheme", "package", "extra"),
+    [
+        ("s3", "s3fs", "s3"),
+        ("gs", "gcsfs", "gcs"),
+        ("az", "adlfs", "azure"),
+        ("abfs", "adlfs", "azure"),
+        ("ssh", "sshfs", "ssh"),
+        ("sftp", "sshfs", "ssh"),
+        ("hf", "huggingface_hub", "hf"),
+    ],
+)
 def test_missing_file_system_names_the_extra_to_install(
     monkeypatch: pytest.MonkeyPatch, scheme: str, package: str, extra: str
 ) -> None:
     """Without the optional package the message says what to type."""
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(_registry, scheme, raising=False)  # where fsspec keeps what was imported before
+    monkeypatch.delitem(sys.modules, "async_img2ds.storage.ssh", raising=False)
 
     with pytest.raises(MissingExtraError, match=rf"pip install 'async-img2ds\[{extra}\]'") as caught:
         file_system(f"{scheme}://bucket/folder")
 
     assert caught.value.extra == extra
+
+
+def test_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hadoop's library is no package, so no extra has it."""
+    monkeypatch.setenv("JAVA_HOME", "/nonexistent")
+    monkeypatch.setenv("ARROW_LIBHDFS_DIR", "/nonexistent")
+
+    with pytest.raises(OptionsError, match=r"hdfs:// .*install Java and a Hadoop client.*JAVA_HOME.*CLASSPATH"):
+        file_system("hdfs://127.0.0.1:9/folder")
 
 
 def test_unknown_file_system_is_refused() -> None:

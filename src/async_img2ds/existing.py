@@ -64,11 +64,13 @@ def finished_and_torn(store: Store) -> tuple[dict[int, str], set[int]]:
 
     Of these a replacement was cut off, on an object store, between their files.
     """
-    files = list(store.names())
-    finished = {
-        shard_id: name for name, size in files if size and (shard_id := Naming.finished_shard(name)) is not None
-    }
-    cut_off = {name.removesuffix(REDO) for name, _ in files if REDO_NAME.fullmatch(name)}
+    finished: dict[int, str] = {}
+    cut_off: set[str] = set()
+    for name, size in store.names():  # which may be millions
+        if size and (shard_id := Naming.finished_shard(name)) is not None:
+            finished[shard_id] = name
+        elif REDO_NAME.fullmatch(name):
+            cut_off.add(name.removesuffix(REDO))
     return finished, {shard_id for shard_id, name in finished.items() if name.removesuffix(MARKER) in cut_off}
 
 

@@ -168,7 +168,7 @@ MUTANTS: Final = (
         (
             (
                 _LOCAL,
-                "            if LEFTOVER_NAME.fullmatch(entry.name) and self._is_ours(entry.name):\n",
+                "            if LEFTOVER_NAME.fullmatch(entry.name) and is_of(self._share, entry.name):\n",
                 "            if not entry:\n",
             ),
         ),

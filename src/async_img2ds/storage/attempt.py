@@ -54,6 +54,7 @@ class Attempt:
         try:
             yield attempt
         finally:
+            attempt._store.give_up()
             # Queued behind a write that may still be under way in the thread;
             # done even if the wait for it is cancelled.
             discarded = asyncio.get_running_loop().run_in_executor(thread, attempt._discard)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
+    from async_img2ds.ranks import Share
+
 __all__ = [
     "LEFTOVER_NAME",
     "MANIFEST",
@@ -25,6 +27,7 @@ __all__ = [
     "WIDS",
     "Store",
     "in_use",
+    "is_of",
     "remove",
 ]
 
@@ -47,6 +50,7 @@ LEFTOVER_NAME: Final = re.compile(
 )
 REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
 # The files of samples in a folder bear their keys, which are digits.
+_DIGITS: Final = re.compile(r"[0-9]+")
 SAMPLE_NAME: Final = re.compile(r"[0-9]+\.[a-z]+")
 
 
@@ -106,6 +110,9 @@ class Store(Protocol):
     def discard(self, name: str) -> None:
         """Remove what was staged for *name*, if anything."""
 
+    def give_up(self) -> None:
+        """Have a call that another thread makes end soon, if it waits for a server that fails: nobody wants it now."""
+
     def release(self) -> None:
         """Let go of what is held for what was staged; whoever stages something does this last."""
 
@@ -128,6 +135,12 @@ class Store(Protocol):
 def in_use(root: str, who: str) -> OptionsError:
     """Return what is raised when another run, told of by *who*, writes to *root*."""
     return OptionsError(f"output_folder: another run is writing to {root}{who}; wait for it or choose another")
+
+
+def is_of(share: Share, name: str) -> bool:
+    """Whether the shard whose file is called *name* is one of *share*; what is of no shard is whoever's has all."""
+    digits = _DIGITS.match(name)
+    return share.has(int(digits[0])) if digits else share.is_all
 
 
 def remove(path: Path) -> None:

@@ -99,7 +99,7 @@ class ContestedStore(RemoteStore):
         staged = self.staged(name)
         samples = sorted(entry.name for entry in staged.iterdir()) if staged.is_dir() else None
         self._uploaded = {**self._uploaded, name: samples}
-        self._upload(staged, f"{self._attempt(_stem(name), self._own)}/{name}")
+        self._put_whole(staged, f"{self._attempt(_stem(name), self._own)}/{name}")
         remove(staged)
 
     def _attempt(self, stem: str, own: str) -> str:
@@ -110,7 +110,7 @@ class ContestedStore(RemoteStore):
         path = f"{self._root}/{ATTEMPTS}/{stem}/{DECISION}"
         said = {"own": self._own, "files": self._uploaded, "base": base}
         with suppress(FileExistsError):
-            self._fs.pipe_file(path, orjson.dumps(said), mode="create")
+            self._patience(self._fs.pipe_file, path, orjson.dumps(said), mode="create")
         # Asked for even if it was made: to some file systems the mode is nothing, and the last counts.
         return self._decision(stem)
 
@@ -127,7 +127,7 @@ class ContestedStore(RemoteStore):
         if self._stands(stem, decision["base"]):
             try:
                 if decision["base"]:
-                    self._fs.pipe_file(redo, b"")
+                    self._patience(self._fs.pipe_file, redo, b"")
                 self._copy_all(self._attempt(stem, decision["own"]), decision["files"])
             except FileNotFoundError as error:
                 if self._stands(stem, decision["base"]):  # or another has carried it out meanwhile
@@ -141,7 +141,7 @@ class ContestedStore(RemoteStore):
 
     def _remove(self, path: str) -> None:
         with suppress(FileNotFoundError):  # another was here, too
-            self._fs.rm_file(path)
+            self._patience(self._fs.rm_file, path)
 
     def _stands(self, stem: str, base: str | None) -> bool:
         """Whether the marker of the shard *stem* is still the one with the sha256 *base*, or none."""
@@ -161,7 +161,7 @@ class ContestedStore(RemoteStore):
         They are not looked up: another may have carried this out, and be taking *source* away.
         """
         for begin in range(0, len(samples), COPIED):
-            self._lease.glance()
+            self._patience(self._lease.glance)
             some = samples[begin : begin + COPIED]
             self._copy([f"{source}/{entry}" for entry in some], [f"{self._root}/{name}/{entry}" for entry in some])
         there = {entry for entry, _ in self.names(name) if SAMPLE_NAME.fullmatch(entry)}
@@ -170,7 +170,7 @@ class ContestedStore(RemoteStore):
     def _copy(self, sources: list[str], finals: list[str]) -> None:
         for parent in {final.rpartition("/")[0] for final in finals} - {self._root}:
             self._make_folder(parent)
-        self._fs.copy(sources, finals, on_error="raise")
+        self._patience(self._fs.copy, sources, finals, on_error="raise")
 
     def _sweep_attempts(self) -> None:
         """Remove what attempts have uploaded that are over, and what was begun of an upload."""
@@ -180,7 +180,7 @@ class ContestedStore(RemoteStore):
     def _drop(self, folder: str) -> None:
         self._fs.invalidate_cache(folder)
         with suppress(FileNotFoundError):
-            self._fs.rm(folder, recursive=True)
+            self._patience(self._fs.rm, folder, recursive=True)
 
 
 def _sha256(marker: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""Which file system a URL is of, by fsspec."""
+"""Which file system a URL is of, by fsspec, which is told credentials and servers by its own configuration."""
 
 from __future__ import annotations
 
@@ -8,9 +8,29 @@ import fsspec
 
 from async_img2ds.errors import MissingExtraError, OptionsError
 
-__all__ = ["file_system", "protocols"]
+__all__ = ["OBJECT_STORES", "file_system", "protocols"]
 
-_EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+# File systems without folders, whose top ones are buckets, and whose files appear when they are whole.
+OBJECT_STORES: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
+
+_EXTRAS: Final = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "az": "azure",
+    "abfs": "azure",
+    "abfss": "azure",
+    "ssh": "ssh",
+    "sftp": "ssh",
+    "hf": "hf",
+}
+_SSH: Final = ("ssh", "sftp")
+# What is no package, and so no extra: the file system's own client.
+_DRIVERS: Final = {
+    "hdfs": "hdfs:// is read by Hadoop's own library: install Java and a Hadoop client, and set JAVA_HOME, HADOOP_HOME "
+    "and CLASSPATH=$($HADOOP_HOME/bin/hadoop classpath --glob), on each machine that fetches",
+}
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -18,19 +38,29 @@ def file_system(url: str) -> tuple[Any, str]:
 
     Raises:
         MissingExtraError: the file system is an optional package.
-        OptionsError: there is no such file system.
+        OptionsError: there is no such file system, or what it needs is not on this machine.
 
     """
+    scheme = url.partition("://")[0]
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        return _ssh(url) if scheme in _SSH else fsspec.core.url_to_fs(url)
     except ImportError as error:
-        scheme = url.partition("://")[0]
         if scheme in _EXTRAS:
             raise MissingExtraError(f"{scheme}://", _EXTRAS[scheme]) from error
         raise OptionsError(f"{url}: {error}") from error
     except ValueError as error:
         raise OptionsError(f"{url}: {error}") from error
-    return fs, path
+    except OSError as error:
+        if scheme in _DRIVERS:
+            said, *_ = str(error).splitlines() or [""]
+            raise OptionsError(f"{_DRIVERS[scheme]} ({said})") from error
+        raise
+
+
+def _ssh(url: str) -> tuple[Any, str]:
+    from async_img2ds.storage.ssh import SshFileSystem
+
+    return SshFileSystem(**SshFileSystem._get_kwargs_from_urls(url)), SshFileSystem._strip_protocol(url)  # noqa: SLF001  how fsspec calls them, too
 
 
 def protocols(fs: Any) -> frozenset[str]:  # noqa: ANN401  fsspec's file systems are untyped

@@ -6,7 +6,6 @@ import copy
 import ctypes
 import errno
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,17 @@ import fsspec
 
 from async_img2ds.errors import OptionsError, TakenOver
 from async_img2ds.ranks import ALL
-from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, SAMPLE_NAME, in_use, remove
+from async_img2ds.storage.base import (
+    LEFTOVER_NAME,
+    MARKER,
+    PARTIAL,
+    REDO,
+    REDO_NAME,
+    SAMPLE_NAME,
+    in_use,
+    is_of,
+    remove,
+)
 from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, holder_of, locked, rivals_of, said_of
 
 if TYPE_CHECKING:
@@ -31,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["LocalStore"]
 
 LOOKED_AT_S: Final = 0.1
-_DIGITS: Final = re.compile(r"[0-9]+")
 HOLDER_BYTES: Final = 1024
 
 
@@ -68,7 +76,7 @@ class LocalStore:
                 pass
             self._hold()
             for entry in self._root.iterdir():  # what an earlier run was doing when it was killed
-                if REDO_NAME.fullmatch(entry.name) and self._is_ours(entry.name) and entry.is_dir():
+                if REDO_NAME.fullmatch(entry.name) and is_of(self._share, entry.name) and entry.is_dir():
                     _move_out(entry)
             self._sweep()  # and what it left
         except Held as error:
@@ -234,6 +242,9 @@ class LocalStore:
         with suppress(OSError):  # others have something there, or it is gone
             self._staging(name).rmdir()
 
+    def give_up(self) -> None:
+        """Wait no longer; a disk is not waited for."""
+
     def release(self) -> None:
         """Look no longer at whether writing back what was staged fails."""
         if self._watching is not None:
@@ -271,13 +282,8 @@ class LocalStore:
 
     def _sweep(self) -> None:
         for entry in self._root.iterdir():
-            if LEFTOVER_NAME.fullmatch(entry.name) and self._is_ours(entry.name):
+            if LEFTOVER_NAME.fullmatch(entry.name) and is_of(self._share, entry.name):
                 remove(entry)
-
-    def _is_ours(self, name: str) -> bool:
-        """Whether the shard whose file is called *name* is one of this store's, and whatever is of none."""
-        digits = _DIGITS.match(name)
-        return self._share.has(int(digits[0])) if digits else self._share.is_all
 
     def disk(self) -> Path:
         """Return a folder on the local disk that is written to: this one."""

@@ -1,0 +1,119 @@
+"""Calls to a server that are made again while it fails: what is ready to be put there outlives an outage."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from async_img2ds.errors import AsyncImg2dsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["OUTAGE_MOST_S", "Patience"]
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# The libraries of object stores try again themselves, for seconds: s3fs 5 times and botocore below it as often, gcsfs
+# 6 times within half a minute, Azure's 3 times within one. What is done here is for outages, which last longer, and
+# for file systems whose libraries do nothing of the kind. Most outages end within an hour, as in the fetcher.
+OUTAGE_MOST_S: Final = 3600.0
+PAUSE_S: Final = 1.0
+PAUSE_MOST_S: Final = 30.0
+COMPLAINT_S: Final = 30.0
+
+# What is there or not, may be done or not, however often it is asked for.
+_SETTLED: Final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_SETTLED_NUMBERS: Final = _FULL | {errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM}
+# Mistakes of ours, or of a library.
+_BUGS: Final = (TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError)
+# 4xx is the request's fault but for these: took too long, too early, too many.
+_PASSING_STATUSES: Final = frozenset({408, 425, 429})
+
+
+class Patience:
+    """Makes calls, and again those that fail for a reason that may pass, for so many seconds at the most."""
+
+    def __init__(self, most_s: float = 0.0) -> None:
+        """Be patient for *most_s* seconds with each call; by default with none."""
+        self._most_s = most_s
+        self._ended = threading.Event()
+        self._complains_at = 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what is of this process alone."""
+        return {"_most_s": self._most_s}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin anew."""
+        Patience.__init__(self, state["_most_s"])
+
+    def end(self) -> None:
+        """Wait for nothing any more: nobody wants to know."""
+        self._ended.set()
+
+    def __call__(self, function: Callable[P, T], /, *values: P.args, **names: P.kwargs) -> T:
+        """Return what *function* returns.
+
+        Raises:
+            OSError: as it raised, in the end, or instead of something of the file system's own.
+
+        """
+        pauses = _pauses()
+        until = time.monotonic() + self._most_s
+        while True:
+            try:
+                return function(*values, **names)
+            except Exception as error:
+                pause_s = next(pauses)
+                is_over = time.monotonic() + pause_s > until or self._ended.is_set()
+                if is_over or not _may_pass(error):
+                    if isinstance(error, OSError | AsyncImg2dsError) and getattr(error, "errno", None) not in _FULL:
+                        raise
+                    # Of another number, as it is no reason to wait for room on this machine's disk.
+                    raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+                self._complain(error)
+            if self._ended.wait(pause_s):
+                until = 0.0
+
+    def _complain(self, error: Exception) -> None:
+        if time.monotonic() >= self._complains_at:
+            self._complains_at = time.monotonic() + COMPLAINT_S
+            logger.warning("the output folder cannot be reached at the moment (%s); what is ready for it waits", error)
+
+
+def _pauses() -> Iterator[float]:
+    """Yield how long to wait before each further try, in seconds; not all who wait come back at the same moment."""
+    pause_s = PAUSE_S
+    while True:
+        yield pause_s * random.uniform(0.5, 1.0)  # noqa: S311  no secret
+        pause_s = min(2 * pause_s, PAUSE_MOST_S)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether what failed with *error* may succeed without anybody's doing anything."""
+    if isinstance(error, (AsyncImg2dsError, *_SETTLED, *_BUGS)) or str(error).startswith("Forbidden"):  # so does gcsfs
+        return False
+    if (status := _status_of(error)) is not None:
+        return status >= 500 or status in _PASSING_STATUSES  # noqa: PLR2004  RFC 9110 15.6
+    return not (isinstance(error, OSError) and error.errno in _SETTLED_NUMBERS)
+
+
+def _status_of(error: BaseException | None) -> int | None:
+    """Return the HTTP status behind *error*, None if it is of something else; each library has it in another place."""
+    while error is not None:
+        answer = getattr(error, "response", None)
+        told = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
+        for status in (told, *(getattr(error, name, None) for name in ("status_code", "status", "code"))):
+            if str(status).isdecimal() and 300 <= int(str(status)) < 600:  # noqa: PLR2004  RFC 9110 15
+                return int(str(status))
+        error = error.__cause__
+    return None
