@@ -11,18 +11,31 @@ doubled. Each attempt stages apart from the others, and the first to commit is t
 from __future__ import annotations
 
 import tempfile
-import uuid
 from pathlib import Path
 
 from async_img2ds.storage.attempt import AppendFile, Attempt
-from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, REDO_NAME, REMOVED, SAMPLE_NAME, Store
+from async_img2ds.storage.base import (
+    LEFTOVER_NAME,
+    LIST_NAME,
+    LIST_SUMMARY,
+    MARKER,
+    PARTIAL,
+    REDO,
+    REDO_NAME,
+    REMOVED,
+    SAMPLE_NAME,
+    Store,
+)
 from async_img2ds.storage.filesystems import file_system, protocols
 from async_img2ds.storage.local import LocalStore
-from async_img2ds.storage.remote import STAGING, RemoteStore
+from async_img2ds.storage.remote import RemoteStore
+from async_img2ds.storage.staging import staging_in, sweep_staging, temporary_folder
 from async_img2ds.storage.sums import FolderSum, sum_in
 
 __all__ = [
     "LEFTOVER_NAME",
+    "LIST_NAME",
+    "LIST_SUMMARY",
     "MARKER",
     "PARTIAL",
     "REDO",
@@ -39,6 +52,8 @@ __all__ = [
     "open_store",
     "protocols",
     "sum_in",
+    "sweep_staging",
+    "temporary_folder",
 ]
 
 
@@ -50,4 +65,4 @@ def open_store(output_folder: str) -> Store:
     fs, path = file_system(output_folder)
     if "file" in protocols(fs):
         return LocalStore(Path(path))
-    return RemoteStore(fs, path, Path(tempfile.gettempdir()) / f"{STAGING}{uuid.uuid4().hex}")
+    return RemoteStore(fs, path, staging_in(Path(tempfile.gettempdir())))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEFTOVER_NAME",
+    "LIST_NAME",
+    "LIST_SUMMARY",
     "MARKER",
     "PARTIAL",
     "REDO",
@@ -33,9 +35,14 @@ REDO: Final = ".redo"
 MARKER: Final = "_stats.json"
 # What was asked to be removed; readers of whole folders pass over names that begin so.
 REMOVED: Final = "_removed.txt"
-# The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and the one
-# that is not a shard's.
-LEFTOVER_NAME: Final = re.compile(r"([0-9]+(_stats)?(\.[a-z]+)*|_removed\.txt)(\.[0-9a-f]{8})?\.partial")
+# The files of a list that was written anew, and what is said of them, last.
+LIST_NAME: Final = re.compile(r"by-host-[0-9]+\.parquet")
+LIST_SUMMARY: Final = "_partition.json"
+# The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and those
+# that are not a shard's.
+LEFTOVER_NAME: Final = re.compile(
+    rf"([0-9]+(_stats)?(\.[a-z]+)*|_removed\.txt|_partition\.json|{LIST_NAME.pattern})(\.[0-9a-f]{{8}})?\.partial"
+)
 REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
 # The files of samples in a folder bear their keys, which are digits.
 SAMPLE_NAME: Final = re.compile(r"[0-9]+\.[a-z]+")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import re
 import shutil
 import uuid
 from contextlib import suppress
@@ -16,15 +15,13 @@ from async_img2ds.errors import OptionsError, StorageError, TakenOver
 from async_img2ds.storage.base import MARKER, REDO, SAMPLE_NAME, in_use, remove
 from async_img2ds.storage.filesystems import protocols
 from async_img2ds.storage.holders import HOLDER, Held, Lease, locked
+from async_img2ds.storage.staging import sweep_staging
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-__all__ = ["STAGING", "RemoteStore"]
+__all__ = ["RemoteStore"]
 
-# How the folders on local disk are called in which lies what will be uploaded.
-STAGING: Final = "aimg2ds-"
-_STAGING_NAME: Final = re.compile(re.escape(STAGING) + "[0-9a-f]{32}")
 # File systems whose top folders are buckets, which nobody wants made by a misspelt name.
 _BUCKETED: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 
@@ -47,7 +44,7 @@ class RemoteStore:
 
     def prepare(self) -> None:
         """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
-        self._sweep()
+        sweep_staging(self._staging.parent)
         bucket = self._root.lstrip("/").partition("/")[0]
         is_there = True
         try:
@@ -255,19 +252,3 @@ class RemoteStore:
             with suppress(BlockingIOError, FileNotFoundError):  # another run looks whether anybody holds it
                 self._held = locked(self._staging, shared=True)
                 return
-
-    def _sweep(self) -> None:
-        """Remove what runs that were killed have left on this machine: those staging folders that nobody holds."""
-        for folder in filter(_is_staging, self._staging.parent.iterdir()):
-            with suppress(OSError):  # it is held, or somebody else's
-                if (lock := locked(folder)) is not None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    os.close(lock)
-
-
-def _is_staging(path: Path) -> bool:
-    """Whether *path* is a folder in which a run of this user stages, by its name, which nobody else gives one."""
-    with suppress(OSError):
-        ours = not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
-        return ours and _STAGING_NAME.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
-    return False
