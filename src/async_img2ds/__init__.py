@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StorageError,
         WorkerError,
     )
+    from async_img2ds.lists.partition import PartitionReport, partition
     from async_img2ds.options import FetchOptions, ImageOptions, InputOptions, Options, OutputOptions, RunOptions
     from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
@@ -38,6 +39,8 @@ __all__ = [
     "PurgeReport",
     "verify",
     "VerifyReport",
+    "partition",
+    "PartitionReport",
     "Defect",
     "Status",
     "ErrorClass",
@@ -69,6 +72,8 @@ _HOMES = {
     "PurgeReport": "dataset.purge",
     "verify": "dataset.verify",
     "VerifyReport": "dataset.verify",
+    "partition": "lists.partition",
+    "PartitionReport": "lists.partition",
     "Defect": "records",
     "Status": "records",
     "ErrorClass": "errors",

@@ -79,7 +79,7 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
     check_shared(options.output.output_folder)
     rules = host_rules(options.fetch.hosts_file)
     url_list = UrlList.open(options.input)
-    check_apart(url_list.files, options)
+    check_apart(url_list.files, options.output.output_folder)
     store = open_store(options.output.output_folder)
     held.callback(store.close)
     try:
