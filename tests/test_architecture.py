@@ -22,7 +22,7 @@ FLOORS = [
     {"journal"},
     {"inputs", "fetch", "images", "outputs", "existing"},
     {"worker", "distributors", "progress", "wandb", "preflight"},
-    {"plan", "dataset"},
+    {"plan", "dataset", "lists"},
     {"run"},
     {"cli"},
     {"__main__"},

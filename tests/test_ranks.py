@@ -133,6 +133,7 @@ def test_what_a_scheduler_says_is_heeded_only_if_asked_for() -> None:
         ({"rank": 0, "world_size": 2, "distributor": "pyspark"}, "pyspark shares the list out by itself"),
         *(({"rank": 0, "world_size": 2, "incremental_mode": mode}, mode) for mode in ("overwrite", "extend")),
         ({"distributor": "rank", "incremental_mode": "extend_new"}, "extend_new"),
+        ({"distributor": "rank", "partition_by": "host"}, "aimg2ds partition"),
     ],
 )
 def test_what_ranks_cannot_do_is_refused(options: dict[str, Any], said: str) -> None:

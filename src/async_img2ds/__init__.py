@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StorageError,
         WorkerError,
     )
+    from async_img2ds.lists.partition import PartitionReport, partition
     from async_img2ds.options import FetchOptions, ImageOptions, InputOptions, Options, OutputOptions, RunOptions
     from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
@@ -40,6 +41,8 @@ __all__ = [
     "PurgeReport",
     "verify",
     "VerifyReport",
+    "partition",
+    "PartitionReport",
     "Defect",
     "summary",
     "Summary",
@@ -75,6 +78,8 @@ _HOMES = {
     "PurgeReport": "dataset.purge",
     "verify": "dataset.verify",
     "VerifyReport": "dataset.verify",
+    "partition": "lists.partition",
+    "PartitionReport": "lists.partition",
     "Defect": "records",
     "manifest": "dataset.manifest",
     "ManifestReport": "dataset.manifest",

@@ -32,17 +32,20 @@ from async_img2ds.errors import AsyncImg2dsError, InputError, OptionsError
 from async_img2ds.flags import Flag, flags_of
 from async_img2ds.options import (
     GROUPS,
+    PARTITION_GROUPS,
     POSITIONAL,
     PURGE_GROUPS,
     RETRY_GROUPS,
     ManifestOptions,
     Options,
+    PartitionOptions,
     PurgeOptions,
     RetryOptions,
     SummaryOptions,
     VerifyOptions,
     flags,
     later_flags,
+    partition_flags,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from async_img2ds.dataset.summary import Summary
     from async_img2ds.dataset.verify import VerifyReport
     from async_img2ds.distributors.base import Stop
+    from async_img2ds.lists.partition import PartitionReport
     from async_img2ds.records import RunReport
 
 __all__ = ["app", "main"]
@@ -282,8 +286,8 @@ def _reasons(error_classes: Mapping[str, int]) -> list[str]:
     return [line.rstrip() for line in told]
 
 
-async def _run_until_signalled(run: Callable[[Stop], Awaitable[T]], grace_s: float) -> tuple[T, int]:
-    """Run; the first SIGINT or SIGTERM drains, the second drops what is open.
+async def _run_until_signalled(run: Callable[[Stop], Awaitable[T]], grace_s: float | None) -> tuple[T, int]:
+    """Run; the first SIGINT or SIGTERM drains, the second drops what is open, or is not cleared up yet.
 
     Return what *run* returns and the signal, 0 for none.
     """
@@ -300,10 +304,10 @@ async def _run_until_signalled(run: Callable[[Stop], Awaitable[T]], grace_s: flo
     return await run(stop), received[0] if received else 0
 
 
-def _heed(number: int, received: list[int], stop: Stop, grace_s: float) -> None:
+def _heed(number: int, received: list[int], stop: Stop, grace_s: float | None) -> None:
     received.append(number)
     stop.ask()
-    if len(received) == 1:
+    if len(received) == 1 and grace_s is not None:
         logger.warning("stopping: open shards get %g s to finish; once more to drop them now", grace_s)
 
 
@@ -446,6 +450,39 @@ def _listed(report: ManifestReport, folder: str) -> str:
             "one sum for all of a folder; --compute reads them"
         )
     return "\n".join([*lines, f"written: {', '.join(report.written)}", f"dataset: {folder}"])
+
+
+def _partition(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Write a list anew, each host's URLs in few shards far apart, for a fetch on many machines."""
+    allowed = tuple(flag for group in PARTITION_GROUPS.values() for flag in partition_flags(group))
+    with _told_by_status():
+        options = PartitionOptions.of(**_given(words, allowed))
+        report, signalled = asyncio.run(_run_until_signalled(partial(_run_partition, options), None))
+    with suppress(OSError):
+        typer.echo(_rearranged(report, options))
+    _end(signalled, complete=not report.interrupted)
+
+
+async def _run_partition(options: PartitionOptions, stop: Stop) -> PartitionReport:
+    from async_img2ds.lists.partition import run_partition
+
+    return await run_partition(options, stop)
+
+
+def _rearranged(report: PartitionReport, options: PartitionOptions) -> str:
+    """Return how a list was written anew in words and figures."""
+    if report.interrupted:
+        return f"interrupted: nothing is left of it; {_AGAIN} to begin anew"
+    lines = [
+        f"{report.rows:,} rows of about {report.hosts:,} hosts in {report.shards:,} shards: {report.files:,} files, "
+        f"{report.bytes_written / 1e6:,.1f} MB",
+        "it was there already, and stays as it is"
+        if report.is_old
+        else f"written in {report.seconds:.1f} s, by way of {report.temporary_bytes / 1e6:,.1f} MB of temporary files",
+        f"list: {options.output.output_folder}, to be read with --input_format parquet "
+        f"--number_sample_per_shard {options.input.number_sample_per_shard} and the same columns",
+    ]
+    return "\n".join(lines)
 
 
 _AGAIN: Final = "run the same command again"
@@ -668,6 +705,12 @@ def _metavar(flag: Flag) -> str:
 _add_command("fetch", _fetch, {group: flags_of(group) for group in GROUPS.values()}, POSITIONAL)
 _add_command("retry", _retry, {group: later_flags(group) for group in RETRY_GROUPS.values()}, ("output_folder",))
 _add_command("purge", _purge, {group: later_flags(group) for group in PURGE_GROUPS.values()}, ("output_folder",))
+_add_command(
+    "partition",
+    _partition,
+    {group: partition_flags(group) for group in PARTITION_GROUPS.values()},
+    ("url_list", "output_folder"),
+)
 _add_command("verify", _verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))
 _add_command("summary", _summarize, {SummaryOptions: flags_of(SummaryOptions)}, ("output_folder",))
 _add_command("manifest", _list_files, {ManifestOptions: flags_of(ManifestOptions)}, ("output_folder",))

@@ -34,6 +34,8 @@ __all__ = [
     "ManifestOptions",
     "Options",
     "OutputOptions",
+    "ListOptions",
+    "PartitionOptions",
     "RETRY_GROUPS",
     "RetryOptions",
     "RunOptions",
@@ -42,6 +44,7 @@ __all__ = [
     "flags",
     "parameters",
     "later_flags",
+    "partition_flags",
 ]
 
 # No wait makes sense beyond it, and timers overflow at infinity.
@@ -117,6 +120,19 @@ class InputOptions(Checked):
         default=False,
         help="Fetch each URL of the list once: rows with a URL that came before fail as duplicate. "
         "Takes 8 to 24 bytes of memory for each URL.",
+    )
+    partition_by: str | None = option(
+        None,
+        choices=("host",),
+        shapes=False,  # but for the order of rows, which are compared by themselves
+        help="Before anything is fetched, write the list anew beside the dataset, each host's rows in few shards that "
+        "lie far apart, so that what a machine allows a host holds for many machines together.",
+    )
+    temp_folder: str | None = option(
+        None,
+        shapes=False,
+        help="Folder on this machine for temporary files of partition_by, which take about as much room as the list "
+        "uncompressed. Default: where the list is written, or the system's if that is not on this machine.",
     )
 
     @property
@@ -628,6 +644,45 @@ class PurgeOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions(Checked):
+    """Where the list goes."""
+
+    output_folder: str = option("by-host", help="Folder for the new list, on disk or at any fsspec URL.")
+    partition_by: str = option(
+        "host",
+        choices=("host",),
+        help="What is kept together. host: the URLs of a host are in few shards, which lie far apart.",
+    )
+    progress: str = option("plain", choices=("plain", "none"), help="How progress is shown.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionOptions:
+    """How to write a list anew."""
+
+    input: InputOptions
+    output: ListOptions
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords, as :func:`partition` takes them.
+
+        Raises:
+            OptionsError: a name is unknown, or a value is not one that its option accepts.
+
+        """
+        allowed = {name: partition_flags(group) for name, group in PARTITION_GROUPS.items()}
+        known = {flag.name: flag for of_group in allowed.values() for flag in of_group}
+        if recipe := known["recipe"].accept(keywords.get("recipe")):
+            fit = {name: value for name, value in RECIPES[str(recipe)].items() if name in known}
+            keywords = {**fit, **keywords}
+        return cls(**_grouped(keywords, PARTITION_GROUPS, allowed))
+
+    def __post_init__(self) -> None:
+        _check_input(self.input)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """All options, in the groups that the stages are handed."""
 
@@ -692,6 +747,15 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
 
 RETRY_GROUPS: Final[Mapping[str, type[Any]]] = {"again": AgainOptions, "fetch": FetchOptions, "run": RunOptions}
 PURGE_GROUPS: Final[Mapping[str, type[Any]]] = {"removal": RemovalOptions, "run": RunOptions}
+PARTITION_GROUPS: Final[Mapping[str, type[Any]]] = {"input": InputOptions, "output": ListOptions}
+
+# What makes no sense for a list that is written anew: it is one, each of its rows is kept, and how is said there.
+_NOT_FOR_A_LIST: Final = frozenset({"shard_across_files", "dedupe", "partition_by"})
+
+
+def partition_flags(group: type[Any]) -> tuple[Flag, ...]:
+    """Return the options of *group* that a command takes which writes a list anew."""
+    return tuple(flag for flag in flags_of(group) if group is not InputOptions or flag.name not in _NOT_FOR_A_LIST)
 
 
 def later_flags(group: type[Any]) -> tuple[Flag, ...]:
@@ -790,6 +854,15 @@ def _check_output(options: Options) -> None:
         raise OptionsError(
             f"incremental_mode {options.output.incremental_mode} begins at what lies in the folder, which each rank "
             "finds in another state; leave it out, and give an empty folder, or one in which this list was begun"
+        )
+    if options.run.is_rank and options.input.partition_by:
+        raise OptionsError(
+            "partition_by: all ranks read one list; write it once with aimg2ds partition, then have them fetch that"
+        )
+    if options.input.partition_by and options.output.incremental_mode in ("extend", "extend_new"):
+        raise OptionsError(
+            f"partition_by: a dataset has one list beside it, and incremental_mode {options.output.incremental_mode} "
+            "adds another; make that by itself with aimg2ds partition, then fetch it without partition_by"
         )
     if options.output.hf_image and output_format != "parquet":
         raise OptionsError(f"hf_image is about the image column of output_format parquet; got {output_format}")

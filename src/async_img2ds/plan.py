@@ -80,7 +80,7 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
     check_shared(options.output.output_folder)
     rules = host_rules(options.fetch.hosts_file)
     url_list = UrlList.open(options.input)
-    check_apart(url_list.files, options)
+    check_apart(url_list.files, options.output.output_folder)
     share = options.run.share
     store = open_store(options.output.output_folder, share, contested=options.run.distributor in DOUBLING)
     held.callback(store.close)

@@ -170,21 +170,21 @@ def _text_of(option: str, url: str) -> str:
         raise OptionsError(f"{option}: {url} cannot be read: {str(error) or type(error).__name__}") from error
 
 
-def check_apart(files: Iterable[ListFile], options: Options) -> None:
-    """Refuse to write where lists are looked for, or over one: a dataset has files that would be taken for lists.
+def check_apart(files: Iterable[ListFile], output_folder: str) -> None:
+    """Refuse to write where lists are looked for, or over one: what is made has files that would be taken for lists.
 
     Raises:
         OptionsError: the output folder is the folder of one of *files*.
 
     """
-    fs, path = file_system(options.output.output_folder)
+    fs, path = file_system(output_folder)
     for file in files:
         folder, _, name = os.path.realpath(file.path).rpartition("/")
         if type(file.fs) is not type(fs) or os.path.realpath(path) not in (folder, os.path.realpath(file.folder)):
             continue
         if file.found:
             raise OptionsError(
-                "output_folder is the folder of the list: the dataset's own files would be read as lists; "
+                "output_folder is the folder of the list: what is written there would be read as lists, too; "
                 "choose another"
             )
         if name.partition(".")[0].isdigit():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from async_img2ds.blocking import waited_for
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
 from async_img2ds.journal import drop_journals, journals_in
+from async_img2ds.lists.partition import in_host_order
 from async_img2ds.options import Options, parameters
 from async_img2ds.plan import planned
 from async_img2ds.preflight import check_installed
@@ -77,7 +78,10 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     options = replace(options, run=options.run.placed(os.environ))
     check_installed(options)
     totals = Totals()
-    async with tracking(options) as track, planned(options, stop) as plan:
+    listed = await in_host_order(options, stop)
+    if listed is None:
+        return _report(totals, None, time.monotonic() - began, interrupted=True)
+    async with tracking(options) as track, planned(listed, stop) as plan:
         if plan is None:
             return _report(totals, None, time.monotonic() - began, interrupted=True)
         feed = ShardFeed(plan.shards, options.run.max_shard_retry)

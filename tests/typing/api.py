@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from async_img2ds import ErrorClass, InputError, Options, OptionsError, RunReport, download, download_async
+from async_img2ds import (
+    ErrorClass,
+    InputError,
+    Options,
+    OptionsError,
+    PartitionReport,
+    RunReport,
+    download,
+    download_async,
+    partition,
+)
 
 
 def script() -> float:
@@ -26,3 +36,9 @@ def options() -> int:
     """Build options without running anything."""
     chosen: Options = Options.of(url_list="urls.txt", resize_mode="keep_ratio")
     return chosen.image.image_size
+
+
+def rearranged() -> int:
+    """Write a list anew."""
+    report: PartitionReport = partition("urls.txt", output_folder="by-host")
+    return report.rows

@@ -14,7 +14,7 @@ from async_img2ds.inputs.shapes import array_of, text_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_text", "as_text_of_its_type", "mapped", "storable"]
+__all__ = ["as_text", "as_text_of_its_type", "encoded", "mapped", "storable"]
 
 
 def as_text(array: pa.Array) -> pa.Array:
@@ -43,7 +43,7 @@ def as_text_of_its_type(array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind) and (
         pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type)
     ):
-        return _encoded(text, kind)
+        return encoded(text, kind)
     return text
 
 
@@ -69,7 +69,7 @@ def storable(name: str, array: pa.Array) -> pa.Array:
     if pa.types.is_dictionary(kind) and (len(array.dictionary) > len(array) or array.dictionary.null_count):
         # Of a long list's dictionary only what these rows use: it travels with every shard. And Parquet has nulls
         # beside a dictionary, not in it.
-        array = _encoded(array.dictionary_decode(), kind)
+        array = encoded(array.dictionary_decode(), kind)
     return array
 
 
@@ -137,7 +137,7 @@ def _with_readable_texts(name: str, array: pa.Array, error: pa.ArrowInvalid) -> 
     kind = array.type
     try:
         if pa.types.is_dictionary(kind):
-            mended = _encoded(as_text(array), kind)
+            mended = encoded(as_text(array), kind)
         else:
             as_bytes = array.cast(mapped(kind, _bytes_leaf))
             as_bytes.validate(full=True)  # before it is read: offsets may lead out of it
@@ -154,7 +154,7 @@ def _bytes_leaf(kind: pa.DataType) -> pa.DataType:
     return pa.large_binary() if pa.types.is_large_string(kind) else kind
 
 
-def _encoded(values: pa.Array, kind: pa.DataType) -> pa.Array:
+def encoded(values: pa.Array, kind: pa.DataType) -> pa.Array:
     """Return *values* as a column of the dictionary type *kind*."""
     encoded = values.cast(kind.value_type).dictionary_encode()
     return pa.DictionaryArray.from_arrays(

@@ -32,6 +32,10 @@ class Arrow:
         with opened_indexed(file, "arrow") as stream:
             return list(_reader(stream, None).schema.names)
 
+    def every_name(self, file: ListFile) -> list[str]:
+        """Return the names of the file's columns."""
+        return self.names(file, ())
+
     def batches(self, file: ListFile, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield the rows of the columns that are wanted."""
         names = self.names(file, columns)

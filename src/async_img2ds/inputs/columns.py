@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from async_img2ds.options import InputOptions
 
-__all__ = ["Column", "arranged", "check_names", "columns_of", "missing", "sources"]
+__all__ = ["Column", "arranged", "check_names", "columns_of", "missing", "sources", "without_credentials"]
 
 
 # The beginning of a URL up to what stands before the host, of which the first part stays (RFC 3986 3.2.1).

@@ -56,6 +56,10 @@ class Csv:
             names, _ = self._header(self._blocks(stream))
             return names
 
+    def every_name(self, file: ListFile) -> list[str]:
+        """Return the names in the header."""
+        return self.names(file, ())
+
     def batches(self, file: ListFile, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield the records, additional columns of the narrowest type that holds all their values in the file."""
         check_names(self.names(file, columns), columns)

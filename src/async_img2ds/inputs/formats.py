@@ -31,6 +31,9 @@ class Format(Protocol):
     def names(self, file: ListFile, columns: Sequence[Column]) -> Sequence[str] | None:
         """Return the names of the file's columns, None if it has none; at least those that are among *columns*."""
 
+    def every_name(self, file: ListFile) -> Sequence[str] | None:
+        """Return the names of all columns that the file has anywhere, None if they have no names."""
+
     def batches(self, file: ListFile, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield the file's rows, all of one schema, with the columns that *columns* take their values from.
 

@@ -29,6 +29,8 @@ DOCUMENT_BYTES_MAX: Final = 256 * 2**20
 BATCH_ROWS: Final = 16_384
 # Names remembered for the message that says which there are.
 NAMES_MAX: Final = 100
+# Of rows with more names than that together, the names are data.
+COLUMNS_MAX: Final = 1000
 
 TO_LINES: Final = (
     "python -c \"import pandas; pandas.read_json('urls.json', convert_dates=False)"
@@ -55,6 +57,16 @@ class JsonLines:
                 break
         return None if names is None else list(names)
 
+    def every_name(self, file: ListFile) -> list[str] | None:
+        """Return the names that any row has."""
+        names: dict[str, None] | None = None
+        for rows, _ in _rows(file):
+            names = names or {}
+            names |= dict.fromkeys(itertools.chain.from_iterable(rows))
+            if len(names) > COLUMNS_MAX:
+                raise ValueError(f"its rows have more than {COLUMNS_MAX} different names, which are no columns")
+        return None if names is None else list(names)
+
     def batches(self, file: ListFile, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield the rows, additional columns of the type that holds all their values in the file."""
         shapes = {column.source: Shape() for column in columns if not column.text}
@@ -74,6 +86,10 @@ class JsonDocument:
     def names(self, file: ListFile, _columns: Sequence[Column]) -> list[str] | None:
         """Return the names of the columns."""
         return list(_columns_of(_document(file)[0])) or None
+
+    def every_name(self, file: ListFile) -> list[str] | None:
+        """Return the names of the columns."""
+        return self.names(file, ())
 
     def batches(self, file: ListFile, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield the rows, in pieces."""

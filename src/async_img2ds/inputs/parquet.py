@@ -35,6 +35,10 @@ class Parquet:
         with opened_indexed(file, "parquet") as stream:
             return list(pq.read_schema(stream).names)
 
+    def every_name(self, file: ListFile) -> list[str]:
+        """Return the names of the file's columns."""
+        return self.names(file, ())
+
     def batches(self, file: ListFile, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield the rows of the columns that are wanted."""
         with opened_indexed(file, "parquet") as stream:

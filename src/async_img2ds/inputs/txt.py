@@ -28,6 +28,10 @@ class Txt:
         with opened_text(file):
             pass
 
+    def every_name(self, file: ListFile) -> None:
+        """Find no columns."""
+        self.names(file, ())
+
     def batches(self, file: ListFile, columns: Sequence[Column]) -> Iterator[tuple[pa.RecordBatch, float]]:
         """Yield the lines as the one column that is asked for."""
         [column] = columns

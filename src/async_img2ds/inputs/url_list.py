@@ -17,6 +17,7 @@ from async_img2ds.inputs.arrays import mapped
 from async_img2ds.inputs.columns import arranged, check_names, columns_of, missing
 from async_img2ds.inputs.files import files_of, split_format
 from async_img2ds.inputs.formats import FORMATS
+from async_img2ds.inputs.joined import JoinedTypes, first_line
 from async_img2ds.policy.markers import check_alike, digest_of_urls
 from async_img2ds.policy.shards import cut, packed
 from async_img2ds.policy.url_sets import SeenUrls
@@ -125,7 +126,7 @@ class UrlList:
                 self.shards_skipped += 1
                 self.rows_skipped += table.num_rows
             else:
-                typed = table if self._format.says_types else _with_types(table)
+                typed = table if self.format.says_types else _with_types(table)
                 held.append(Shard(shard_id, packed(typed), table.num_rows, repeats=repeats))
                 if not left or len(held) > HELD_MAX:
                     yield held.popleft()
@@ -144,7 +145,8 @@ class UrlList:
         return max(0, round(ours / read) - self.rows_skipped) if read and ours else None
 
     @property
-    def _format(self) -> Format:
+    def format(self) -> Format:
+        """How its files are read."""
         return FORMATS[split_format(self.options.input_format)[0]]
 
     def _tables(self, known: Container[str | None]) -> Iterator[pa.Table]:
@@ -157,26 +159,27 @@ class UrlList:
             yield from cut(self._joined(known), rows)
         except pa.ArrowException as error:
             raise InputError(
-                f"url_list: rows of two files cannot be put into one shard: {_words(error)}; {_APART}"
+                f"url_list: rows of two files cannot be put into one shard: {first_line(error)}; {_APART}"
             ) from error
 
     def _joined(self, known: Container[str | None]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all files, a column's type at least as wide as it was before."""
-        joined = _JoinedTypes()
+        joined = JoinedTypes(_APART)
         for file in self.files:
             for batch in self._batches(file, known):
-                yield joined.take_in(batch, file)
+                joined.add(batch.schema, file)
+                yield joined.fit(batch, file)
 
     def _batches(self, file: ListFile, known: Container[str | None]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of *file*, as the dataset has them, but those with a URL among *known*."""
         try:
-            for batch, bytes_read in self._format.batches(file, self.columns):
+            for batch, bytes_read in self.format.batches(file, self.columns):
                 # Kept as a number, because whoever asks for progress may do so while the file is being closed.
                 self._bytes_of_file = bytes_read
                 rows = arranged(batch, self.columns)
                 yield self._without(known, rows) if known else rows
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._unreadable(file, error) from error
+            raise self.unreadable(file, error) from error
         self._bytes_before += file.size or 0
         self._bytes_of_file = 0.0
 
@@ -193,7 +196,7 @@ class UrlList:
 
     def _check_columns(self, file: ListFile) -> None:
         try:
-            names = self._format.names(file, self.columns)
+            names = self.format.names(file, self.columns)
             if names is None:
                 return
             if column := missing(names, self.columns):
@@ -202,10 +205,11 @@ class UrlList:
                 )
             check_names(names, self.columns)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._unreadable(file, error) from error
+            raise self.unreadable(file, error) from error
 
-    def _unreadable(self, file: ListFile, error: Exception) -> InputError:
-        return InputError(f"url_list: {file.name} cannot be read as {self.options.input_format}: {_words(error)}")
+    def unreadable(self, file: ListFile, error: Exception) -> InputError:
+        """Return what is raised when *file* cannot be read."""
+        return InputError(f"url_list: {file.name} cannot be read as {self.options.input_format}: {first_line(error)}")
 
 
 def _check_same(shard_id: int, made: Made, table: pa.Table) -> None:
@@ -230,49 +234,7 @@ _GO_ON = (
 _APART = "make the files agree, or leave out shard_across_files"
 
 
-class _JoinedTypes:
-    """The types of columns that several files share, widened as the files come."""
-
-    def __init__(self) -> None:
-        self._schema: pa.Schema | None = None
-        self._from: dict[str, ListFile] = {}
-
-    def take_in(self, batch: pa.RecordBatch, file: ListFile) -> pa.RecordBatch:
-        """Return *batch*, of *file*, with columns at least as wide as those of all batches before."""
-        if self._schema is None:
-            self._schema = batch.schema
-            self._from = dict.fromkeys(batch.schema.names, file)
-        if batch.schema == self._schema:
-            return batch
-        pairs = zip(self._schema, batch.schema, strict=True)
-        self._schema = pa.schema([self._widened(before, now, file) for before, now in pairs])
-        try:
-            return batch.cast(self._schema)
-        except pa.ArrowException as error:
-            raise InputError(
-                f"url_list: {file.name} cannot be joined to the files before it: {_words(error)}; {_APART}"
-            ) from error
-
-    def _widened(self, before: pa.Field, now: pa.Field, file: ListFile) -> pa.Field:
-        try:
-            both = pa.unify_schemas([pa.schema([before]), pa.schema([now])], promote_options="permissive").field(0)
-        except pa.ArrowException:
-            raise InputError(
-                f"url_list: column {now.name!r} is of type {before.type} in {self._from[now.name].name} and of type "
-                f"{now.type} in {file.name}, which have no type in common; {_APART}"
-            ) from None
-        if both.type != before.type:
-            self._from[now.name] = file
-        return both
-
-
 def _with_types(table: pa.Table) -> pa.Table:
     """Return *table* with columns of text where no value has said what they are of."""
     kinds = [mapped(inner.type, lambda kind: pa.string() if pa.types.is_null(kind) else kind) for inner in table.schema]
     return table.cast(pa.schema([inner.with_type(kind) for inner, kind in zip(table.schema, kinds, strict=True)]))
-
-
-def _words(error: Exception) -> str:
-    """Return what *error* says; of Arrow's, whose other lines are for its developers, the first line."""
-    said = str(error)
-    return (said.splitlines()[0] if isinstance(error, pa.ArrowException) and said else said) or type(error).__name__

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REDIRECTS",
+    "URL_CHARACTERS_MAX",
     "AddressPolicy",
     "Target",
     "host_named",

@@ -11,7 +11,6 @@ doubled. Each attempt stages apart from the others, and the first to commit is t
 from __future__ import annotations
 
 import tempfile
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ from async_img2ds.ranks import ALL
 from async_img2ds.storage.attempt import AppendFile, Attempt
 from async_img2ds.storage.base import (
     LEFTOVER_NAME,
+    LIST_NAME,
+    LIST_SUMMARY,
     MANIFEST,
     MARKER,
     PARTIAL,
@@ -33,7 +34,8 @@ from async_img2ds.storage.base import (
 from async_img2ds.storage.contested import ContestedStore
 from async_img2ds.storage.filesystems import file_system, protocols
 from async_img2ds.storage.local import LocalStore
-from async_img2ds.storage.remote import STAGING, RemoteStore
+from async_img2ds.storage.remote import RemoteStore
+from async_img2ds.storage.staging import staging_in, sweep_staging, temporary_folder
 from async_img2ds.storage.sums import FolderSum, sum_in
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 __all__ = [
     "LEFTOVER_NAME",
     "MANIFEST",
+    "LIST_NAME",
+    "LIST_SUMMARY",
     "MARKER",
     "PARTIAL",
     "REDO",
@@ -61,6 +65,8 @@ __all__ = [
     "open_store",
     "protocols",
     "sum_in",
+    "sweep_staging",
+    "temporary_folder",
 ]
 
 
@@ -74,4 +80,4 @@ def open_store(output_folder: str, share: Share = ALL, *, contested: bool = Fals
     if "file" in protocols(fs):
         return LocalStore(Path(path), share)
     kind = ContestedStore if contested else RemoteStore
-    return kind(fs, path, Path(tempfile.gettempdir()) / f"{STAGING}{uuid.uuid4().hex}", share)
+    return kind(fs, path, staging_in(Path(tempfile.gettempdir())), share)

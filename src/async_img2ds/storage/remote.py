@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import re
 import shutil
 import uuid
 from contextlib import suppress
@@ -21,17 +20,15 @@ from async_img2ds.storage.filesystems import OBJECT_STORES, protocols
 from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, locked
 from async_img2ds.storage.listing import entries_in
 from async_img2ds.storage.patience import OUTAGE_MOST_S, Patience
+from async_img2ds.storage.staging import remove_unheld, sweep_staging
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from async_img2ds.ranks import Share
 
-__all__ = ["STAGING", "RemoteStore"]
+__all__ = ["RemoteStore"]
 
-# How the folders on local disk are called in which lies what will be uploaded.
-STAGING: Final = "aimg2ds-"
-_STAGING_NAME: Final = re.compile(re.escape(STAGING) + "[0-9a-f]{32}")
 # File systems in which a file is seen while it is written, and can be renamed in one step when it is whole.
 _RENAMING: Final = frozenset({"ssh", "sftp", "hdfs"})
 # Parts of a file that are uploaded beside each other, where the library takes them to memory. Of 600 MB that was
@@ -72,7 +69,7 @@ class RemoteStore:
 
     def prepare(self) -> None:
         """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
-        self._sweep()
+        sweep_staging(self._staging.parent)
         bucket = self._root.lstrip("/").partition("/")[0]
         is_there = True
         try:
@@ -312,7 +309,7 @@ class RemoteStore:
         if self._held is not None:
             os.close(self._held)
             self._held = None
-            _remove_unheld(self._staging)
+            remove_unheld(self._staging)
 
     def finish(self, stem: str) -> bool:
         """Return whether no replacement of the shard *stem* was cut off; nothing of it could be gone on with."""
@@ -331,19 +328,6 @@ class RemoteStore:
                 self._held = locked(self._staging, shared=True)
                 return
 
-    def _sweep(self) -> None:
-        """Remove what runs that were killed have left on this machine: those staging folders that nobody holds."""
-        for folder in filter(_is_staging, self._staging.parent.iterdir()):
-            _remove_unheld(folder)
-
-
-def _remove_unheld(folder: Path) -> None:
-    """Remove the staging folder *folder*, unless anybody holds it."""
-    with suppress(OSError):  # it is held, or somebody else's
-        if (lock := locked(folder, make=False)) is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
-
 
 def _put(fs: Any, path: str, content: bytes) -> None:  # noqa: ANN401  fsspec's file systems are untyped
     """Put *content* in the object *path*, and where there are folders make the one that it is in."""
@@ -358,11 +342,3 @@ def _if_known(fs: Any, method: str, **told: Any) -> dict[str, Any]:  # noqa: ANN
     """Return what of *told* the *method* of *fs* takes."""
     taken = signature(getattr(fs, f"_{method}", getattr(fs, method))).parameters
     return {name: value for name, value in told.items() if name in taken}
-
-
-def _is_staging(path: Path) -> bool:
-    """Whether *path* is a folder in which a run of this user stages, by its name, which nobody else gives one."""
-    with suppress(OSError):
-        ours = not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
-        return ours and _STAGING_NAME.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
-    return False

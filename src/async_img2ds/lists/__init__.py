@@ -1,0 +1,1 @@
+"""Work on a list before it is fetched."""
