@@ -16,7 +16,7 @@ PACKAGE = Path(async_img2ds.__file__).parent
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
     {"errors", "startup", "blocking"},
-    {"records", "flags", "nets", "headers", "hints", "ranks", "recipes", "recorder"},
+    {"records", "flags", "nets", "sources", "headers", "hints", "ranks", "recipes", "recorder"},
     {"options"},
     {"policy", "storage"},
     {"journal"},

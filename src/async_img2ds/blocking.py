@@ -20,28 +20,31 @@ T = TypeVar("T")
 
 
 class DaemonThread(Executor):
-    """A thread that makes calls one after the other, and does not keep the program from ending.
+    """A thread, or several, that make calls in their order, and do not keep the program from ending.
 
     That of :class:`concurrent.futures.ThreadPoolExecutor` does: the interpreter waits at its end for a call that may
     never return, to a server that hangs or a disk that is gone.
     """
 
-    def __init__(self, name: str) -> None:
-        """Call it *name*; it is started when it is first wanted."""
+    def __init__(self, name: str, count: int = 1) -> None:
+        """Call each of *count* threads *name*; they are started as they are first wanted."""
         self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._threads = [Thread(target=self._run, name=name, daemon=True) for _ in range(count)]
+        self._begun = 0
 
     def submit(self, function: Callable[P, T], /, *values: P.args, **names: P.kwargs) -> Future[T]:
         """Have *function* called; return what will have its outcome. A cancelled call is not made."""
         outcome: Future[T] = Future()
         self._calls.put((outcome, partial(function, *values, **names)))
-        if self._thread.ident is None:
-            self._thread.start()
+        if self._begun < len(self._threads):
+            self._begun += 1
+            self._threads[self._begun - 1].start()
         return outcome
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002, FBT001, FBT002  as its base has it
-        """Have the thread end behind the calls that it was given; nobody waits for that."""
-        self._calls.put(None)
+        """Have it end behind the calls that it was given; nobody waits for that."""
+        for _ in self._threads:
+            self._calls.put(None)
 
     def _run(self) -> None:
         while (entry := self._calls.get()) is not None:

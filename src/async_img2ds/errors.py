@@ -136,6 +136,7 @@ class ErrorClass(StrEnum):
     DNS_TIMEOUT = "dns_timeout"
     ADDR_BLOCKED = "addr_blocked"
     PORT_BLOCKED = "port_blocked"
+    SOURCE_BLOCKED = "source_blocked"
     CONNECT_REFUSED = "connect_refused"
     CONNECT_TIMEOUT = "connect_timeout"
     CONNECT_UNREACHABLE = "connect_unreachable"

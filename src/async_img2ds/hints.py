@@ -22,8 +22,8 @@ FASTER: Final[Mapping[str, str]] = {
 }
 
 HINTS: Final[Mapping[ErrorClass, str]] = {
-    ErrorClass.URL_INVALID: "not a URL: empty, malformed, or not text",
-    ErrorClass.URL_SCHEME: "only http and https are fetched",
+    ErrorClass.URL_INVALID: "not a URL: empty, malformed, or not text; for paths of yours see --allow_sources",
+    ErrorClass.URL_SCHEME: "only http and https are fetched; --allow_sources opens buckets and folders of yours",
     ErrorClass.DUPLICATE: "the list has the same URL before (--dedupe)",
     ErrorClass.DNS_NXDOMAIN: "the host name no longer exists",
     ErrorClass.DNS_NODATA: "the host name has no address",
@@ -31,6 +31,7 @@ HINTS: Final[Mapping[ErrorClass, str]] = {
     ErrorClass.DNS_TIMEOUT: "the host's name servers do not answer; if many, try other --dns_servers",
     ErrorClass.ADDR_BLOCKED: "not a public address; --allow_net opens networks of yours",
     ErrorClass.PORT_BLOCKED: "a port of another service than the web; --allow_net with a port opens one of yours",
+    ErrorClass.SOURCE_BLOCKED: "a file or object, but none that --allow_sources names, or no regular file",
     ErrorClass.CONNECT_REFUSED: "nothing listens at the address",
     ErrorClass.CONNECT_TIMEOUT: "the host does not answer; --timeout is how long to wait",
     ErrorClass.CONNECT_UNREACHABLE: "no route to the address; if many, look at your own network (IPv6?)",

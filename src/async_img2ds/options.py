@@ -19,6 +19,7 @@ from async_img2ds.headers import parse_header
 from async_img2ds.nets import check_server, parse_net, parse_proxy
 from async_img2ds.ranks import ALL, Share, ranks_beside, share_among
 from async_img2ds.recipes import RECIPES
+from async_img2ds.sources import parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -240,6 +241,12 @@ class FetchOptions(Checked):
         (),
         help="Networks to allow beside public addresses, as CIDR or CIDR:port, "
         "for example 127.0.0.0/8 or [::1]/128:8080. Repeatable.",
+    )
+    allow_sources: tuple[str, ...] = option(
+        (),
+        whole=("source", '["s3://bucket","file:/data/images"]'),
+        help="Places to read images from beside the web, for rows such as s3://bucket/key, file:///path or /path: s3, "
+        "gs or az, alone or with a bucket and a folder, or file:/folder. Repeatable.",
     )
     dns_servers: tuple[str, ...] = option(
         (), help="Name servers to ask instead of the system's, as address or address:port."
@@ -894,6 +901,8 @@ def _check_fetch(options: FetchOptions) -> None:
         check_server(server)
     for net in options.allow_net:
         parse_net(net)
+    for source in options.allow_sources:
+        parse_source(source)
     for header in options.header:
         parse_header(header)
     if options.proxy is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 from async_img2ds.errors import AsyncImg2dsError, MissingExtraError, OptionsError
 from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES
 from async_img2ds.policy.host_rules import NO_RULES, HostRules
+from async_img2ds.sources import parse_source
 from async_img2ds.storage import file_system, protocols
 
 if TYPE_CHECKING:
@@ -58,9 +59,21 @@ def check_installed(options: Options) -> None:
         said = "--proxy is used instead" if options.fetch.proxy else "every host is asked directly, unless by --proxy"
         logger.warning("%s is set and not used: %s", " and ".join(proxies), said)
     _say_what_is_not_obeyed(options.fetch)
+    for kind in {parse_source(source).kind for source in options.fetch.allow_sources}:
+        _check_source(kind)
     for (option, choice), (module, extra) in EXTRAS.items():
         if attrgetter(option)(options) == choice:
             check_importable(f"{option.rpartition('.')[2]} {choice}", module, extra)
+
+
+def _check_source(kind: str) -> None:
+    """Refuse a kind of source of which the file system is not installed, or does not know whom to ask."""
+    try:
+        file_system(f"{kind}:///")
+    except AsyncImg2dsError:
+        raise
+    except Exception as error:  # each file system has errors of its own
+        raise OptionsError(f"allow_sources {kind}: {str(error) or type(error).__name__}") from error
 
 
 def _say_what_is_not_obeyed(options: FetchOptions) -> None:

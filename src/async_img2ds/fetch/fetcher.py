@@ -22,7 +22,9 @@ from async_img2ds.policy.host_rules import NO_RULES
 from async_img2ds.policy.optout import Consent, Signal
 from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.retry import RetryPolicy, next_delay
+from async_img2ds.policy.sources import NO_SOURCES, Sources
 from async_img2ds.records import Body
+from async_img2ds.sources import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,6 +44,7 @@ _NOT_ASKED: Final = frozenset(
     {
         ErrorClass.ADDR_BLOCKED,
         ErrorClass.PORT_BLOCKED,
+        ErrorClass.SOURCE_BLOCKED,
         ErrorClass.OPTOUT_LISTED,
         ErrorClass.OPTOUT_REMOVED,
         ErrorClass.OPTOUT_ROBOTS,
@@ -158,7 +161,7 @@ class Fetcher:
 
     *host_rules* say which hosts are not asked at all, *removal* what its owners do not want asked for. *may_be_image*
     looks at the first bytes of a body; of what cannot become one the rest is not read. With *keeps_provenance* it is
-    told when and from whom each answer came.
+    told when and from whom each answer came. *sources* are read by *reader*.
     """
 
     client: Client
@@ -172,6 +175,8 @@ class Fetcher:
     keeps_provenance: bool = False
     host_rules: HostRules = NO_RULES
     removal: Removal = field(default_factory=Removal)
+    sources: Sources = NO_SOURCES
+    reader: Client | None = None
     _consent: Consent = field(init=False)
     _sites: Sites | None = field(init=False)
 
@@ -190,7 +195,7 @@ class Fetcher:
             LocalFault: this machine could not ask, for an hour on end.
 
         """
-        target = url if isinstance(url, urls.Target) else urls.parse(url)
+        target = url if isinstance(url, urls.Target) else self.sources.parse(url)
         if hold.is_refused:
             raise _circuit_open(target)
         policy = RetryPolicy(self.options.retries)
@@ -241,17 +246,19 @@ class Fetcher:
                 return await self._follow(course, hold, deadline)
         except TimeoutError:
             message = f"timed out: the whole attempt took more than {most_s:g} s"
-        raise await self.client.overdue(course.target, FetchFailure(ErrorClass.TOTAL_TIMEOUT, message), most_s)
+        failure = FetchFailure(ErrorClass.TOTAL_TIMEOUT, message)
+        raise await self._client(course.target).overdue(course.target, failure, most_s)
 
     async def _follow(self, course: _Course, hold: Hold, deadline: asyncio.Timeout) -> tuple[bytes, int]:
         """Ask for the end of *course*, which redirects make longer, until it is an image."""
         for _ in range(self.options.redirects_max + 1):
             target = course.target
             self._check_address(target)
-            if self._sites is not None:
+            client = self._client(target)
+            if self._sites is not None and client is self.client:
                 await self._off_the_clock(self._ask_site(self._sites, target, course), course, deadline)
             course.asked_at = asked = self.clock()
-            async with self.client.get(target, hold.is_host_wanted) as answer:
+            async with client.get(target, hold.is_host_wanted) as answer:
                 hold.heard()
                 latency_s = answer.latency_s
                 unverified = course.trace.tls_verified is False  # on the way here
@@ -275,6 +282,10 @@ class Fetcher:
             outcome = Outcome(Sign.ANSWERED, self.clock() - asked, latency_s)
             await self._off_the_clock(self._move(hold, elsewhere, outcome), course, deadline)
         raise FetchFailure(ErrorClass.REDIRECT_LIMIT, _status_line(answer, _REDIRECT_LOOP), http_status=answer.status)
+
+    def _client(self, target: Target) -> Client:
+        """Return who asks for *target*: of the web, or of the user's own."""
+        return self.reader if self.reader is not None and target.scheme in KINDS else self.client
 
     async def _move(self, hold: Hold, target: Target, outcome: Outcome) -> None:
         if not await hold.move(target, outcome):

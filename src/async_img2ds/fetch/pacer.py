@@ -65,7 +65,7 @@ class Pacer:
     default, no more than the window has. *neighbours* are other processes that may ask the same hosts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  by name, and half of them have a default
         self,
         *,
         in_flight_max: int,
@@ -74,9 +74,11 @@ class Pacer:
         connections_max: int = 0,
         neighbours: Neighbours | None = None,
         per_address_max: int = PER_ADDRESS_MAX,
+        parse: Callable[[str | None], Target] = urls.parse,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Start empty; tell the time by *clock*, in seconds."""
+        """Start empty; read what rows have by *parse*, and tell the time by *clock*, in seconds."""
+        self._parse = parse
         self._neighbours = neighbours or Neighbours()
         self._schedule: HostSchedule[_Ticket] = HostSchedule(
             manners, per_address_max, self._neighbours.wait_s, _is_wanted
@@ -108,7 +110,7 @@ class Pacer:
         tickets: list[_FirstTicket] = []
         try:
             for row in rows:
-                ticket = _FirstTicket(Turn(self, row, _target_of(row)), granted)
+                ticket = _FirstTicket(Turn(self, row, self._target_of(row)), granted)
                 tickets.append(ticket)
                 if ticket.turn.target is None:
                     ticket.go()
@@ -237,6 +239,15 @@ class Pacer:
                 await self._readers[turn]
             finally:
                 self._readers.pop(turn, None)
+
+    def _target_of(self, row: Row) -> Target | None:
+        """Return what a row's URL asks for, None if nobody can be asked for it."""
+        if row.withheld:
+            return None
+        try:
+            return self._parse(row.url)
+        except FetchFailure:
+            return None
 
     def _pump(self) -> None:
         """Start what may start, and say whether more rows would be welcome."""
@@ -460,13 +471,3 @@ def _is_wanted(ticket: _Ticket) -> bool:
 
 def _site_of(target: Target) -> Site:
     return Site(target.host.removesuffix("."), target.port)
-
-
-def _target_of(row: Row) -> Target | None:
-    """Return what a row's URL asks for, None if nobody can be asked for it."""
-    if row.withheld:
-        return None
-    try:
-        return urls.parse(row.url)
-    except FetchFailure:
-        return None

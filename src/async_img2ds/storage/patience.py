@@ -14,7 +14,7 @@ from async_img2ds.errors import AsyncImg2dsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["OUTAGE_MOST_S", "Patience"]
+__all__ = ["OUTAGE_MOST_S", "Patience", "status_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,12 +102,12 @@ def _may_pass(error: BaseException) -> bool:
     """Whether what failed with *error* may succeed without anybody's doing anything."""
     if isinstance(error, (AsyncImg2dsError, *_SETTLED, *_BUGS)) or str(error).startswith("Forbidden"):  # so does gcsfs
         return False
-    if (status := _status_of(error)) is not None:
+    if (status := status_of(error)) is not None:
         return status >= 500 or status in _PASSING_STATUSES  # noqa: PLR2004  RFC 9110 15.6
     return not (isinstance(error, OSError) and error.errno in _SETTLED_NUMBERS)
 
 
-def _status_of(error: BaseException | None) -> int | None:
+def status_of(error: BaseException | None) -> int | None:
     """Return the HTTP status behind *error*, None if it is of something else; each library has it in another place."""
     while error is not None:
         answer = getattr(error, "response", None)

@@ -22,16 +22,19 @@ from async_img2ds.fetch.connections import IDLE_MAX
 from async_img2ds.fetch.fetcher import Complaints, Fetcher, user_agent
 from async_img2ds.fetch.neighbours import Neighbours
 from async_img2ds.fetch.pacer import PER_ADDRESS_MAX, Pacer
+from async_img2ds.fetch.sources import SourceReader
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.nets import parse_net
 from async_img2ds.policy.host import Manners
 from async_img2ds.policy.host_rules import NO_RULES
 from async_img2ds.policy.shards import Naming
+from async_img2ds.policy.sources import Sources
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.policy.window import IN_FLIGHT_LEAST, IN_FLIGHT_MOST, Window, next_window
 from async_img2ds.recorder import HUNG_STATUS, recorder
 from async_img2ds.records import Done, Lost, Progress, Tally
+from async_img2ds.sources import parse_source
 from async_img2ds.storage import LocalStore
 from async_img2ds.worker.gauge import Gauge, Stages
 from async_img2ds.worker.guard import Guard, cpu_seconds
@@ -94,9 +97,13 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     transformer = Transformer(options.image, bool(options.input.verify_hash), guard.decoding)
     with Share.of(task).neighbours() as neighbours, Pool.open(transformer, task.machine.threads) as pool:
         idle_max = min(IDLE_MAX, room)  # the room is for those that are in use, and as many are left for the others
-        async with HttpClient.open(fetch, addresses, agent, task.host_rules, idle_max) as client:
+        async with (
+            HttpClient.open(fetch, addresses, agent, task.host_rules, idle_max) as client,
+            SourceReader.open(fetch) as reader,
+        ):
             means = Means(
                 client=client,
+                reader=reader,
                 addresses=addresses,
                 neighbours=neighbours,
                 connections_max=room,
@@ -120,6 +127,7 @@ class Means:
 
     Attributes:
         client: asks URLs.
+        reader: reads what is not on the web, None if nothing of that is allowed.
         addresses: says which of them may be asked.
         neighbours: the other processes of this machine.
         connections_max: how many connections there is room for.
@@ -140,6 +148,7 @@ class Means:
     transform: Callable[[bytes, Row], Awaitable[Encoded]]
     may_be_image: Callable[[bytes], bool]
     guard: Guard | None = None
+    reader: Client | None = None
     jitter: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
     cpu_clock: Callable[[], float] = time.process_time
@@ -218,6 +227,7 @@ class Worker:
         options, fetch = task.options, task.options.fetch
         most = _at_most(fetch.thread_count or IN_FLIGHT_MOST, means.connections_max)
         window = Window(most if fetch.thread_count else min(most, IN_FLIGHT_LEAST))
+        sources = Sources(map(parse_source, fetch.allow_sources))
         pacer = Pacer(
             in_flight_max=window.size,
             connections_max=most,
@@ -225,6 +235,7 @@ class Worker:
             manners=Share.of(task).manners,
             neighbours=means.neighbours,
             per_address_max=max(1, PER_ADDRESS_MAX // task.machine.processes),
+            parse=sources.parse,
             clock=means.clock,
         )
         fetcher = Fetcher(
@@ -238,6 +249,8 @@ class Worker:
             keeps_provenance=options.output.provenance,
             host_rules=task.host_rules,
             removal=task.removal,
+            sources=sources,
+            reader=means.reader,
         )
         stages = Stages.by(means.clock)
         runner = ShardRunner(
