@@ -12,8 +12,8 @@ import fsspec
 import pytest
 
 from async_img2ds.errors import StorageError
-from async_img2ds.storage import REDO, ContestedStore, open_store
-from async_img2ds.storage.contested import ATTEMPTS
+from async_img2ds.storage import REDO, ContestedStore, RemoteStore, open_store
+from async_img2ds.storage.base import ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -335,13 +335,16 @@ def test_files_of_an_attempt_that_counts_are_not_taken_away_by_it(run: Run) -> N
     assert run.end() == []
 
 
-def test_run_sweeps_what_the_last_one_left(root: str, tmp_path: Path) -> None:
-    """One that was killed as a whole, with its attempts."""
+@pytest.mark.parametrize("kind", [ContestedStore, RemoteStore])
+def test_run_sweeps_what_the_last_one_left(root: str, tmp_path: Path, kind: type[RemoteStore]) -> None:
+    """One that was killed as a whole, with its attempts; also if it goes on without an engine."""
     FS.pipe_file(f"{root}/{ATTEMPTS}/00007/abc/00007.tar", b"half a day")
-    run = Run(root, tmp_path)
+    store = kind(FS, root, tmp_path / "staging")
+    store.prepare()
+    left = FS.find(f"{root}/{ATTEMPTS}")
+    store.close()
 
-    assert FS.find(f"{root}/{ATTEMPTS}") == []
-    assert run.end() == []
+    assert left == []
 
 
 def test_only_runs_on_engines_pay_for_it(root: str) -> None:

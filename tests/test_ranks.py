@@ -236,6 +236,16 @@ def test_run_that_was_killed_gives_way_to_ranks(tmp_path: Path) -> None:
     rank.close()
 
 
+def test_files_of_others_are_no_ranks(folder: str) -> None:
+    """Somebody has put something in the folder in which ranks say who they are: it stays, and nobody waits for it."""
+    fs, path = fsspec.core.url_to_fs(folder)
+    fs.makedirs(f"{path}/{RANKS}", exist_ok=True)
+    fs.pipe_file(f"{path}/{RANKS}/README", b"what is this?")
+    held(folder).close()
+
+    assert fs.cat_file(f"{path}/{RANKS}/README") == b"what is this?"
+
+
 def test_rank_sweeps_what_is_of_its_own_shards(tmp_path: Path) -> None:
     """Others are writing theirs at this moment."""
     share = Share(0, 2)

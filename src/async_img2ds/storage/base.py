@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from async_img2ds.ranks import Share
 
 __all__ = [
+    "ATTEMPTS",
     "LEFTOVER_NAME",
     "MANIFEST",
     "LIST_NAME",
@@ -39,6 +40,9 @@ PARTIAL: Final = ".partial"
 REDO: Final = ".redo"
 # What the names of stats files end with.
 MARKER: Final = "_stats.json"
+# Where attempts upload of which two may commit at a time, each in a folder NNNNN/OWN. It begins with a dot, so that
+# nobody takes it for a part of the dataset, and goes with the run.
+ATTEMPTS: Final = ".aimg2ds-attempts"
 # What was asked to be removed; readers of whole folders pass over names that begin so.
 REMOVED: Final = "_removed.txt"
 # What ``aimg2ds manifest`` has written of the dataset: what it is, the sums of its files, and wids' index of its tars.

@@ -16,17 +16,15 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 from async_img2ds.errors import StorageError
-from async_img2ds.storage.base import MARKER, REDO, SAMPLE_NAME, remove
+from async_img2ds.storage.base import ATTEMPTS, MARKER, REDO, SAMPLE_NAME, remove
 from async_img2ds.storage.remote import RemoteStore
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ATTEMPTS", "ContestedStore"]
+__all__ = ["ContestedStore"]
 
-# Where attempts upload, each in a folder NNNNN/OWN; what is decided of a shard stands in NNNNN/DECISION. It begins with
-# a dot, so that nobody takes it for a part of the dataset, and goes with the run.
-ATTEMPTS: Final = ".aimg2ds-attempts"
+# What is decided of the shard NNNNN stands in ATTEMPTS/NNNNN.
 DECISION: Final = "decision.json"
 # Samples that are copied by one call, which some file systems do at the same time.
 COPIED: Final = 500
@@ -38,11 +36,6 @@ class ContestedStore(RemoteStore):
     is_contested = True
     # What this attempt has uploaded: files, and of folders the samples in them.
     _uploaded: Mapping[str, list[str] | None] = MappingProxyType({})
-
-    def prepare(self) -> None:
-        """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
-        super().prepare()
-        self._sweep_attempts()
 
     def apart(self) -> Self:
         """Return this store with a staging of its own: what it stages, no other publishes or discards by its name."""
@@ -171,16 +164,6 @@ class ContestedStore(RemoteStore):
         for parent in {final.rpartition("/")[0] for final in finals} - {self._root}:
             self._make_folder(parent)
         self._patience(self._fs.copy, sources, finals, on_error="raise")
-
-    def _sweep_attempts(self) -> None:
-        """Remove what attempts have uploaded that are over, and what was begun of an upload."""
-        self._give_up_uploads(f"{self._root}/{ATTEMPTS}/", below=True)
-        self._drop(f"{self._root}/{ATTEMPTS}")
-
-    def _drop(self, folder: str) -> None:
-        self._fs.invalidate_cache(folder)
-        with suppress(FileNotFoundError):
-            self._patience(self._fs.rm, folder, recursive=True)
 
 
 def _sha256(marker: bytes) -> str | None:

@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 HOLDER: Final = ".aimg2ds-run"
 # Ranks that share a list write beside each other; each has a file in this folder.
 RANKS: Final = ".aimg2ds-ranks"
+_RANK_NAME: Final = re.compile(r"[0-9]+-of-[0-9]+")
 # As a bucket that keeps all versions gets one at each renewal, it is done seldom; and a request may take its time.
 RENEWAL_S: Final = 30.0
 LEASE_S: Final = 100.0
@@ -67,7 +69,8 @@ def holder_of(share: Share) -> str:
 
 def rivals_of(share: Share, ranks: Iterable[str]) -> list[str]:
     """Return the names of the files whose runs do not write beside that of *share*; *ranks* are those in RANKS."""
-    others = [f"{RANKS}/{name}" for name in ranks if share.is_all or not name.endswith(f"-of-{share.world_size}")]
+    told = filter(_RANK_NAME.fullmatch, ranks)
+    others = [f"{RANKS}/{name}" for name in told if share.is_all or not name.endswith(f"-of-{share.world_size}")]
     return others if share.is_all else [HOLDER, *others]
 
 

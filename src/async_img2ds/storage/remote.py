@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
 from async_img2ds.errors import OptionsError, StorageError, TakenOver
 from async_img2ds.ranks import ALL
-from async_img2ds.storage.base import LEFTOVER_NAME, MARKER, PARTIAL, REDO, SAMPLE_NAME, in_use, is_of, remove
+from async_img2ds.storage.base import ATTEMPTS, LEFTOVER_NAME, MARKER, PARTIAL, REDO, SAMPLE_NAME, in_use, is_of, remove
 from async_img2ds.storage.filesystems import OBJECT_STORES, protocols
 from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, locked
 from async_img2ds.storage.listing import entries_in
@@ -79,6 +79,7 @@ class RemoteStore:
                 self._fs.makedirs(self._root, exist_ok=True)
             if is_there:
                 self._lease.take()
+                self._sweep_attempts()
                 if self._renames:
                     left = (name for name, _ in self.names() if LEFTOVER_NAME.fullmatch(name))
                     self.remove([name for name in left if is_of(self._share, name)])
@@ -89,6 +90,16 @@ class RemoteStore:
         if not is_there:
             raise OptionsError(f"output_folder: there is no bucket {bucket!r}")
         self._hold()
+
+    def _sweep_attempts(self) -> None:
+        """Remove what attempts have uploaded that are over, and what was begun of an upload."""
+        self._give_up_uploads(f"{self._root}/{ATTEMPTS}/", below=True)
+        self._drop(f"{self._root}/{ATTEMPTS}")
+
+    def _drop(self, folder: str) -> None:
+        self._fs.invalidate_cache(folder)
+        with suppress(FileNotFoundError):
+            self._patience(self._fs.rm, folder, recursive=True)
 
     def _can_be_listed(self, bucket: str) -> bool:
         """Whether *bucket* is there; raises what is in the way of finding out, such as missing credentials."""
