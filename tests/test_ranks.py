@@ -236,6 +236,17 @@ def test_run_that_was_killed_gives_way_to_ranks(tmp_path: Path) -> None:
     rank.close()
 
 
+def test_ranks_with_other_options_do_not_begin(folder: str) -> None:
+    """Their shards would be mixed; one that was killed is in nobody's way."""
+    first = held(folder, Share(0, 2, making="256 pixels"))
+    with pytest.raises(OptionsError, match=r"rank 0 of 2, .* with other options for images"):
+        held(folder, Share(1, 2, making="512 pixels"))
+    first.check()
+    held(folder, Share(1, 2, making="256 pixels")).close()
+    first.close()
+    held(folder, Share(1, 2, making="512 pixels")).close()
+
+
 def test_files_of_others_are_no_ranks(folder: str) -> None:
     """Somebody has put something in the folder in which ranks say who they are: it stays, and nobody waits for it."""
     fs, path = fsspec.core.url_to_fs(folder)

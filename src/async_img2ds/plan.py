@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from async_img2ds.distributors.base import DOUBLING
 from async_img2ds.errors import StorageError
 from async_img2ds.existing import STARTS, checked, clear, drop_manifest, removal_in, sweep_journals
 from async_img2ds.inputs import UrlList
+from async_img2ds.policy.markers import digest_of_options
 from async_img2ds.preflight import check_apart, check_shared, host_rules
 from async_img2ds.storage import open_store
 from async_img2ds.worker.work import Machine, ShardWork
@@ -81,7 +82,7 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
     rules = host_rules(options.fetch.hosts_file)
     url_list = UrlList.open(options.input)
     check_apart(url_list.files, options.output.output_folder)
-    share = options.run.share
+    share = replace(options.run.share, making=digest_of_options(options.shape()))
     store = open_store(options.output.output_folder, share, contested=options.run.distributor in DOUBLING)
     held.callback(store.close)
     try:

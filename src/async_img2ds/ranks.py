@@ -18,10 +18,14 @@ __all__ = ["ALL", "SCHEDULERS", "Scheduler", "Share", "ranks_beside", "share_amo
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The shards that are done by one *rank*, from 0, of *world_size* that share a list."""
+    """The shards that are done by one *rank*, from 0, of *world_size* that share a list.
+
+    They make one dataset, so they must be alike in *making*: a digest of what shapes it.
+    """
 
     rank: int = 0
     world_size: int = 1
+    making: str = ""
 
     @property
     def is_all(self) -> bool:

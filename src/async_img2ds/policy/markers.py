@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["SCHEMA_VERSION", "Made", "Marker", "check_alike", "differences", "digest_of_urls"]
+__all__ = ["SCHEMA_VERSION", "Made", "Marker", "check_alike", "differences", "digest_of_options", "digest_of_urls"]
 
 # Of the columns, names and fields of a dataset; a change that readers notice makes it larger.
 SCHEMA_VERSION: Final = 1
@@ -138,6 +138,11 @@ def digest_of_urls(urls: pa.ChunkedArray) -> str:
     for chunk in urls.chunks:
         digest.update("".join(f"{url or ''}\n" for url in chunk.to_pylist()).encode(errors="surrogatepass"))
     return digest.hexdigest()
+
+
+def digest_of_options(shape: Mapping[str, Any]) -> str:
+    """Return the sha256 in hex of the options that shape a dataset."""
+    return hashlib.sha256(orjson.dumps(shape, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def check_alike(shard_id: int, made: Made, shape: Mapping[str, Any]) -> None:

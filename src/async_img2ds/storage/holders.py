@@ -221,6 +221,7 @@ class Lease:
             logger.debug("the disk has no room to say who writes to it; the lock holds without")
         if not self._locked:
             self._give_way()
+        self._see_alike()
         _held_here.add(self._token)
         self._renewal = threading.Thread(target=self._renew, name="lease", daemon=True)
         self._renewal.start()
@@ -253,15 +254,27 @@ class Lease:
                     self._fs.rm_file(self._path)
                 raise Held(said_of(content))
 
+    def _see_alike(self) -> None:
+        """Give the folder back, and raise Held, if other ranks of the run are making another dataset."""
+        for name in [] if self._share.is_all else self._ranks():
+            content = self._content(f"{self._root}/{RANKS}/{name}") or b""
+            told = _told(content)
+            if told.get("making", self._share.making) != self._share.making and _is_fresh(told):
+                with suppress(FileNotFoundError):
+                    self._fs.rm_file(self._path)
+                raise Held(f"{said_of(content)} with other options for images than these")
+
     def _rivals(self) -> list[str]:
         """Return the files of those that must not write beside this run, as far as any may be there."""
+        return [f"{self._root}/{name}" for name in rivals_of(self._share, self._ranks())]
+
+    def _ranks(self) -> list[str]:
         folder = f"{self._root}/{RANKS}"
         self._fs.invalidate_cache(folder)
         try:
-            ranks = [str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(folder, detail=False)]
+            return sorted(str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(folder, detail=False))
         except FileNotFoundError:
-            ranks = []
-        return [f"{self._root}/{name}" for name in rivals_of(self._share, sorted(ranks))]
+            return []
 
     def is_live(self) -> bool:
         """Whether any run seems to hold the folder: its file was renewed not long ago, by its own clock."""
@@ -271,11 +284,7 @@ class Lease:
     def _seems_live(self, told: Mapping[str, Any]) -> bool:
         if told.get("locked") and self._locked:
             return False  # whoever asks has seen that it is not
-        try:
-            age = datetime.now(UTC) - datetime.fromisoformat(told["renewed"])
-        except (KeyError, TypeError, ValueError):
-            return False
-        return not _is_dead(told) and abs(age.total_seconds()) < LEASE_S
+        return _is_fresh(told)
 
     def check(self) -> None:
         """See that no other run has taken the folder meanwhile.
@@ -344,7 +353,7 @@ class Lease:
         renewed = datetime.now(UTC).isoformat(" ")
         content = {**this_run(self._since), "token": self._token, "renewed": renewed, "locked": self._locked}
         if not self._share.is_all:
-            content["share"] = str(self._share)
+            content |= {"share": str(self._share), "making": self._share.making}
         self._put(self._path, json.dumps(content).encode())
 
     def _is_gone(self, told: Mapping[str, Any]) -> bool:
@@ -357,6 +366,15 @@ class Lease:
             return bytes(self._fs.cat_file(path))
         except FileNotFoundError:
             return None
+
+
+def _is_fresh(told: Mapping[str, Any]) -> bool:
+    """Whether the run that *told* of itself did so not long ago, by its own clock, and is not seen to be gone."""
+    try:
+        age = datetime.now(UTC) - datetime.fromisoformat(told["renewed"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    return not _is_dead(told) and abs(age.total_seconds()) < LEASE_S
 
 
 def _is_dead(told: Mapping[str, Any]) -> bool:
