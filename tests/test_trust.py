@@ -33,6 +33,11 @@ def test_nobody_is_contacted_who_should_not_be(report: matrix.Report) -> None:
     assert report.reachable > 0.8 * len(CLOSED)
 
 
+def test_no_file_is_opened_that_should_not_be(report: matrix.Report) -> None:
+    """None outside of the folder that is open, by whatever name; strace would have seen it."""
+    assert list(report.opened) == []
+
+
 def test_no_program_is_started_but_our_own(report: matrix.Report) -> None:
     """No interpreter of PostScript, nor anything else, whatever an image calls for."""
     assert {program.rpartition("/")[2].rstrip("0123456789.") for program in report.programs} == {"python"}

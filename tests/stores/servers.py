@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,8 @@ class Place:
             with suppress(FileExistsError):
                 folder.mkdir(parents=True)
             folder.chmod(0o777)  # the program comes as another user
-        self.fs.pipe_file(path, content)
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # gcsfs hands bytes on as they are
+            self.fs.pipe_file(path, content)
 
 
 @contextmanager

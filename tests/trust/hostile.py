@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import random
 import struct
 import zlib
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["CLOSED", "GROUPS", "PORTS", "Answer", "Probe", "images", "probes", "small"]
+__all__ = ["CANARY", "CLOSED", "GROUPS", "PORTS", "Answer", "Probe", "images", "laid_out", "probes", "small"]
 
 # The bytes of an answer, or what a server does instead, after which it closes the connection.
 Answer: TypeAlias = "bytes | Callable[[StreamReader, StreamWriter], Awaitable[None]]"
 
-GROUPS: Final = ("addresses", "headers", "answers", "images")
+GROUPS: Final = ("addresses", "files", "headers", "answers", "images")
 OK: Final = b"HTTP/1.1 200 OK\r\n"
 SUCCESS: Final = "success"
 
@@ -36,9 +37,10 @@ class Probe:
     """One row of the list.
 
     Attributes:
-        group: of what it is an attack: ``addresses``, ``headers``, ``answers`` or ``images``.
+        group: of what it is an attack: ``addresses``, ``files``, ``headers``, ``answers`` or ``images``.
         kind: which attack, as the table calls it.
-        url: what the list has; ``{host}`` stands for a public address of its own.
+        url: what the list has; ``{host}`` stands for a public address of its own, ``{folder}`` for a folder in which
+            ``open`` may be read and nothing else may, as :func:`laid_out` makes it.
         expected: the reasons of which the row may fail for one; ``success`` if it may have an image.
         answers: what its own host says, by path.
         records: what the name server says of its names.
@@ -59,6 +61,7 @@ def probes(photographs: Path) -> list[Probe]:
     return [
         *_addresses(),
         *_urls(picture),
+        *_files(),
         *_headers(picture),
         *_answers(picture),
         *_images(),
@@ -257,7 +260,7 @@ def _urls(picture: bytes) -> Iterator[Probe]:
             "addresses", "ports of other services", f"http://{{host}}:{port}/x.jpg", frozenset({"port_blocked"})
         )
     for url in SCHEMES:
-        yield Probe("addresses", "other schemes", url, frozenset({"url_scheme", "url_invalid"}))
+        yield Probe("addresses", "other schemes", url, frozenset({"url_scheme", "url_invalid", "source_blocked"}))
         if ":" in url:  # else it is a path there
             refused = frozenset({"redirect_blocked", "redirect_invalid"})
             yield Probe("addresses", "other schemes, behind a redirect", "http://{host}/", refused, {"/": _moved(url)})
@@ -275,6 +278,80 @@ def _urls(picture: bytes) -> Iterator[Probe]:
 
 
 # Headers.
+
+
+# Files. They are tried with one folder opened, as otherwise none is looked at.
+
+CANARY: Final = "canary.jpg"
+# To whom a URL is none of the one folder, though it may look as if it were.
+_OTHER_KINDS: Final = [
+    *("file://host{folder}/open/x.jpg", "file://localhost{folder}/open/x.jpg", "file://127.0.0.1{folder}/open/x.jpg"),
+    *("file:{folder}/canary.jpg", "file:/{folder}/canary.jpg", "/{folder}/open/x.jpg", "local:{folder}/canary.jpg"),
+    *("local://{folder}/canary.jpg", "LOCAL://{folder}/canary.jpg", "memory://canary.jpg", "dir://{folder}/open"),
+    *("simplecache::file://{folder}/canary.jpg", "filecache::local://{folder}/canary.jpg", "url://{folder}/open/x.jpg"),
+    *("blockcache::file://{folder}/open/x.jpg", "zip://canary.jpg::file://{folder}/canary.zip", "libarchive://x"),
+    *("zip://canary.jpg::file://{folder}/open/canary.zip", "tar://canary.jpg::file://{folder}/open/x.tar"),
+    *("simplecache::s3://bucket/key", "s3://bucket/key", "s3a://bucket/key", "gs://bucket/key", "gcs://bucket/key"),
+    *("az://container/key", "abfs://container/key", "abfs://container@{host}/key", "adl://{host}/key", "hf://x/y/z"),
+    *("ssh://{host}{folder}/canary.jpg", "sftp://{host}/x", "ftp://{host}/x", "smb://{host}/x", "hdfs://{host}/x"),
+    *("webhdfs://{host}/x", "github://a:b@c/x", "git://{folder}:x", "jupyter://{host}/x", "reference://x", "dask://x"),
+    *("cached::file://{folder}/canary.jpg", "root://{host}/x", "oci://b@n/x", "oss://b/x", "arrow_hdfs://{host}/x"),
+]
+_OUTSIDE: Final = [
+    *("/etc/passwd", "file:///etc/passwd", "FILE:///etc/passwd", "/proc/self/environ", "file:///proc/self/environ"),
+    *("{folder}/canary.jpg", "file://{folder}/canary.jpg", "file://{folder}/open/../canary.jpg", "{folder}/open"),
+    *("{folder}/open/../canary.jpg", "{folder}/open/./../canary.jpg", "{folder}/open/deep/../../canary.jpg"),
+    *("file://{folder}/open/%2e%2e/canary.jpg", "file://{folder}/open/%2E./canary.jpg", "{folder}/opened/canary.jpg"),
+    *("file://{folder}/open%2F..%2Fcanary.jpg", "{folder}/open-more/canary.jpg", "/dev/stdin", "/dev/zero"),
+]
+# Links in the folder, by name, and where they lead; pipes lie beside them.
+_LINKS: Final = {
+    "link.jpg": "../canary.jpg",
+    "chain.jpg": "link.jpg",
+    "up": "..",
+    "root": "/",
+    "sideways": "../open-more",
+    "proc": "/proc/self",
+    "self.jpg": "self.jpg",
+    "zero.jpg": "/dev/zero",
+}
+_LED_OUT: Final = [
+    *("link.jpg", "chain.jpg", "up/canary.jpg", "root/etc/passwd", "sideways/canary.jpg", "proc/environ", "proc/mem"),
+    *("proc/root/etc/passwd", "proc/cwd/canary.jpg", "zero.jpg", "deep/out.jpg", "pipe.jpg", "deep"),
+]
+
+
+def laid_out(folder: Path) -> None:
+    """Make in *folder* what the probes of files are about."""
+    for name in ("open/deep", "open-more", "opened"):
+        (folder / name).mkdir(parents=True)
+    (folder / "open" / "x.jpg").write_bytes((folder.parent / "photographs" / "rocket.jpg").read_bytes())
+    for name in (".", "open-more", "opened"):
+        (folder / name / CANARY).write_bytes(b"whoever reads this has been led astray")
+    for name, target in _LINKS.items():
+        (folder / "open" / name).symlink_to(target)
+    (folder / "open" / "deep" / "out.jpg").symlink_to(folder / CANARY)
+    os.mkfifo(folder / "open" / "pipe.jpg")
+
+
+def _files() -> Iterator[Probe]:
+    outside = frozenset({"source_blocked"})
+    for url in _OTHER_KINDS:
+        expected = frozenset({"url_scheme", "url_invalid"})
+        yield Probe("files", "other file systems, chains of them, other machines", url, expected)
+    for url in _OUTSIDE:
+        yield Probe("files", "outside of the folder that is open", url, outside)
+    for name in _LED_OUT:
+        yield Probe("files", "links that lead out, pipes, devices", f"{{folder}}/open/{name}", outside)
+        if "/" not in name:
+            yield Probe("files", "links that lead out, pipes, devices", f"file://{{folder}}/open/{name}", outside)
+    for name in ("self.jpg", "none.jpg", "x.jpg/x", "n" * 300, "%00.jpg"):
+        expected = frozenset({"http_status_4xx"})
+        yield Probe("files", "in the folder, but not there", f"{{folder}}/open/{name}", expected)
+    yield Probe("files", "in the folder", "{folder}/open/x.jpg", frozenset({SUCCESS}))
+    yield Probe("files", "in the folder", "file://{folder}/open/x.jpg", frozenset({SUCCESS}))
+    for url in ("file:///open/x.jpg", "file:///etc/passwd", "local:///etc/passwd", "memory://x", "s3://bucket/key"):
+        yield Probe("files", "behind a redirect", "http://{host}/", _LED, {"/": _moved(url)})
 
 
 def _headers(picture: bytes) -> Iterator[Probe]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hostile import CLOSED, PORTS, probes, small
+from hostile import CANARY, CLOSED, PORTS, laid_out, probes, small
 
 import name_server
 import photographs as pictures
@@ -137,7 +137,10 @@ def attacked(folder: Path) -> dict[str, Any]:
     pictures.write_all(folder / "photographs")
     matrix = probes(folder / "photographs")
     hosts = {f"8.16.{number >> 8}.{number & 255}": probe for number, probe in enumerate(matrix)}
-    urls = [probe.url.replace("{host}", host) for host, probe in hosts.items()]
+    laid_out(folder / "files")
+    urls = [
+        probe.url.replace("{host}", host).replace("{folder}", str(folder / "files")) for host, probe in hosts.items()
+    ]
     pq.write_table(pa.table({"url": urls}), folder / "urls.parquet")
     internet = Internet(
         {host: probe.answers for host, probe in hosts.items() if "{host}" in probe.url},
@@ -164,12 +167,13 @@ def attacked(folder: Path) -> dict[str, Any]:
         "told": internet.told,
         "reachable": alive,
         "programs": sorted(programs(folder / "strace")),
+        "opened": sorted(opened(folder / "strace")),
         "peak_kb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
     }
 
 
 def fetch(folder: Path, dns: str) -> subprocess.CompletedProcess[str]:
-    """Run the program over the list, with no network allowed beyond the default."""
+    """Run the program over the list, with no network allowed beyond the default, and one folder to read."""
     options = {
         "input_format": "parquet",
         "output_folder": str(folder / "out"),
@@ -177,12 +181,22 @@ def fetch(folder: Path, dns: str) -> subprocess.CompletedProcess[str]:
         "number_sample_per_shard": "10000",
         "processes_count": "1",
         "dns_servers": dns,
+        "allow_sources": f"file:{folder / 'files' / 'open'}",
         "retries": "0",
         "timeout": "3",
         "progress": "none",
     }
     words = [f"--{name}={value}" for name, value in options.items()]
-    strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=execve", "-o", str(folder / "strace")]
+    strace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-e",
+        "trace=execve,open,openat,openat2",
+        "-o",
+        str(folder / "strace"),
+    ]
     command = [*strace, sys.executable, "-m", "async_img2ds", "fetch", str(folder / "urls.parquet"), *words]
     return subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=HANGS_S
@@ -193,6 +207,13 @@ def programs(log: Path) -> set[str]:
     """Return the programs that strace has seen started."""
     lines = log.read_text().splitlines()
     return {line.split('"')[1] for line in lines if "execve(" in line and line.endswith("= 0")}
+
+
+def opened(log: Path) -> set[str]:
+    """Return the files that strace has seen opened, of those that never should be."""
+    lines = log.read_text().splitlines()
+    names = {line.split('"')[1] for line in lines if "open" in line and '"' in line}
+    return {name for name in names if name.endswith((CANARY, "pipe.jpg", "/environ", "/mem", "/dev/zero"))}
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ class Report:
         told: headers that were sent and should not be, and how often.
         reachable: of the closed addresses, how many a program can connect to there that does not mind.
         programs: what was executed in the course of the run.
+        opened: files that were opened and never should be.
         peak_kb: the largest memory of one of its processes.
 
     """
@@ -57,6 +58,7 @@ class Report:
     told: Mapping[str, int]
     reachable: int
     programs: Sequence[str]
+    opened: Sequence[str]
     peak_kb: int
 
     def surprises(self) -> list[str]:
@@ -128,6 +130,7 @@ def main(words: Sequence[str]) -> int:
         report = run(Path(name))
     found = report.surprises()
     found += [f"contacted: {who}, {count} times" for who, count in report.forbidden.items()]
+    found += [f"opened: {name}" for name in report.opened]
     found += [f"sent: {header}, {count} times" for header, count in report.told.items()]
     summary = (
         f"{len(report.matrix)} tried, {len(found)} surprises; of {len(CLOSED)} closed addresses {report.reachable} can "

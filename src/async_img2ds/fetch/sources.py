@@ -258,6 +258,7 @@ def opened(path: str, folders: Iterable[str]) -> _Opened:
     there = {folder: os.path.realpath(folder) for folder in folders if path.startswith(f"{folder}/")}
     if not any(map(os.path.isdir, there.values())):
         raise LocalFault(f"{' and '.join(there)}, which --allow_sources names, is no folder here")
+    _check_inside(os.path.realpath(path), there.values())  # before anything is said of whether it is there
     real = os.path.realpath(path, strict=True)
     _check_inside(real, there.values())
     _check_regular(os.lstat(real))  # to open a pipe or a device is to do something already
