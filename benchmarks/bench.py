@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import contest
 import guard
+import partition
 import report
 import soak
 import stages
@@ -58,6 +59,7 @@ EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
     "stages": stages.examine,
     "quality": _examine_quality,
     "guard": guard.examine,
+    "partition": partition.examine,
 }
 
 
