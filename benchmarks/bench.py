@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import contest
 import guard
+import partition
 import report
 import scale
 import soak
@@ -60,6 +61,7 @@ EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
     "quality": _examine_quality,
     "guard": guard.examine,
     "scale": scale.examine,
+    "partition": partition.examine,
 }
 
 

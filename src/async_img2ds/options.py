@@ -127,13 +127,13 @@ class InputOptions(Checked):
         choices=("host",),
         shapes=False,  # but for the order of rows, which are compared by themselves
         help="Before anything is fetched, write the list anew beside the dataset, each host's rows in few shards that "
-        "lie far apart, so that what a machine allows a host holds for many machines together.",
+        "lie far apart, so that of many machines few ask a host at a time.",
     )
     temp_folder: str | None = option(
         None,
         shapes=False,
-        help="Folder on this machine for temporary files of partition_by, which take about as much room as the list "
-        "uncompressed. Default: where the list is written, or the system's if that is not on this machine.",
+        help="Folder on a disk of this machine for temporary files of partition_by, some four times a list in Parquet. "
+        "Default: where the list goes, or the system's if that is elsewhere.",
     )
 
     @property
