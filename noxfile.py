@@ -54,7 +54,7 @@ def tests(session: nox.Session, library: str) -> None:
 
 @nox.session
 def consumers(session: nox.Session) -> None:
-    """Read what real runs make with PyTorch, Hugging Face, TensorFlow, DuckDB, Polars, wandb; installs gigabytes."""
+    """Read what real runs make with PyTorch, wids, webshart, Hugging Face, TensorFlow and more; installs gigabytes."""
     system_packages(session, ["nginx-light"])
     session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "consumers"))
     session.run("pytest", "tests/consumers", *session.posargs)

@@ -78,6 +78,7 @@ def write(
     listed: pa.Table = LISTED,
     *,
     hf_image: bool = False,
+    tar_index: bool = False,
     store: Store | None = None,
 ) -> Path:
     """Write *samples* as shard 12 into *folder*, or *store*, all at once as a worker may, and commit them."""
@@ -87,7 +88,8 @@ def write(
     async def run() -> None:
         async with Attempt.open(store) as attempt:
             captions = "caption" in listed.column_names
-            output = Output(attempt, "00012", listed, COLUMNS, "jpg", captions=captions, hf_image=hf_image)
+            asked = {"hf_image": hf_image, "tar_index": tar_index}
+            output = Output(attempt, "00012", listed, COLUMNS, "jpg", captions=captions, **asked)
             writer = await open_writer(output_format, output)
             async with asyncio.TaskGroup() as tasks:
                 for sample in samples:

@@ -442,6 +442,8 @@ def _listed(report: ManifestReport, folder: str) -> str:
         f"{report.shards:,} shards, {report.rows:,} rows, {report.successes:,} images in {report.files:,} files and "
         f"folders of {_size(report.bytes)}, in {report.seconds:.1f} s"
     ]
+    if report.indexed:
+        lines.append(f"indexes of {report.indexed:,} tars made")
     if report.missing:
         lines.append(f"{report.missing:,} shards below the highest are not there, or not finished, and not in it")
     if report.folders_unlisted:

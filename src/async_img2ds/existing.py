@@ -16,7 +16,7 @@ from async_img2ds.errors import InputError
 from async_img2ds.journal import JOURNAL, drop_journals, journals_in
 from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.removal import Removal
-from async_img2ds.policy.shards import DATA_ENDINGS, SAMPLE_ENDINGS, Naming
+from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
 from async_img2ds.storage import MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SUMS, WIDS
 
@@ -259,6 +259,9 @@ def remove_data(store: Store, stems: Collection[str]) -> None:
     removed = set(stems)
     data = [name.partition(".") for name, _ in store.names()]
     ours = {*DATA_ENDINGS, REDO.removeprefix(".")}
+    # An index first: without its tar nobody would know whose it is.
+    indexed = removed & {stem for stem, _, ending in data if ending == "tar"}
+    store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending == INDEX_ENDING and stem in indexed])
     store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in ours and stem in removed])
     for folder in removed.intersection(store.folders()):
         samples = (name for name, _ in store.names(folder))

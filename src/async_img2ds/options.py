@@ -367,6 +367,12 @@ class OutputOptions(Checked):
         shapes=True,
         help="parquet: store the images as a column that Hugging Face datasets decodes, a struct of bytes and path.",
     )
+    tar_index: bool = option(
+        default=False,
+        shapes=True,
+        help="webdataset: say in NNNNN.json where in the tar each member lies, so that single samples can be read by "
+        "range, as webshart does.",
+    )
     provenance: bool = option(
         default=False,
         shapes=True,
@@ -553,6 +559,11 @@ class ManifestOptions(Checked):
         default=False,
         help="Read the files of which the stats files do not tell, and compute their sums: those of img2dataset's "
         "shards, and each sample of output_format files.",
+    )
+    tar_index: bool = option(
+        default=False,
+        help="Make the index of each tar that has none, as a fetch with --tar_index does, from the headers of its "
+        "members.",
     )
     progress: str = option(
         "auto",
@@ -873,6 +884,8 @@ def _check_output(options: Options) -> None:
         )
     if options.output.hf_image and output_format != "parquet":
         raise OptionsError(f"hf_image is about the image column of output_format parquet; got {output_format}")
+    if options.output.tar_index and output_format != "webdataset":
+        raise OptionsError(f"tar_index is about the tars of output_format webdataset; got {output_format}")
     taken = {"parquet": {image}, "tfrecord": {image, "txt"} if options.input.caption_col else {image}}
     for name in options.input.carried_columns:
         if name in taken.get(output_format, ()):

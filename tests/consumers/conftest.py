@@ -16,7 +16,10 @@ from consumers.made import Maker
 if TYPE_CHECKING:
     from origin import Origin
 
-LIBRARIES = ("datasets", "duckdb", "polars", "pyarrow", "tensorflow-cpu", "tfrecord", "torch", "webdataset")
+LIBRARIES = (
+    *("datasets", "duckdb", "polars", "pyarrow", "tensorflow-cpu", "tfrecord", "torch", "webdataset"),
+    *("webshart", "wids"),
+)
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # huggingface_hub reads it when it is imported
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from async_img2ds import manifest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,10 +24,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 DATASETS: dict[str, dict[str, Any]] = {
     "files": {"output_format": "files"},
     "webdataset": {"output_format": "webdataset"},
+    "webdataset with tar_index": {"output_format": "webdataset", "tar_index": True},
+    "webdataset with Hugging Face": {"output_format": "webdataset"},
     "parquet": {"output_format": "parquet"},
     "parquet with hf_image": {"output_format": "parquet", "hf_image": True},
     "tfrecord": {"output_format": "tfrecord"},
     "The table: NNNNN.parquet": {"output_format": "webdataset"},
+    "_manifest.json, _sha256sums.txt, _wids.json": {"output_format": "webdataset"},
 }
 
 
@@ -44,7 +49,10 @@ def test_snippet_runs(maker: Maker, tmp_path: Path, heading: str, code: str) -> 
     """It ends without an error, and has something to print."""
     if "import tensorflow" in code and find_spec("tensorflow") is None:
         pytest.skip("TensorFlow has no wheel for this machine")
-    (tmp_path / "dataset").symlink_to(maker.dataset(**DATASETS[heading]).folder)
+    folder = maker.dataset(**DATASETS[heading]).folder
+    if "_wids.json" in heading:
+        manifest(str(folder), progress="none")
+    (tmp_path / "dataset").symlink_to(folder)
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "huggingface")}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, stdout=subprocess.PIPE)
 

@@ -10,15 +10,17 @@ from typing import IO, TYPE_CHECKING, Final, cast
 
 from async_img2ds.outputs.example import byte_features
 from async_img2ds.policy.shards import SAMPLE_ENDINGS
+from async_img2ds.policy.tar_index import BLOCK, END, Member
 from async_img2ds.records import Defect, FileSum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from async_img2ds.policy.tar_index import TarIndex
+
 __all__ = ["IMAGE_ENDINGS", "Samples", "Watched", "check_records", "check_tar"]
 
 IMAGE_ENDINGS: Final = SAMPLE_ENDINGS - {"json", "txt"}
-_BLOCK: Final = 512
 _PIECE_BYTES: Final = 2**20
 
 
@@ -37,7 +39,7 @@ class Watched:
         piece = self._file.read(count)
         self._digest.update(piece)
         self.count += len(piece)
-        self.tail = (self.tail + piece[-2 * _BLOCK :])[-2 * _BLOCK :]
+        self.tail = (self.tail + piece[-len(END) :])[-len(END) :]
         return piece
 
     def drain(self) -> None:
@@ -99,8 +101,8 @@ class Samples:
             )
 
 
-def check_tar(file: Watched, samples: Samples, expected: list[str]) -> Iterator[Defect]:
-    """Yield what is wrong with the archive *file*, which should have the samples *expected*."""
+def check_tar(file: Watched, samples: Samples, expected: list[str], members: TarIndex | None) -> Iterator[Defect]:
+    """Yield what is wrong with the archive *file*, which should have the samples *expected*; note its *members*."""
     name = samples.file
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", file), mode="r|", bufsize=_PIECE_BYTES) as tar:
@@ -108,11 +110,15 @@ def check_tar(file: Watched, samples: Samples, expected: list[str]) -> Iterator[
                 if not member.isfile():
                     yield Defect(name, f"has {member.name!r}, which is no file")
                     continue
+                if members is not None:
+                    members.members[member.name] = Member(member.offset_data, member.size)
                 yield from samples.add(member.name, member.size, partial(_content, tar, member))
     except (tarfile.TarError, EOFError) as error:
         yield Defect(name, f"is cut off or damaged: {error}")
     file.drain()
-    if file.count % _BLOCK or file.tail != bytes(2 * _BLOCK):
+    if members is not None:
+        members.size = file.count
+    if file.count % BLOCK or file.tail != END:
         yield Defect(name, "does not end as an archive does")
     yield from samples.end(expected)
 

@@ -20,10 +20,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import orjson
 
 from async_img2ds.dataset.stats import TOLD_MAX, AddedUp, DigestOfMarkers, Found, each_ahead, gaps, read_stats
+from async_img2ds.dataset.tar_indexes import index_tar, lacks_index
 from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import is_there
 from async_img2ds.options import ManifestOptions
-from async_img2ds.policy.shards import DATA_ENDINGS
+from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING
 from async_img2ds.preflight import check_shared
 from async_img2ds.storage import MANIFEST, SAMPLE_NAME, SUMS, WIDS, FolderSum, open_store, sum_in
 
@@ -63,6 +64,7 @@ class ManifestReport:
         bytes: that these have.
         folders_unlisted: folders whose samples ``_sha256sums.txt`` does not have one by one.
         missing: how many numbers below the highest no finished shard has.
+        indexed: tars of which an index was made.
         seconds: wall time.
 
     """
@@ -75,6 +77,7 @@ class ManifestReport:
     bytes: int
     folders_unlisted: int
     missing: int
+    indexed: int
     seconds: float
 
 
@@ -97,6 +100,7 @@ def run_manifest(options: ManifestOptions) -> ManifestReport:
     try:
         store.prepare()
         found = _whole(store, options.output_folder)
+        indexed = _index_tars(store, found, compute=options.compute) if options.tar_index else 0
         with _Written.open(store) as written:
             added = AddedUp()
             files = added.each(store, found, options.progress)
@@ -119,6 +123,7 @@ def run_manifest(options: ManifestOptions) -> ManifestReport:
         bytes=written.bytes,
         folders_unlisted=written.folders_unlisted,
         missing=missing,
+        indexed=indexed,
         seconds=time.monotonic() - began,
     )
 
@@ -165,6 +170,36 @@ class _Shard:
         return orjson.dumps(told)
 
 
+def _index_tars(store: Store, found: Found, *, compute: bool) -> int:
+    """Make indexes of the tars that have none; return of how many."""
+    tars = 0
+
+    def lacking() -> Iterator[StatsFile]:
+        nonlocal tars
+        for file in read_stats(store, found):
+            _check_told(file, compute=compute)
+            if lacks_index(file):
+                yield file
+            elif file.marker is not None and f"{file.stem}.tar" in (file.marker.files or {}):
+                tars += 1
+
+    indexed = sum(each_ahead(partial(index_tar, store), lacking(), READERS, ASKED))
+    if not (indexed or tars):
+        raise OptionsError("tar_index: there is no tar in this dataset; it is about those of output_format webdataset")
+    return indexed
+
+
+def _check_told(file: StatsFile, *, compute: bool) -> None:
+    """See that *file* tells of a shard, and of its files unless sums are to be computed."""
+    if file.marker is None:
+        raise StorageError(f"{file.name} {file.fault}; aimg2ds verify says more")
+    if file.marker.files is None and not compute:
+        raise OptionsError(
+            f"{file.name} was written by img2dataset and has no sums of its shard's files; --compute reads the files "
+            "of all such shards and computes them"
+        )
+
+
 def _described(store: Store, file: StatsFile, *, compute: bool) -> _Shard:
     """Return what is written down of the shard of *file*; *compute* the sums that it does not tell.
 
@@ -173,14 +208,9 @@ def _described(store: Store, file: StatsFile, *, compute: bool) -> _Shard:
         StorageError: it cannot be read, or a folder is not what it tells.
 
     """
-    if file.marker is None:
-        raise StorageError(f"{file.name} {file.fault}; aimg2ds verify says more")
+    _check_told(file, compute=compute)
+    assert file.marker is not None
     if file.marker.files is None:
-        if not compute:
-            raise OptionsError(
-                f"{file.name} was written by img2dataset and has no sums of its shard's files; --compute reads the "
-                "files of all such shards and computes them"
-            )
         told: dict[str, FileSum | None] = dict.fromkeys(_files_there(store, file.stem))
     else:
         told = dict(sorted(file.marker.files.items()))
@@ -206,9 +236,11 @@ def _described(store: Store, file: StatsFile, *, compute: bool) -> _Shard:
 
 def _files_there(store: Store, stem: str) -> list[str]:
     """Return the data files and the folder that there are of a shard of which nobody tells."""
-    names = [f"{stem}.{ending}" for ending in sorted(DATA_ENDINGS)]
     folder = [stem] if any(SAMPLE_NAME.fullmatch(name) for name, _ in store.names(stem)) else []
-    return folder + [name for name in names if is_there(store, name)]
+    names = [name for ending in sorted(DATA_ENDINGS) if is_there(store, name := f"{stem}.{ending}")]
+    index = f"{stem}.{INDEX_ENDING}"
+    indexes = [index] if f"{stem}.tar" in names and is_there(store, index) else []
+    return sorted([*folder, *names, *indexes])
 
 
 def _samples(store: Store, folder: str) -> tuple[FileSum, list[str]]:

@@ -16,6 +16,8 @@ from async_img2ds.dataset.archives import IMAGE_ENDINGS, Samples, Watched, check
 from async_img2ds.dataset.tables import ShardTable, read_table
 from async_img2ds.errors import SampleFailure
 from async_img2ds.policy.markers import Marker
+from async_img2ds.policy.shards import INDEX_ENDING
+from async_img2ds.policy.tar_index import TarIndex
 from async_img2ds.records import Defect, FileSum, Tally
 from async_img2ds.storage import SAMPLE_NAME, FolderSum
 
@@ -105,11 +107,15 @@ def _missing(reading: _Reading) -> Iterator[Defect]:
     for name, file in (told or {}).items():
         if name not in there and file.files != 0:  # object stores have no empty folders
             yield Defect(name, "is not there, and the stats file names it")
+    others = {
+        reading.files.marker,
+        f"{reading.files.stem}.{INDEX_ENDING}",
+    }  # an index that it does not name is not ours
     for name in there:
-        if told is not None and name not in told and name != reading.files.marker:
+        if told is not None and name not in told and name not in others:
             yield Defect(name, "is not named by the stats file")
     table = f"{reading.files.stem}.parquet"
-    if told is None and len(there) > 1 and table not in there:
+    if told is None and there.keys() - others and table not in there:
         yield Defect(table, "is not there")
     tally = reading.marker.tally
     if tally.count != tally.successes + tally.failed_to_download + tally.failed_to_resize:
@@ -151,10 +157,33 @@ def _image_columns(schema: pa.Schema, made_with: Mapping[str, Any]) -> list[str]
 
 
 def _tar(reading: _Reading, name: str, table: ShardTable, look: _Look | None) -> Iterator[Defect]:
+    index = f"{reading.files.stem}.{INDEX_ENDING}"
+    members = TarIndex(name) if index in (reading.marker.files or {}) else None
     with reading.store.open(name) as file:
         watched = Watched(file)
-        yield from check_tar(watched, Samples(name, look), table.successes())
+        yield from check_tar(watched, Samples(name, look), table.successes(), members)
         reading.sums[name] = watched.sum()
+    if members is not None:
+        yield from _index(reading, index, members, table)
+
+
+def _index(reading: _Reading, name: str, members: TarIndex, table: ShardTable) -> Iterator[Defect]:
+    """Read the index of a tar that has these *members*."""
+    content = reading.store.content(name)
+    reading.sums[name] = FileSum(len(content), hashlib.sha256(content).hexdigest())
+    try:
+        index = TarIndex.parse(content)
+    except ValueError as error:
+        yield Defect(name, f"is {error}")
+        return
+    for member, what in sorted(index.differences(members), key=str):
+        yield Defect(name, what, member)
+    images = table.images()
+    for member, told in index.members.items():
+        key, _, ending = member.partition(".")
+        size = images[key][:2] if ending in IMAGE_ENDINGS and key in images else (None, None)
+        if (told.width, told.height) != size:
+            yield Defect(name, f"has a size of {told.width}x{told.height}, and the table {size[0]}x{size[1]}", member)
 
 
 def _records(reading: _Reading, name: str, table: ShardTable, look: _Look | None) -> Iterator[Defect]:

@@ -133,7 +133,7 @@ def each_ahead(function: Callable[[T], R], values: Iterable[T], threads: int, ah
         while asked:
             yield asked.popleft().result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # what is under way may be writing
 
 
 def _read(store: Store, one: tuple[int, str]) -> StatsFile:

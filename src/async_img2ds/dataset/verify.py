@@ -21,7 +21,7 @@ from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import drop_manifest, remove_shards
 from async_img2ds.journal import JOURNAL, journals_in
 from async_img2ds.options import RunOptions, VerifyOptions
-from async_img2ds.policy.shards import DATA_ENDINGS, Naming
+from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING, Naming
 from async_img2ds.preflight import check_image_library, check_importable, check_shared
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Checked, Defect, Lost, Shard
@@ -236,18 +236,7 @@ async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_u
 
 def _files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
     """Return the finished shards, and in words what else lies in the folder that is not somebody else's."""
-    sizes: dict[str, dict[str, int | None]] = {}
-    leftovers, torn = [], []
-    for name, size in store.names():
-        stem, _, ending = name.partition(".")
-        if Naming.finished_shard(name) is not None:
-            sizes.setdefault(stem.removesuffix("_stats"), {})[name] = size
-        elif stem.isascii() and stem.isdigit() and ending in DATA_ENDINGS:
-            sizes.setdefault(stem, {})[name] = size
-        elif LEFTOVER_NAME.fullmatch(name):
-            leftovers.append(name)
-        elif REDO_NAME.fullmatch(name):
-            torn.append(name.removesuffix(REDO))
+    sizes, leftovers, torn = _sorted_out(store)
     replaced: set[str] = set()
     for name in store.folders():
         if REDO_NAME.fullmatch(name):
@@ -271,6 +260,28 @@ def _files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
         ),
         *_gaps(sorted({int(stem) for stem in marked})),
     ]
+
+
+def _sorted_out(store: Store) -> tuple[dict[str, dict[str, int | None]], list[str], list[str]]:
+    """Return the files of shards, by stem and name, those that were left over, and stems of shards half replaced."""
+    sizes: dict[str, dict[str, int | None]] = {}
+    leftovers, torn, indexes = [], [], []
+    for name, size in store.names():
+        stem, _, ending = name.partition(".")
+        if Naming.finished_shard(name) is not None:
+            sizes.setdefault(stem.removesuffix("_stats"), {})[name] = size
+        elif stem.isascii() and stem.isdigit() and ending in DATA_ENDINGS:
+            sizes.setdefault(stem, {})[name] = size
+        elif ending == INDEX_ENDING:
+            indexes.append((stem, name, size))
+        elif LEFTOVER_NAME.fullmatch(name):
+            leftovers.append(name)
+        elif REDO_NAME.fullmatch(name):
+            torn.append(name.removesuffix(REDO))
+    for stem, name, size in indexes:
+        if f"{stem}.tar" in sizes.get(stem, {}):  # without a tar it is no index, and somebody else's
+            sizes[stem][name] = size
+    return sizes, leftovers, torn
 
 
 def _gaps(numbers: list[int]) -> Iterator[str]:

@@ -35,6 +35,7 @@ class Output:
         extension: of the images, also the name of the image column.
         captions: whether the list has captions.
         hf_image: whether a column of images is to be one that Hugging Face ``datasets`` decodes.
+        tar_index: whether it is to be said where in an archive each member lies.
 
     """
 
@@ -45,6 +46,7 @@ class Output:
     extension: str
     captions: bool
     hf_image: bool = False
+    tar_index: bool = False
 
     @cached_property
     def _values(self) -> dict[str, list[Any]]:

@@ -1,6 +1,7 @@
 """webdataset: one tar a shard, the members of a sample side by side, beside it the metadata table.
 
-Plain USTAR with a fixed time and owner, so that the same samples give the same bytes.
+Plain USTAR with a fixed time and owner, so that the same samples give the same bytes. On request a third file says
+where each member lies.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from async_img2ds.outputs.parquet import SideTable
+from async_img2ds.policy.shards import INDEX_ENDING
+from async_img2ds.policy.tar_index import BLOCK, END, TarIndex
 from async_img2ds.storage import AppendFile
 
 if TYPE_CHECKING:
@@ -17,23 +20,22 @@ if TYPE_CHECKING:
 
 __all__ = ["TarWriter", "member", "open_tar"]
 
-_BLOCK: Final = 512
-_END: Final = bytes(2 * _BLOCK)
-
 
 async def open_tar(output: Output) -> TarWriter:
-    """Return a writer of ``NNNNN.tar`` and ``NNNNN.parquet``."""
-    file = await AppendFile.open(output.attempt, f"{output.stem}.tar")
-    return TarWriter(output, file, await SideTable.open(output))
+    """Return a writer of ``NNNNN.tar`` and ``NNNNN.parquet``, and of ``NNNNN.json`` if an index is wanted."""
+    name = f"{output.stem}.tar"
+    file = await AppendFile.open(output.attempt, name)
+    return TarWriter(output, file, await SideTable.open(output), TarIndex(name) if output.tar_index else None)
 
 
 @dataclass(frozen=True, slots=True)
 class TarWriter:
-    """Appends the image, JSON and caption of each success."""
+    """Appends the image, JSON and caption of each success, and keeps in *index*, if there is one, where they lie."""
 
     output: Output
     file: AppendFile
     table: SideTable
+    index: TarIndex | None = None
 
     async def write(self, sample: Sample) -> None:
         """Add *sample* to the table and, if it has an image, to the tar."""
@@ -45,14 +47,23 @@ class TarWriter:
             members["txt"] = self.output.caption(sample)
         pieces: list[bytes] = []
         for extension in sorted(members):  # as webdataset's own writer orders them
-            pieces += member(f"{sample.row.key}.{extension}", members[extension])
+            name, content = f"{sample.row.key}.{extension}", members[extension]
+            pieces += member(name, content)
+            if self.index is not None:  # nothing comes between here and the file: it takes pieces before it waits
+                is_image = extension == self.output.extension
+                size = (sample.encoded.width, sample.encoded.height) if is_image else (None, None)
+                self.index.append(name, len(content), *size)
         await self.file.append(*pieces)
 
     async def finish(self) -> None:
-        """Write the end of the archive, and the table."""
-        await self.file.append(_END)
+        """Write the end of the archive, the table, and the index."""
+        await self.file.append(END)
         await self.file.finish()
         await self.table.finish()
+        if self.index is not None:
+            index = await AppendFile.open(self.output.attempt, f"{self.output.stem}.{INDEX_ENDING}")
+            await index.append(*self.index.to_json())
+            await index.finish()
 
 
 def _field(text: str, width: int) -> bytes:
@@ -79,4 +90,4 @@ def member(name: str, content: bytes) -> tuple[bytes, bytes, bytes]:
     encoded, size = name.encode("ascii"), b"%011o\0" % len(content)
     checksum = b"%06o\0 " % (_FIXED_SUM + sum(encoded) + sum(size))
     header = b"".join((encoded.ljust(100, b"\0"), _BEFORE_SIZE, size, _TIME, checksum, _BEHIND_SUM))
-    return header, content, bytes(-len(content) % _BLOCK)
+    return header, content, bytes(-len(content) % BLOCK)

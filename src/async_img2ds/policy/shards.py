@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from async_img2ds.records import Shard
 
-__all__ = ["DATA_ENDINGS", "SAMPLE_ENDINGS", "Naming", "cut", "packed", "rows_of"]
+__all__ = ["DATA_ENDINGS", "INDEX_ENDING", "SAMPLE_ENDINGS", "Naming", "cut", "packed", "rows_of"]
 
 
 def cut(batches: Iterable[pa.RecordBatch], rows_per_shard: int) -> Iterator[pa.Table]:
@@ -68,6 +68,8 @@ def rows_of(shard: Shard) -> pa.Table:
 
 # The endings of a shard's files beside its marker, and of the files of a sample where these lie in a folder.
 DATA_ENDINGS: Final = frozenset({"tar", "parquet", "tfrecord"})
+# What says where the members of a shard's tar lie, if that was asked for; by itself such a name tells nothing.
+INDEX_ENDING: Final = "json"
 SAMPLE_ENDINGS: Final = frozenset({"jpg", "png", "webp", "json", "txt"})
 _STATS_NAME: Final = re.compile(r"(\d+)_stats\.json")
 

@@ -265,6 +265,7 @@ class ShardRunner:
             extension=self.image.encode_format,
             captions="caption" in listed.column_names,
             hf_image=self.output.hf_image,
+            tar_index=self.output.tar_index,
         )
 
 
