@@ -752,6 +752,8 @@ class Options:
         _check_fetch(self.fetch)
         _check_image(self.image)
         _check_output(self)
+        if self.run.is_rank:
+            _check_rank(self)
 
 
 GROUPS: Final[Mapping[str, type[Any]]] = {
@@ -864,19 +866,22 @@ def _check_input(options: InputOptions) -> None:
         )
 
 
-def _check_output(options: Options) -> None:
-    output_format, image = options.output.output_format, options.image.encode_format
-    if options.output.incremental_mode == "extend_new" and output_format == "dummy":
-        raise OptionsError("incremental_mode extend_new reads the dataset's tables, and output_format dummy has none")
-    if options.run.is_rank and options.output.incremental_mode != "incremental":
+def _check_rank(options: Options) -> None:
+    if options.output.incremental_mode != "incremental":
         raise OptionsError(
             f"incremental_mode {options.output.incremental_mode} begins at what lies in the folder, which each rank "
             "finds in another state; leave it out, and give an empty folder, or one in which this list was begun"
         )
-    if options.run.is_rank and options.input.partition_by:
+    if options.input.partition_by:
         raise OptionsError(
             "partition_by: all ranks read one list; write it once with aimg2ds partition, then have them fetch that"
         )
+
+
+def _check_output(options: Options) -> None:
+    output_format, image = options.output.output_format, options.image.encode_format
+    if options.output.incremental_mode == "extend_new" and output_format == "dummy":
+        raise OptionsError("incremental_mode extend_new reads the dataset's tables, and output_format dummy has none")
     if options.input.partition_by and options.output.incremental_mode in ("extend", "extend_new"):
         raise OptionsError(
             f"partition_by: a dataset has one list beside it, and incremental_mode {options.output.incremental_mode} "
