@@ -20,8 +20,11 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 COMPILER = ["gcc", "python3-dev", "libjpeg-dev", "zlib1g-dev", "libwebp-dev", "liblcms2-dev"]
 SERVERS = ["iproute2", "nginx-light", "strace", "tinyproxy-bin", "unbound"]
 
-# Tests of schedules, crashes, disks and hosts, which take half of the time and look at no pixel: once is enough.
-ONCE = ["chaos", "simulation", "room", "open_web"]
+# Tests of schedules, crashes, disks, hosts and lists, which take half of the time and look at no pixel: once is enough.
+ONCE = [
+    *("chaos", "contested", "holders", "open_web", "partition", "patience", "pauses", "permits", "ranks", "room"),
+    *("simulation", "storage", "summary"),
+]
 
 # What ``compat`` compares with: the last release.
 IMG2DATASET = "img2dataset==1.47.0"
