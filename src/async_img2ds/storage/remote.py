@@ -49,6 +49,7 @@ class RemoteStore:
         self._staging = staging
         self._own = uuid.uuid4().hex[:8]
         self._held: int | None = None
+        self._is_ours = False
         self._lease = Lease(fs, self._root)
         self._patience = Patience()
         self._has_buckets = not OBJECT_STORES.isdisjoint(protocols(fs))
@@ -58,7 +59,7 @@ class RemoteStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what is of this process alone."""
-        return {**vars(self), "_held": None}
+        return {**vars(self), "_held": None, "_is_ours": False}
 
     def prepare(self) -> None:
         """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
@@ -72,8 +73,8 @@ class RemoteStore:
                 self._fs.makedirs(self._root, exist_ok=True)
             if is_there:
                 self._lease.take()
-                if self._renames:
-                    self.remove([name for name, _ in self.names() if LEFTOVER_NAME.fullmatch(name)])
+                self._is_ours = True
+                self._sweep_there()
         except Held as error:
             raise in_use(self._root, str(error)) from None
         except Exception as error:  # each file system raises its own
@@ -274,6 +275,10 @@ class RemoteStore:
 
     def close(self) -> None:
         """Remove all that was staged, and let other runs have the folder."""
+        if self._is_ours:
+            with suppress(Exception):  # each file system raises its own; the next run sweeps, too
+                self._lease.check()
+                self._sweep_there()
         self._lease.give_back()
         shutil.rmtree(self._staging, ignore_errors=True)
         self.release()
@@ -300,6 +305,11 @@ class RemoteStore:
             with suppress(BlockingIOError, FileNotFoundError):  # another run looks whether anybody holds it
                 self._held = locked(self._staging, shared=True)
                 return
+
+    def _sweep_there(self) -> None:
+        """Remove what uploads that were cut off have left beside the dataset."""
+        if self._renames:
+            self.remove([name for name, _ in self.names() if LEFTOVER_NAME.fullmatch(name)])
 
     def _sweep(self) -> None:
         """Remove what runs that were killed have left on this machine: those staging folders that nobody holds."""
