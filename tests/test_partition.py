@@ -187,14 +187,14 @@ def test_files_of_a_list_become_one(tmp_path: Path) -> None:
     folder = tmp_path / "lists"
     folder.mkdir()
     written(folder / "a.parquet", as_parquet(pa.table({"url": ["http://a.test/"], "n": pa.array([1], pa.int32())})))
-    written(folder / "b.parquet", as_parquet(pa.table({"x": ["more"], "n": [2.5], "url": ["http://b.test/"]})))
+    written(folder / "b.parquet", as_parquet(pa.table({"host": ["more"], "n": [2.5], "url": ["http://b.test/"]})))
     partition(folder, output_folder=tmp_path / "out", **PARQUET)
     found = table(tmp_path / "out")
 
-    assert found.schema.equals(pa.schema([("url", pa.string()), ("n", pa.float64()), ("x", pa.string())]))
+    assert found.schema.equals(pa.schema([("url", pa.string()), ("n", pa.float64()), ("host", pa.string())]))
     assert sorted(found.to_pylist(), key=repr) == [
-        {"url": "http://a.test/", "n": 1.0, "x": None},
-        {"url": "http://b.test/", "n": 2.5, "x": "more"},
+        {"url": "http://a.test/", "n": 1.0, "host": None},
+        {"url": "http://b.test/", "n": 2.5, "host": "more"},
     ]
 
 

@@ -225,7 +225,7 @@ def test_connection_that_is_lost_is_opened_anew(sftp: Place, web: Origin, tmp_pa
 
 
 def test_what_is_half_written_on_a_machine_is_not_seen(sftp: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither under its final name, nor, when the next run has begun, under any other; what is others' stays."""
+    """Neither under its final name, nor, when the run has ended or the next begun, under another; others' stays."""
     url = f"{sftp.root}/half"
     store = open_store(url)
     store.prepare()
@@ -244,14 +244,18 @@ def test_what_is_half_written_on_a_machine_is_not_seen(sftp: Place, monkeypatch:
     attempt.discard("00000.tar")
     attempt.release()
     store.close()
-    sftp.write(f"{url}/notes.partial", b"somebody's")
+    ended = set(sftp.files(url))
+    for name in ("00001.parquet.0123abcd.partial", "notes.partial"):
+        sftp.write(f"{url}/{name}", b"of a run that was killed, or of somebody else")
     later = open_store(url)
     later.prepare()
+    begun = set(sftp.files(url)) - {".aimg2ds-run"}
     later.close()
 
     assert any(re.fullmatch(r"00000\.tar\.[0-9a-f]{8}\.partial", name) for name in half)
     assert "00000.tar" not in half
-    assert set(sftp.files(url)) == {"notes.partial"}
+    assert ended == set()
+    assert begun == {"notes.partial"}
 
 
 def test_unknown_host_is_refused(sftp: Place, web: Origin, tmp_path: Path) -> None:

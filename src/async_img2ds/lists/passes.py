@@ -131,7 +131,7 @@ class Passes:
         groups = _Groups(self.disk, schema, range(self.shards), self._at_a_time())
         batches = itertools.chain.from_iterable(file.batches() for file in read.files)
         for block in _blocks(batches, lambda batch: batch):
-            rows = _together([_fit(batch, schema.append(_HOST)) for batch in block])
+            rows = _together([_fit(batch, schema) for batch in block])
             self._step("dealing", rows.num_rows)
             hosts = _last(rows)
             by_host = pc.array_sort_indices(hosts)
@@ -338,10 +338,13 @@ def _last(rows: pa.Table, nth: int = 1) -> pa.Array:
 
 
 def _fit(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Return *batch*, which has its hosts behind the columns of its file, with the columns of *schema* before them."""
+    own = batch.num_columns - 1
     try:
-        return fitted(batch, schema)
+        rows = fitted(batch.select(range(own)), schema)
     except pa.ArrowException as error:
         raise InputError(f"url_list: its files cannot be joined: {first_line(error)}; make them agree") from error
+    return pa.RecordBatch.from_arrays([*rows.columns, batch.column(own)], schema=schema.append(_HOST))
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

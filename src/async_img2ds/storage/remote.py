@@ -56,6 +56,7 @@ class RemoteStore:
         self._staging = staging
         self._own = uuid.uuid4().hex[:8]
         self._held: int | None = None
+        self._is_ours = False
         self._lease = Lease(fs, self._root, partial(_put, fs), share=share)
         self._patience = Patience()
         self._has_buckets = not OBJECT_STORES.isdisjoint(protocols(fs))
@@ -65,7 +66,7 @@ class RemoteStore:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what is of this process alone."""
-        return {**vars(self), "_held": None}
+        return {**vars(self), "_held": None, "_is_ours": False}
 
     def prepare(self) -> None:
         """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
@@ -80,9 +81,8 @@ class RemoteStore:
             if is_there:
                 self._lease.take()
                 self._sweep_attempts()
-                if self._renames:
-                    left = (name for name, _ in self.names() if LEFTOVER_NAME.fullmatch(name))
-                    self.remove([name for name in left if is_of(self._share, name)])
+                self._is_ours = True
+                self._sweep_there()
         except Held as error:
             raise in_use(self._root, str(error)) from None
         except Exception as error:  # each file system raises its own
@@ -308,6 +308,10 @@ class RemoteStore:
 
     def close(self) -> None:
         """Remove all that was staged, and let other runs have the folder."""
+        if self._is_ours:
+            with suppress(Exception):  # each file system raises its own; the next run sweeps, too
+                self._lease.check()
+                self._sweep_there()
         self._lease.give_back()
         with suppress(Exception):  # each file system raises its own; it is not there, or another rank has just come
             if not self._has_buckets and not any(self._entries(RANKS)):
@@ -338,6 +342,12 @@ class RemoteStore:
             with suppress(BlockingIOError, FileNotFoundError):  # another run looks whether anybody holds it
                 self._held = locked(self._staging, shared=True)
                 return
+
+    def _sweep_there(self) -> None:
+        """Remove what uploads that were cut off have left beside the dataset."""
+        if self._renames:
+            left = (name for name, _ in self.names() if LEFTOVER_NAME.fullmatch(name))
+            self.remove([name for name in left if is_of(self._share, name)])
 
 
 def _put(fs: Any, path: str, content: bytes) -> None:  # noqa: ANN401  fsspec's file systems are untyped
