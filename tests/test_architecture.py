@@ -15,7 +15,7 @@ PACKAGE = Path(async_img2ds.__file__).parent
 
 # The floors from the ground up. A room may import from lower floors only; neighbours on a floor are strangers.
 FLOORS = [
-    {"errors", "startup", "blocking"},
+    {"errors", "startup", "blocking", "histograms"},
     {"records", "flags", "nets", "sources", "headers", "hints", "ranks", "recipes", "recorder"},
     {"options"},
     {"policy", "storage"},
@@ -33,7 +33,7 @@ SEALED = {
     "distributors": {"errors", "startup", "blocking", "records", "recorder", "options", "distributors"},
     "storage": {"errors", "ranks", "records", "storage"},
     "progress": {"records"},
-    "records": {"errors"},
+    "records": {"errors", "histograms"},
 }
 IMPURE = {"asyncio", "aiohttp", "fsspec", "PIL", "random", "socket", "time", "os", "threading"}
 

@@ -397,7 +397,7 @@ class Worker:
         for _, tally in self._open.values():
             total.merge(tally)
         pacer = self.pacer.statistics()
-        self.emit(Progress(os.getpid(), total, pacer.in_flight + pacer.silent))
+        self.emit(Progress(os.getpid(), total, self.gauge.load(pacer)))
 
 
 def _give_up(flight: Recorder, overdue: Overdue) -> NoReturn:

@@ -123,7 +123,12 @@ class ShardRunner:
             kept = left.keys() - shard.again.rows
             async for sample in attempt.each(self._stored(shard, [rows[index] for index in kept]), image_bytes):
                 await self._write(sample, writer, stored)
-            stored.body_bytes = Marker.parse(before).tally.body_bytes  # which few tables tell
+            told = Marker.parse(before).tally  # of what few tables tell
+            stored.body_bytes, stored.latencies_ms, stored.body_sizes = (
+                told.body_bytes,
+                told.latencies_ms,
+                told.body_sizes,
+            )
         await writer.finish()
         seconds = time.monotonic() - began
         files, urls = await attempt.sums(), digest_of_urls(listed.column("url"))
@@ -213,7 +218,7 @@ class ShardRunner:
             logger.exception("internal error on %s (%s); please report it", row.key, row.url)
             failure = SampleFailure(ErrorClass.INTERNAL, traceback.format_exc(limit=0).strip()[:200])
         if failure is None and body is not None and encoded is not None:
-            told = body.http_status, body.attempts, len(body.content), body.final_url, body.trace
+            told = body.http_status, body.attempts, len(body.content), body.final_url, body.trace, body.took_s
             return Sample(row, Status.SUCCESS, encoded, None, None, *told)
         assert failure is not None
         downloaded = body is not None
@@ -232,6 +237,7 @@ class ShardRunner:
             body_bytes=len(body.content) if body else 0,
             final_url=body.final_url if body else failure.final_url,
             trace=body.trace if body else failure.trace,
+            took_s=body.took_s if body else failure.took_s,
         )
 
     async def _fetch(self, row: Row, turn: Turn) -> Body:
