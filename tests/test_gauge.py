@@ -39,7 +39,8 @@ def test_time_is_counted_for_what_limited_it_and_told_once() -> None:
 def test_load_is_what_can_be_seen_at_the_moment() -> None:
     """Rows by stage, memory, and what the last look has found to be the limit."""
     stages = Stages()
-    gauge = Gauge(stages, 1, lambda: 0)
+    wall = iter((0.0, 1.0))
+    gauge = Gauge(stages, 1, lambda: 0, clock=lambda: next(wall), cpu_clock=lambda: 0.0)
     with stages.fetching, stages.fetching, stages.writing:
         gauge.look(FULL)
         load = gauge.load(replace(FULL, silent=2, hosts_aside=3))
