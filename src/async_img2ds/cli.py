@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO, TypeVar, cast
 
 import typer
@@ -40,6 +41,7 @@ from async_img2ds.options import (
     Options,
     PartitionOptions,
     PurgeOptions,
+    PushOptions,
     RetryOptions,
     SummaryOptions,
     VerifyOptions,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
     from async_img2ds.dataset.manifest import ManifestReport
     from async_img2ds.dataset.purge import PurgeReport
+    from async_img2ds.dataset.push import PushReport
     from async_img2ds.dataset.retry import RetryReport
     from async_img2ds.dataset.summary import Summary
     from async_img2ds.dataset.verify import VerifyReport
@@ -487,6 +490,53 @@ def _rearranged(report: PartitionReport, options: PartitionOptions) -> str:
     return "\n".join(lines)
 
 
+def _push(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Put a finished dataset on the Hugging Face Hub, with a card; what is there already is not sent again."""
+    with _told_by_status():
+        options = PushOptions(**{name: word for name, word in words.items() if word is not None})
+        startup.keep_pandas_out()
+        from async_img2ds.dataset.push import run_push
+
+        startup.settle()
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        report = run_push(options)
+    with suppress(OSError):
+        typer.echo(_pushed(report))
+
+
+# What became of a card → what is said of it.
+_CARDS: Final = {
+    "written": "its card was written",
+    "renewed": "its card was renewed between the marks",
+    "the same": "its card is as it was",
+    "left": "its card (README.md) is somebody's own and stays; two lines in it, <!-- aimg2ds: begin --> and "
+    "<!-- aimg2ds: end -->, would have what this program tells written between them",
+}
+
+
+def _pushed(report: PushReport) -> str:
+    """Return what was put on the Hub, in words and figures."""
+    lines = [
+        f"{report.shards:,} shards, {report.rows:,} rows, {report.successes:,} images: {report.files_sent:,} files of "
+        f"{_size(report.bytes_sent)} sent in {report.commits} commits and {report.seconds:.1f} s, "
+        f"{report.files_there:,} files were there",
+        _CARDS[report.card],
+    ]
+    if report.unfinished:
+        lines.append(f"not finished, and not there: {_some(report.unfinished)}")
+    if report.strays:
+        lines.append(
+            f"files of shards that this dataset has not were deleted: {_some(report.strays)}"
+            if report.pruned
+            else f"on the Hub are files of shards that this dataset has not (--prune deletes): {_some(report.strays)}"
+        )
+    return "\n".join([*lines, f"dataset: {report.url}"])
+
+
+def _some(named: Sequence[str]) -> str:
+    return "; ".join(named[:NAMED_MAX]) + (f"; and {len(named) - NAMED_MAX:,} more" if len(named) > NAMED_MAX else "")
+
+
 _AGAIN: Final = "run the same command again"
 _GO_ON: Final = {
     "incremental": _AGAIN,
@@ -580,7 +630,7 @@ _TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
 class _Spelling:
     """The ways in which the options of a command may be typed: its *flags*, and *order*, those that need no name.
 
-    The first of these is its argument.
+    The first of these, which it cannot do without, are its arguments.
     """
 
     flags: tuple[Flag, ...]
@@ -615,11 +665,13 @@ class _Spelling:
             spelled.append(f"--{flag.name}={value or ''}")
         left = [name for name in self.order if name not in named]
         spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
-        # The argument is a flag, too, where people come from.
-        as_flag = f"--{self.order[0]}="
-        arguments = [word.removeprefix(as_flag) for word in spelled if word.startswith(as_flag)]
-        flags_only = [word for word in spelled if not word.startswith(as_flag)]
-        return [*flags_only, *(["--", arguments[-1]] if arguments else []), *alone[len(left) :]]
+        # The arguments are flags, too, where people come from.
+        required = {flag.name for flag in self.flags if flag.required}
+        as_flags = [f"--{name}=" for name in self.order if name in required]
+        said = [[word.removeprefix(flag) for word in spelled if word.startswith(flag)][-1:] for flag in as_flags]
+        arguments = [word for words in takewhile(bool, said) for word in words]
+        flags_only = [word for word in spelled if not word.startswith(tuple(as_flags))]
+        return [*flags_only, *(["--", *arguments] if arguments else []), *alone[len(left) :]]
 
     def _flag_in(self, word: str) -> tuple[Flag, str | None] | None:
         """Return the flag that *word* names and its value if there is one in it; None if it names none."""
@@ -716,3 +768,4 @@ _add_command(
 _add_command("verify", _verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))
 _add_command("summary", _summarize, {SummaryOptions: flags_of(SummaryOptions)}, ("output_folder",))
 _add_command("manifest", _list_files, {ManifestOptions: flags_of(ManifestOptions)}, ("output_folder",))
+_add_command("push", _push, {PushOptions: flags_of(PushOptions)}, ("output_folder", "destination"))
