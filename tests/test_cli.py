@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from async_img2ds import cli
+from async_img2ds.cli.spelling import Spelling, joined
 from async_img2ds.hints import FASTER
 from async_img2ds.options import POSITIONAL, flags
 
@@ -161,7 +161,7 @@ def test_version_is_shown() -> None:
 )
 def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> None:
     """All that Python Fire reads for img2dataset, and hyphens in values are never touched."""
-    assert cli._Spelling(tuple(flags()), POSITIONAL).in_one_spelling(typed) == meant
+    assert Spelling(tuple(flags()), POSITIONAL).in_one_spelling(typed) == meant
 
 
 @pytest.mark.parametrize(
@@ -177,13 +177,13 @@ def test_flags_are_typed_in_several_ways(typed: list[str], meant: list[str]) -> 
 )
 def test_list_options_may_be_repeated(words: list[str], list_meant: list[str]) -> None:
     """Once with a list, or several times with an item each."""
-    assert cli._joined(FLAGS["allow_net"], words) == list_meant
+    assert joined(FLAGS["allow_net"], words) == list_meant
 
 
 def test_none_is_not_the_empty_list() -> None:
     """For the opt-out directives None means the defaults, and only [] turns the check off."""
-    assert cli._joined(FLAGS["disallowed_header_directives"], ["None"]) is None
-    assert cli._joined(FLAGS["disallowed_header_directives"], ["[]"]) == []
+    assert joined(FLAGS["disallowed_header_directives"], ["None"]) is None
+    assert joined(FLAGS["disallowed_header_directives"], ["[]"]) == []
 
 
 def test_without_an_image_library_the_two_lines_are_said(tmp_path: Path) -> None:

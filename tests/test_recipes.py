@@ -25,6 +25,8 @@ import typer
 from PIL import Image, ImageChops
 
 from async_img2ds import Options, OptionsError, RunReport, cli, download
+from async_img2ds.cli.fetch import recipe_in_words
+from async_img2ds.cli.spelling import given
 from async_img2ds.options import flags
 from async_img2ds.recipes import RECIPES
 
@@ -175,8 +177,8 @@ def columns_of(name: str) -> dict[str, str]:
 def understood(words: list[str]) -> Options:
     """Return the request that the command line makes of *words*."""
     fetch = typer.main.get_command(cli.app).commands["fetch"]  # type: ignore[attr-defined]  # it is a group
-    given = fetch.make_context("fetch", list(words)).params
-    return Options.of(**cli._given({name: word or None for name, word in given.items()}, tuple(flags())))
+    typed = fetch.make_context("fetch", list(words)).params
+    return Options.of(**given({name: word or None for name, word in typed.items()}, tuple(flags())))
 
 
 def without_recipe(options: Options) -> Options:
@@ -260,7 +262,7 @@ def test_page_lists_the_columns_that_the_recipe_uses(name: str) -> None:
 def test_what_a_recipe_is_said_to_stand_for_can_be_typed(name: str) -> None:
     """The line that the command prints for a recipe asks for the same without it."""
     options = Options.of(url_list="my list", recipe=name, image_size=99)
-    said = cli._recipe_in_words(options).removeprefix(f"{name}: ")
+    said = recipe_in_words(options).removeprefix(f"{name}: ")
 
     assert understood(["my list", "--image_size=99", *shlex.split(said)]) == without_recipe(options)
 
@@ -389,14 +391,14 @@ def test_lists_that_laion_released_again_are_fetched_as_the_page_says(
     table = {"key": ["0"], "url": [origin.url("rocket.jpg")], "caption": ["a rocket"], "status": ["success"]}
     pq.write_table(pa.table(table), tmp_path / "list.parquet")
     [words] = commands(section(text_of(name), "The list"))
-    given = understood(words).input
+    read = understood(words).input
 
     with pytest.raises(OptionsError, match=r"'(URL|TEXT|similarity|NSFW)'; it has key, url, caption, status"):
         fetch(tmp_path / "list.parquet", tmp_path / "out", name)
-    options = {"url_col": given.url_col, "caption_col": given.caption_col}
-    carried = list(given.save_additional_columns)
+    options = {"url_col": read.url_col, "caption_col": read.caption_col}
+    carried = list(read.save_additional_columns)
     report = fetch(
-        tmp_path / "list.parquet", tmp_path / "out", str(given.recipe), save_additional_columns=carried, **options
+        tmp_path / "list.parquet", tmp_path / "out", str(read.recipe), save_additional_columns=carried, **options
     )
 
     assert report.successes == 1

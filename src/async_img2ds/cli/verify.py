@@ -1,0 +1,62 @@
+"""aimg2ds verify: whether a dataset is what was written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from async_img2ds import startup
+from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, told_by_status
+from async_img2ds.options import VerifyOptions
+
+if TYPE_CHECKING:
+    from async_img2ds.dataset.verify import VerifyReport
+
+__all__ = ["verify"]
+
+
+def verify(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+    """Check a dataset: whether every finished shard is what was written, row by row and sample by sample."""
+    with told_by_status():
+        options = VerifyOptions(**{name: word for name, word in words.items() if word is not None})
+        report = asyncio.run(_run_verify(options))
+    with suppress(OSError):
+        typer.echo(_findings(report))
+    if report.unread:
+        raise typer.Exit(INCOMPLETE)
+    if not report.good:
+        raise typer.Exit(DEFECTIVE)
+
+
+async def _run_verify(options: VerifyOptions) -> VerifyReport:
+    startup.keep_pandas_out()
+    from async_img2ds.dataset.verify import run_verify
+
+    startup.settle()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    return await run_verify(options)
+
+
+def _findings(report: VerifyReport) -> str:
+    """Return what is wrong with a dataset, a line for each."""
+    lines = [str(defect) for defect in report.defects]
+    lines += [f"unfinished: {what}" for what in report.unfinished]
+    lines += [f"note: {what}" for what in (*report.strangers, *([report.manifest] if report.manifest else []))]
+    lines += [f"NOT READ: {stem}: {reason}" for stem, reason in report.unread.items()]
+    lines.append(
+        f"{report.shards:,} shards, {report.rows:,} rows, {report.successes:,} images "
+        f"checked in {report.seconds:.1f} s: " + ("good" if report.good else f"{len(report.defects):,} defects")
+    )
+    if report.set_back:
+        lines.append(f"removed: shards {', '.join(report.set_back)}; the fetch that made them makes them again")
+    elif report.defects:
+        lines.append("--repair removes the shards that have defects, so that the fetch that made them makes them again")
+    if report.unfinished:
+        lines.append("unfinished: run the fetch again to go on")
+    if report.is_in_use:
+        lines.append("a run is writing to this folder; only what is finished was checked")
+    return "\n".join(lines)
