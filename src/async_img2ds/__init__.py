@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from async_img2ds.dataset.manifest import ManifestReport, manifest
     from async_img2ds.dataset.purge import PurgeReport, purge
+    from async_img2ds.dataset.push import PushReport, push
     from async_img2ds.dataset.retry import RetryReport, retry
     from async_img2ds.dataset.summary import Summary, summary
     from async_img2ds.dataset.verify import VerifyReport, verify
@@ -48,6 +49,8 @@ __all__ = [
     "Summary",
     "manifest",
     "ManifestReport",
+    "push",
+    "PushReport",
     "Status",
     "ErrorClass",
     # its options
@@ -83,6 +86,8 @@ _HOMES = {
     "Defect": "records",
     "manifest": "dataset.manifest",
     "ManifestReport": "dataset.manifest",
+    "push": "dataset.push",
+    "PushReport": "dataset.push",
     "summary": "dataset.summary",
     "Summary": "dataset.summary",
     "Status": "records",

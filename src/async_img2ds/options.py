@@ -37,6 +37,7 @@ __all__ = [
     "OutputOptions",
     "ListOptions",
     "PartitionOptions",
+    "PushOptions",
     "RETRY_GROUPS",
     "RetryOptions",
     "RunOptions",
@@ -536,6 +537,11 @@ class VerifyOptions(Checked):
         help="How progress is shown; auto: rich on a terminal, else plain lines.",
     )
 
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.repair:
+            _check_not_hub(self.output_folder)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryOptions(Checked):
@@ -571,6 +577,43 @@ class ManifestOptions(Checked):
         help="How progress is shown; auto: rich on a terminal, else plain lines.",
     )
 
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        _check_not_hub(self.output_folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions(Checked):
+    """How to put a dataset on the Hugging Face Hub."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    destination: str = option(
+        help="The dataset on the Hub that it becomes, as hf://datasets/ORG/NAME or, for a branch, "
+        "hf://datasets/ORG/NAME@BRANCH; both are made if they are not there."
+    )
+    private: bool = option(
+        default=False, help="Make the repository private, if it is not there; refuse one that is public."
+    )
+    partial: bool = option(default=False, help="Put the finished shards there although there are others.")
+    prune: bool = option(
+        default=False,
+        help="Delete from the branch the files that are called like those of shards and are not this "
+        "dataset's, as of one that was fetched anew with larger shards.",
+    )
+    contact: str | None = option(
+        None, help="Whom to ask to have images removed, for the card. Default: the Community tab of the page."
+    )
+    progress: str = option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.partial and self.prune:
+            raise OptionsError("prune takes what is not finished here for what is no more; leave out prune or partial")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgainOptions(Checked):
@@ -587,6 +630,7 @@ class AgainOptions(Checked):
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
+        _check_not_hub(self.output_folder)
         if not self.error_class:
             raise OptionsError("error_class names no reason; leave it out to mean those that may have passed")
 
@@ -636,6 +680,7 @@ class RemovalOptions(Checked):
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
+        _check_not_hub(self.output_folder)
         if self.hosts is None and self.urls is None:
             raise OptionsError("nothing is named that should be removed; give --hosts FILE, --urls FILE, or both")
 
@@ -672,6 +717,10 @@ class ListOptions(Checked):
         help="What is kept together. host: the URLs of a host are in few shards, which lie far apart.",
     )
     progress: str = option("plain", choices=("plain", "none"), help="How progress is shown.")
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        _check_not_hub(self.output_folder, "hf upload ORG/NAME FOLDER --repo-type dataset")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -788,6 +837,15 @@ def _later(keywords: Mapping[str, Any], groups: Mapping[str, type[Any]]) -> dict
     return _grouped(keywords, groups, {name: later_flags(group) for name, group in groups.items()})
 
 
+def _check_not_hub(output_folder: str, command: str = "aimg2ds push FOLDER hf://datasets/ORG/NAME") -> None:
+    """Refuse to write to the Hub file by file; *command* is what puts a folder there."""
+    if "hf://" in output_folder:
+        raise OptionsError(
+            "output_folder: at hf:// each file that is written is a commit of a git repository, and a run writes "
+            f"thousands; write to a disk or an object store, and put it there when it is finished: {command}"
+        )
+
+
 def _check_one_run(options: RunOptions) -> None:
     if options.distributor == "rank":
         raise OptionsError("distributor rank is for fetching: a dataset that is there is changed by one run at a time")
@@ -880,6 +938,7 @@ def _check_rank(options: Options) -> None:
 
 def _check_output(options: Options) -> None:
     output_format, image = options.output.output_format, options.image.encode_format
+    _check_not_hub(options.output.output_folder)
     if options.output.incremental_mode == "extend_new" and output_format == "dummy":
         raise OptionsError("incremental_mode extend_new reads the dataset's tables, and output_format dummy has none")
     if options.input.partition_by and options.output.incremental_mode in ("extend", "extend_new"):

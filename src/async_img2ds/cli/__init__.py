@@ -22,6 +22,7 @@ from async_img2ds.cli.command import add_command
 from async_img2ds.cli.fetch import fetch
 from async_img2ds.cli.manifest import list_files
 from async_img2ds.cli.partition import partition
+from async_img2ds.cli.push import push
 from async_img2ds.cli.summary import summarize
 from async_img2ds.cli.verify import verify
 from async_img2ds.flags import flags_of
@@ -32,6 +33,7 @@ from async_img2ds.options import (
     PURGE_GROUPS,
     RETRY_GROUPS,
     ManifestOptions,
+    PushOptions,
     SummaryOptions,
     VerifyOptions,
     later_flags,
@@ -103,3 +105,4 @@ add_command(
 add_command(app, "verify", verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))
 add_command(app, "summary", summarize, {SummaryOptions: flags_of(SummaryOptions)}, ("output_folder",))
 add_command(app, "manifest", list_files, {ManifestOptions: flags_of(ManifestOptions)}, ("output_folder",))
+add_command(app, "push", push, {PushOptions: flags_of(PushOptions)}, ("output_folder", "destination"))
