@@ -20,7 +20,7 @@ _TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
 class Spelling:
     """The ways in which the options of a command may be typed: its *flags*, and *order*, those that need no name.
 
-    The first of these is its argument.
+    The first of these is its argument, if it is required.
     """
 
     flags: tuple[Flag, ...]
@@ -55,11 +55,18 @@ class Spelling:
             spelled.append(f"--{flag.name}={value or ''}")
         left = [name for name in self.order if name not in named]
         spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
+        if not self._has_argument:
+            return [*spelled, *alone[len(left) :]]
         # The argument is a flag, too, where people come from.
         as_flag = f"--{self.order[0]}="
         arguments = [word.removeprefix(as_flag) for word in spelled if word.startswith(as_flag)]
         flags_only = [word for word in spelled if not word.startswith(as_flag)]
         return [*flags_only, *(["--", arguments[-1]] if arguments else []), *alone[len(left) :]]
+
+    @property
+    def _has_argument(self) -> bool:
+        """Whether the first that needs no name is required, and so no option to the library."""
+        return any(flag.required for flag in self.flags if flag.name == self.order[0])
 
     def _flag_in(self, word: str) -> tuple[Flag, str | None] | None:
         """Return the flag that *word* names and its value if there is one in it; None if it names none."""
