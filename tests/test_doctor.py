@@ -89,6 +89,7 @@ def test_disks_are_measured_and_left_as_they_were(tmp_path: Path) -> None:
 
     assert found.said.startswith(f"{tmp_path}: ")
     assert "MB/s" in found.said
+    assert finding("temp", temp_folder=str(tmp_path)).said.startswith(f"{tmp_path}: ")
     assert list(tmp_path.iterdir()) == []
 
 

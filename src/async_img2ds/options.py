@@ -136,8 +136,8 @@ class InputOptions(Checked):
     temp_folder: str | None = option(
         None,
         shapes=False,
-        help="Folder on a disk of this machine for temporary files of partition_by, some four times a list in Parquet. "
-        "Default: where the list goes, or the system's if that is elsewhere.",
+        help="Folder on this machine's disk for temporary files, of partition_by some four times a list in Parquet. "
+        "Default: where the list goes; if that is elsewhere, or for a sample, the system's.",
     )
 
     @property
@@ -728,6 +728,9 @@ class CheckupOptions(Checked):
         help="Names to look up, as a list, if no list of URLs is given whose hosts are; [] for none. "
         "Default: five that are there for such purposes.",
     )
+    temp_folder: str | None = option(
+        None, help="Folder for temporary files that is looked at. Default: the system's, as TMPDIR says."
+    )
     json: bool = option(default=False, help="Print one JSON object, for programs.")
 
 
@@ -865,8 +868,8 @@ def partition_flags(group: type[Any]) -> tuple[Flag, ...]:
 
 # What of a fetch its machine can be looked at for.
 _FOR_A_MACHINE: Final = frozenset(
-    {"url_list", "input_format", "url_col", "temp_folder", "dns_servers", "ip_version", "thread_count"}
-    | {"in_flight_bytes_max", "output_folder", "processes_count"}
+    {"url_list", "input_format", "url_col", "dns_servers", "ip_version", "thread_count"}
+    | {"output_folder", "processes_count"}
 )
 
 

@@ -26,8 +26,7 @@ WRITING_S: Final = 1.0
 
 def finding_of_temp(options: DoctorOptions) -> Finding:
     """Return what there is to say of the disk for temporary files."""
-    named = options.input.temp_folder if options.input else None
-    return of_disk(_disk("temp", Path(named or tempfile.gettempdir())))
+    return of_disk(_disk("temp", Path(options.checkup.temp_folder or tempfile.gettempdir())))
 
 
 def finding_of_output(options: DoctorOptions) -> Finding:
