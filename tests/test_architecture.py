@@ -22,8 +22,9 @@ FLOORS = [
     {"journal"},
     {"inputs", "fetch", "images", "outputs", "existing"},
     {"worker", "distributors", "progress", "wandb", "hub", "preflight"},
-    {"plan", "dataset", "lists"},
+    {"plan", "dataset", "lists", "checkup"},
     {"run"},
+    {"prospect"},
     {"cli"},
     {"__main__"},
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from async_img2ds.checkup.doctor import DoctorReport, doctor
     from async_img2ds.dataset.manifest import ManifestReport, manifest
     from async_img2ds.dataset.purge import PurgeReport, purge
     from async_img2ds.dataset.push import PushReport, push
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     )
     from async_img2ds.lists.partition import PartitionReport, partition
     from async_img2ds.options import FetchOptions, ImageOptions, InputOptions, Options, OutputOptions, RunOptions
+    from async_img2ds.prospect import SurveyReport, survey
     from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
 
@@ -44,6 +46,10 @@ __all__ = [
     "VerifyReport",
     "partition",
     "PartitionReport",
+    "survey",
+    "SurveyReport",
+    "doctor",
+    "DoctorReport",
     "Defect",
     "summary",
     "Summary",
@@ -83,6 +89,10 @@ _HOMES = {
     "VerifyReport": "dataset.verify",
     "partition": "lists.partition",
     "PartitionReport": "lists.partition",
+    "survey": "prospect",
+    "SurveyReport": "prospect",
+    "doctor": "checkup.doctor",
+    "DoctorReport": "checkup.doctor",
     "Defect": "records",
     "manifest": "dataset.manifest",
     "ManifestReport": "dataset.manifest",

@@ -29,6 +29,7 @@ __all__ = [
     "POSITIONAL",
     "FetchOptions",
     "AgainOptions",
+    "DoctorOptions",
     "Flag",
     "ImageOptions",
     "InputOptions",
@@ -38,11 +39,14 @@ __all__ = [
     "ListOptions",
     "PartitionOptions",
     "PushOptions",
+    "PlanOptions",
     "RETRY_GROUPS",
     "RetryOptions",
     "RunOptions",
     "SummaryOptions",
+    "SurveyOptions",
     "VerifyOptions",
+    "doctor_flags",
     "flags",
     "parameters",
     "later_flags",
@@ -133,8 +137,8 @@ class InputOptions(Checked):
     temp_folder: str | None = option(
         None,
         shapes=False,
-        help="Folder on a disk of this machine for temporary files of partition_by, some four times a list in Parquet. "
-        "Default: where the list goes, or the system's if that is elsewhere.",
+        help="Folder on this machine's disk for temporary files, of partition_by some four times a list in Parquet. "
+        "Default: where the list goes; if that is elsewhere, or for a sample, the system's.",
     )
 
     @property
@@ -750,6 +754,63 @@ class PartitionOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyOptions(Checked):
+    """How to look at a list."""
+
+    sample: int = option(
+        0,
+        least=0,
+        most=100_000,
+        help="Fetch so many rows, drawn at random, as a fetch with the other options would, and estimate the rest by "
+        "them: 500 is a good number. By default nobody is asked for anything.",
+    )
+    seed: int = option(0, least=0, help="Another one draws other rows.")
+    json: bool = option(default=False, help="Print one JSON object, for programs.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckupOptions(Checked):
+    """What to look at."""
+
+    names: tuple[str, ...] = option(
+        ("example.com", "example.net", "example.org", "iana.org", "icann.org"),
+        help="Names to look up, as a list, if no list of URLs is given whose hosts are; [] for none. "
+        "Default: five that are there for such purposes.",
+    )
+    temp_folder: str | None = option(
+        None, help="Folder for temporary files that is looked at. Default: the system's, as TMPDIR says."
+    )
+    json: bool = option(default=False, help="Print one JSON object, for programs.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOptions:
+    """What to look at on a machine; *input* is the list whose hosts are looked up, if there is one."""
+
+    checkup: CheckupOptions
+    input: InputOptions | None
+    fetch: FetchOptions
+    output: OutputOptions
+    run: RunOptions
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords, as :func:`doctor` takes them.
+
+        Raises:
+            OptionsError: a name is unknown, or a value is not one that its option accepts.
+
+        """
+        groups = {name: group for name, group in DOCTOR_GROUPS.items() if name != "input" or keywords.get("url_list")}
+        allowed = {name: doctor_flags(group) for name, group in DOCTOR_GROUPS.items()}
+        given = _grouped(keywords, groups, allowed)
+        return cls(**{"input": None, **given})
+
+    def __post_init__(self) -> None:
+        _check_fetch(self.fetch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """All options, in the groups that the stages are handed."""
 
@@ -814,9 +875,36 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """How to look at a list before a fetch of it, and the options of that fetch."""
+
+    survey: SurveyOptions
+    fetch: Options
+
+    @classmethod
+    def of(cls, *values: Any, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords and positions, as :func:`survey` takes them.
+
+        Raises:
+            OptionsError: a name is unknown or given twice, or a value is not one that its option accepts.
+
+        """
+        own = {flag.name: keywords.pop(flag.name) for flag in flags_of(SurveyOptions) if flag.name in keywords}
+        return cls(survey=SurveyOptions(**own), fetch=Options.of(*values, **keywords))
+
+
 RETRY_GROUPS: Final[Mapping[str, type[Any]]] = {"again": AgainOptions, "fetch": FetchOptions, "run": RunOptions}
 PURGE_GROUPS: Final[Mapping[str, type[Any]]] = {"removal": RemovalOptions, "run": RunOptions}
 PARTITION_GROUPS: Final[Mapping[str, type[Any]]] = {"input": InputOptions, "output": ListOptions}
+PLAN_GROUPS: Final[Mapping[str, type[Any]]] = {"survey": SurveyOptions, **GROUPS}
+DOCTOR_GROUPS: Final[Mapping[str, type[Any]]] = {
+    "checkup": CheckupOptions,
+    "input": InputOptions,
+    "fetch": FetchOptions,
+    "output": OutputOptions,
+    "run": RunOptions,
+}
 
 # What makes no sense for a list that is written anew: it is one, each of its rows is kept, and how is said there.
 _NOT_FOR_A_LIST: Final = frozenset({"shard_across_files", "dedupe", "partition_by"})
@@ -825,6 +913,19 @@ _NOT_FOR_A_LIST: Final = frozenset({"shard_across_files", "dedupe", "partition_b
 def partition_flags(group: type[Any]) -> tuple[Flag, ...]:
     """Return the options of *group* that a command takes which writes a list anew."""
     return tuple(flag for flag in flags_of(group) if group is not InputOptions or flag.name not in _NOT_FOR_A_LIST)
+
+
+# What of a fetch its machine can be looked at for.
+_FOR_A_MACHINE: Final = frozenset(
+    {"url_list", "input_format", "url_col", "dns_servers", "ip_version", "thread_count"}
+    | {"output_folder", "processes_count"}
+)
+
+
+def doctor_flags(group: type[Any]) -> tuple[Flag, ...]:
+    """Return the options of *group* that a command takes which looks at a machine; none of them is required."""
+    flags = (flag for flag in flags_of(group) if group is CheckupOptions or flag.name in _FOR_A_MACHINE)
+    return tuple(replace(flag, default=()) if flag.required else flag for flag in flags)
 
 
 def later_flags(group: type[Any]) -> tuple[Flag, ...]:
@@ -883,7 +984,7 @@ def _grouped(
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    if "url_list" in known and "url_list" not in keywords:
+    if "url_list" in known and known["url_list"].required and "url_list" not in keywords:
         raise OptionsError("url_list is required: the file or folder that lists the URLs, or several")
     return {
         name: group(**{flag.name: keywords[flag.name] for flag in flags[name] if flag.name in keywords})

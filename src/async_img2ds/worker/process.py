@@ -456,7 +456,12 @@ def _room_for_connections() -> int:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         soft = DESCRIPTORS_ENOUGH
-    return max(1, (soft - DESCRIPTORS_RESERVED) // 2)
+    return room_within(soft)
+
+
+def room_within(descriptors: int) -> int:
+    """Return how many connections may be in use in a process that may have so many *descriptors*."""
+    return max(1, (min(descriptors, DESCRIPTORS_ENOUGH) - DESCRIPTORS_RESERVED) // 2)
 
 
 def _at_most(wanted: int, room: int) -> int:
