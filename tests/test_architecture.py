@@ -22,7 +22,7 @@ FLOORS = [
     {"journal"},
     {"inputs", "fetch", "images", "outputs", "existing"},
     {"worker", "distributors", "progress", "wandb", "preflight"},
-    {"plan", "dataset", "lists"},
+    {"plan", "dataset", "lists", "streaming"},
     {"run"},
     {"cli"},
     {"__main__"},

@@ -26,15 +26,28 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from async_img2ds.lists.partition import PartitionReport, partition
-    from async_img2ds.options import FetchOptions, ImageOptions, InputOptions, Options, OutputOptions, RunOptions
+    from async_img2ds.options import (
+        DeliveryOptions,
+        FetchOptions,
+        ImageOptions,
+        InputOptions,
+        Options,
+        OutputOptions,
+        RunOptions,
+    )
     from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
+    from async_img2ds.streaming.calls import stream, stream_async
+    from async_img2ds.streaming.sample import StreamSample
 
 __all__ = [
     # the work
     "download",
     "download_async",
     "RunReport",
+    "stream_async",
+    "stream",
+    "StreamSample",
     "retry",
     "RetryReport",
     "purge",
@@ -57,6 +70,7 @@ __all__ = [
     "ImageOptions",
     "OutputOptions",
     "RunOptions",
+    "DeliveryOptions",
     # what can go wrong
     "AsyncImg2dsError",
     "OptionsError",
@@ -72,6 +86,9 @@ _HOMES = {
     "download": "run",
     "download_async": "run",
     "RunReport": "records",
+    "stream_async": "streaming.calls",
+    "stream": "streaming.calls",
+    "StreamSample": "streaming.sample",
     "retry": "dataset.retry",
     "RetryReport": "dataset.retry",
     "purge": "dataset.purge",
@@ -93,6 +110,7 @@ _HOMES = {
     "ImageOptions": "options",
     "OutputOptions": "options",
     "RunOptions": "options",
+    "DeliveryOptions": "options",
     "AsyncImg2dsError": "errors",
     "OptionsError": "errors",
     "MissingExtraError": "errors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import random
 import time
 from contextlib import asynccontextmanager, suppress
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from async_img2ds.worker.room import DiskUsage
 
 __all__ = ["Means", "Share", "Web", "raise_file_limit", "room_for_connections"]
+
+logger = logging.getLogger(__name__)
 
 # Descriptors for everything but connections: libraries, the loop, open shards and look-ups.
 DESCRIPTORS_RESERVED: Final = 200
@@ -154,8 +157,11 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def room_for_connections() -> int:
-    """Return how many connections this process's limit of open files leaves room for; as many again may be idle."""
+def room_for_connections(wanted: int | None) -> int:
+    """Return how many connections this process's limit of open files leaves room for; as many again may be idle.
+
+    If that is less than so many as are *wanted*, it is said.
+    """
     try:
         import resource
     except ImportError:  # on Windows, where sockets have no such limit
@@ -163,4 +169,7 @@ def room_for_connections() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         soft = DESCRIPTORS_ENOUGH
-    return max(1, (soft - DESCRIPTORS_RESERVED) // 2)
+    room = max(1, (soft - DESCRIPTORS_RESERVED) // 2)
+    if room < (wanted or 0):
+        logger.warning("ulimit -n leaves room for %d URLs under way at a time in this process, not %d", room, wanted)
+    return room

@@ -12,11 +12,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, NoReturn
 
-from async_img2ds.errors import AsyncImg2dsError, NoRoom, TakenOver
+from async_img2ds.errors import AsyncImg2dsError, NoRoom, TakenOver, first_of
 from async_img2ds.fetch.ahead import look_ahead
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.policy.shards import Naming
+from async_img2ds.policy.window import IN_FLIGHT_MOST
 from async_img2ds.recorder import HUNG_STATUS, recorder
 from async_img2ds.records import Done, Lost, Progress, Tally
 from async_img2ds.storage import LocalStore
@@ -67,7 +68,8 @@ async def _work(task: ShardWork, shards: Iterator[Shard], emit: Callable[[Report
     raise_file_limit()
     guard = Guard(recorder(), cpu_seconds)
     transformer = Transformer(task.options.image, bool(task.options.input.verify_hash), guard.decoding)
-    async with Means.open(share_of(task), transformer, task.machine.threads, room_for_connections(), guard) as means:
+    room = room_for_connections(task.options.fetch.thread_count or IN_FLIGHT_MOST)
+    async with Means.open(share_of(task), transformer, task.machine.threads, room, guard) as means:
         await Worker.of(task, means, emit).run(shards, stop)
 
 
@@ -213,12 +215,12 @@ class Worker:
                 try:
                     return await self.runner.run(shard, tally)
                 except Exception as error:
-                    if not isinstance(_first_of(error), NoRoom) or self._given_up:
+                    if not isinstance(first_of(error), NoRoom) or self._given_up:
                         raise
                     if pause_s is None:
                         self._given_up = True
                         raise
-                    logger.warning("shard %d is begun anew as soon as there is room: %s", shard.id, _first_of(error))
+                    logger.warning("shard %d is begun anew as soon as there is room: %s", shard.id, first_of(error))
                 if number == 0:
                     await turn.enter_async_context(self._narrow)
                 await asyncio.sleep(pause_s)
@@ -262,7 +264,7 @@ def _lost(shard: Shard, error: Exception, *, out_of_room: bool) -> Lost:
     """Say why a shard was lost; with the traceback only if it is by none of the errors that are raised on purpose."""
     if out_of_room:
         return Lost(os.getpid(), shard.id, f"there was no room on the disk for {PATIENCE_S:g} s", ends="worker")
-    first = _first_of(error)
+    first = first_of(error)
     story = "" if isinstance(first, AsyncImg2dsError) else "".join(traceback.format_exception(error))
     said = f"{type(first).__name__}: {first}"
     return Lost(os.getpid(), shard.id, said, story, _ends(first))
@@ -273,12 +275,6 @@ def _ends(error: BaseException) -> Literal["shard", "worker", "run"]:
     if isinstance(error, TakenOver):
         return "run"
     return "worker" if isinstance(error, NoRoom) else "shard"
-
-
-def _first_of(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):  # its first says what the group does not
-        error = error.exceptions[0]
-    return error
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from async_img2ds.worker.means import Means, Share, Web
 
 __all__ = ["Workshop"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -58,7 +55,7 @@ class Workshop:
         *removal* is what is not asked for; *may_start* says beside how many rows under way another may start.
         """
         fetch = share.fetch
-        most = _at_most(fetch.thread_count, means.connections_max)
+        most = min(fetch.thread_count or IN_FLIGHT_MOST, means.connections_max)
         window = Window(most if fetch.thread_count else min(most, IN_FLIGHT_LEAST))
         sources = Sources(map(parse_source, fetch.allow_sources))
         pacer = Pacer(
@@ -97,11 +94,3 @@ class Workshop:
         if self.in_flight_most is not None:
             self.window = next_window(self.window, sight, self.in_flight_most)
             self.pacer.resize(self.window.size)
-
-
-def _at_most(wanted: int | None, room: int) -> int:
-    """Return how many rows may be under way, of those *wanted*, and say it if there is not *room* for all."""
-    most = wanted or IN_FLIGHT_MOST
-    if room < most:
-        logger.warning("ulimit -n leaves room for %d URLs under way at a time in this process, not %d", room, most)
-    return min(most, room)

@@ -1,0 +1,172 @@
+"""What a program has for a list → its rows, a piece at a time."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from async_img2ds.blocking import read_ahead
+from async_img2ds.errors import InputError, OptionsError
+from async_img2ds.inputs import UrlList
+from async_img2ds.inputs.columns import arranged, bare, check_names, columns_of, missing, sources
+from async_img2ds.inputs.shapes import text_of
+from async_img2ds.policy.shards import Naming, rows_of
+from async_img2ds.policy.url_sets import SeenUrls
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+
+    from async_img2ds.options import InputOptions
+
+__all__ = ["Listed", "Piece", "is_of_files", "opened"]
+
+# Whatever has rows: a path, URLs or mappings of columns in any (async) iterable, a table.
+Listed = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
+
+# Rows of a table, or of an iterable that has them ready, that are read before they are wanted.
+PIECE_ROWS: Final = 1000
+# As usual; a number with more digits is written with more.
+SHARD_DIGITS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of a list, one after another.
+
+    Attributes:
+        columns: their values, by the names that the columns have in a dataset.
+        key: the key of the row at a place.
+        repeats: the places of rows whose URL the list has before, and that are not to be fetched because of it.
+
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    key: Callable[[int], str]
+    repeats: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.columns["url"])
+
+
+def is_of_files(listed: Listed) -> bool:
+    """Whether *listed* names files, rather than having the rows."""
+    return isinstance(listed, str | os.PathLike)
+
+
+@asynccontextmanager
+async def opened(listed: Listed | None, options: InputOptions) -> AsyncIterator[AsyncIterator[Piece]]:
+    """Yield the rows of *listed*, or of the files that *options* name if it is None, in pieces as they come.
+
+    What blocks is read in a thread, which is not waited for if it does not end. A generator is closed with the block.
+    While rows are read there may be raised:
+        InputError: they cannot be, or are no rows.
+        OptionsError: a column that was asked for is not there.
+    And whatever an iterable of the program's own raises.
+    """
+    if isinstance(listed, AsyncIterable):
+        pieces = _gathered(([row] async for row in listed), options)
+        try:
+            yield pieces
+        finally:
+            await pieces.aclose()
+            if hasattr(listed, "aclose"):
+                await listed.aclose()
+        return
+    if (table := _table_of(listed, options)) is not None:
+        listed = None
+    elif listed is not None:
+        assert not isinstance(listed, str | os.PathLike)  # whose files the options name
+        async with read_ahead(listed, PIECE_ROWS) as rows:
+            yield _gathered(rows, options)
+        return
+    async with read_ahead(_of_files(options) if table is None else _of_table(table, options), 1) as came:
+        yield (piece async for pieces in came for piece in pieces)
+
+
+def _of_files(options: InputOptions) -> Iterator[Piece]:
+    naming = Naming(options.number_sample_per_shard, SHARD_DIGITS)
+    for shard in UrlList.open(options).shards():
+        yield Piece(rows_of(shard).to_pydict(), partial(naming.key, shard.id), shard.repeats)
+
+
+def _table_of(listed: Any, options: InputOptions) -> Any:  # noqa: ANN401  pyarrow publishes no types
+    """Return *listed* as what batches can be read of, None if it is no table."""
+    if isinstance(listed, pa.Array | pa.ChunkedArray):
+        return pa.table([listed], names=[options.url_col]).to_reader()
+    if isinstance(listed, Mapping):
+        return pa.table(dict(listed)).to_reader()
+    if hasattr(listed, "iloc") and hasattr(listed, "columns"):  # of pandas, whose index is not of interest
+        _check_columns([str(name) for name in listed.columns], options)
+        return pa.Table.from_pandas(listed[sources(columns_of(options))], preserve_index=False).to_reader()
+    if hasattr(listed, "__arrow_c_stream__") and not hasattr(listed, "iloc"):
+        return pa.RecordBatchReader.from_stream(listed)
+    return None
+
+
+def _of_table(reader: Any, options: InputOptions) -> Iterator[Piece]:  # noqa: ANN401  as above
+    columns = columns_of(options)
+    _check_columns(reader.schema.names, options)
+    try:
+        check_names(reader.schema.names, columns)
+        numbered = _Numbered(options)
+        for batch in reader:
+            wanted = batch.select(sources(columns))
+            for start in range(0, wanted.num_rows, PIECE_ROWS):
+                yield numbered.piece(arranged(wanted.slice(start, PIECE_ROWS), columns).to_pydict())
+    except (pa.ArrowException, ValueError) as error:
+        raise InputError(f"the table cannot be read: {error}") from error
+
+
+def _check_columns(names: Sequence[str], options: InputOptions) -> None:
+    if column := missing(names, columns_of(options)):
+        raise OptionsError(f"{column.flag}: the table has no column {column.source!r}; it has {', '.join(names)}")
+
+
+async def _gathered(rows: AsyncIterator[list[Any]], options: InputOptions) -> AsyncGenerator[Piece]:
+    """Yield rows, each a URL or a mapping of columns, as they came together."""
+    numbered = _Numbered(options)
+    columns = columns_of(options)
+    async for several in rows:
+        mappings = [_mapping(row, options.url_col) for row in several]
+        values: dict[str, list[Any]] = {}
+        for column in columns:
+            found = [row.get(column.source) for row in mappings]
+            values[column.name] = [text_of(value) for value in found] if column.text else found
+        values["url"] = [url and bare(url) for url in values["url"]]
+        yield numbered.piece(values)
+
+
+def _mapping(row: Any, url_col: str) -> Mapping[str, Any]:  # noqa: ANN401  whatever somebody's list has
+    if isinstance(row, Mapping):
+        return row
+    if row is None or (isinstance(row, float) and math.isnan(row)):  # as pandas has what is missing
+        return {}
+    if isinstance(row, str):
+        return {url_col: row}
+    raise InputError(f"a row is a URL, or a mapping with the column {url_col!r}; got {str(row)[:100]!r}")
+
+
+@dataclass(slots=True)
+class _Numbered:
+    """Gives rows their keys, as if they were of one file."""
+
+    options: InputOptions
+    _seen: SeenUrls | None = field(init=False)
+    _numbers: int = 0
+
+    def __post_init__(self) -> None:
+        self._seen = SeenUrls() if self.options.dedupe else None
+
+    def piece(self, columns: Mapping[str, Sequence[Any]]) -> Piece:
+        first, self._numbers = self._numbers, self._numbers + len(columns["url"])
+        per_shard = self.options.number_sample_per_shard
+        naming = Naming(per_shard, SHARD_DIGITS)
+        repeats = self._seen.repeats_in(columns["url"]) if self._seen else frozenset[int]()
+        return Piece(columns, lambda place: naming.key(*divmod(first + place, per_shard)), repeats)
