@@ -765,15 +765,12 @@ class StreamOptions:
                     f"{name} is for datasets: a stream writes nothing, and runs in the process that asks for it; "
                     "leave it out, or call download()"
                 )
-        given = set(keywords)
+        if (decode := known["decode"].accept(keywords.get("decode"))) and (useless := _ENCODING & keywords.keys()):
+            raise OptionsError(f"{min(useless)}: nothing is encoded with decode {decode}; leave one of them out")
         if recipe := known["recipe"].accept(keywords.get("recipe")):
             fit = {name: value for name, value in RECIPES[str(recipe)].items() if name in known}
             keywords = {**fit, **keywords}
-        made = cls(**_grouped(keywords, STREAM_GROUPS, allowed))
-        if made.delivery.decode and (useless := sorted(_ENCODING & given)):
-            said = f"nothing is encoded with decode {made.delivery.decode}; leave one of them out"
-            raise OptionsError(f"{useless[0]}: {said}")
-        return made
+        return cls(**_grouped(keywords, STREAM_GROUPS, allowed))
 
     def __post_init__(self) -> None:
         _check_input(self.input)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 import struct
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import PIL
 from PIL import Image, ImageChops, ImageCms, ImageFile, ImageFilter, PngImagePlugin, UnidentifiedImageError, features
@@ -111,6 +112,14 @@ def quiet() -> Iterator[None]:
         _quiet.leave()
 
 
+# As warnings.filters has them: what is done, with which message, kind, module and line. The sizes of which the second
+# speaks are refused in words of our own.
+_QUIET_FILTERS: Final = (
+    ("ignore", None, UserWarning, re.compile("PIL"), 0),
+    ("ignore", None, Image.DecompressionBombWarning, None, 0),
+)
+
+
 class _Quiet:
     """The warnings of the library that nobody sees while at least one block lasts.
 
@@ -120,23 +129,20 @@ class _Quiet:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._blocks = 0
-        self._ours: list[tuple[Any, ...]] = []
 
     def enter(self) -> None:
         with self._lock:
             self._blocks += 1
-            if self._blocks > 1:
-                return
-            before = set(warnings.filters)
-            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such sizes are refused in our own words
-            self._ours = [entry for entry in warnings.filters if entry not in before]
+            if self._blocks == 1:  # not by the functions for it, which move a filter that is there already
+                cast("list[Any]", warnings.filters)[:0] = _QUIET_FILTERS
 
     def leave(self) -> None:
         with self._lock:
             self._blocks -= 1
             if not self._blocks:
-                warnings.filters[:] = [entry for entry in warnings.filters if entry not in self._ours]  # type: ignore[index]
+                for entry in _QUIET_FILTERS:
+                    with suppress(ValueError):  # somebody else has put the filters back to what they were before
+                        cast("list[Any]", warnings.filters).remove(entry)
 
 
 _quiet: Final = _Quiet()
