@@ -82,6 +82,14 @@ def engines(session: nox.Session) -> None:
 
 
 @nox.session
+def examples(session: nox.Session) -> None:
+    """Run the examples that need Spark, Ray or Jupyter; installs Java and hundreds of megabytes."""
+    system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])
+    session.install(".[pillow,spark,ray]", *nox.project.dependency_groups(PROJECT, "examples"))
+    session.run("pytest", "tests/examples", *session.posargs)
+
+
+@nox.session
 def stores(session: nox.Session) -> None:
     """Write and read datasets at S3, Azure, Google Cloud Storage and SSH, as servers on this machine; installs them."""
     system_packages(session, ["nginx-light", "openssh-server", *([] if shutil.which("npm") else ["npm"])])
