@@ -35,7 +35,7 @@ def main(url_list: str, output_folder: str, *words: str) -> None:
         )
         print(f"{report.successes} of {report.count} rows have an image, in {report.shards_done} shards")
 
-        table = spark.read.parquet(output_folder)
+        table = spark.read.parquet(f"{output_folder}/*.parquet")
         table.groupBy("status", "error_class").count().orderBy("count", ascending=False).show()
     finally:
         spark.stop()

@@ -26,9 +26,7 @@ def batches(url_list: str, failed: Counter[str], **options: str) -> Iterator[np.
         if sample.image is None:
             failed[str(sample.error_class)] += 1
             continue
-        # Images that are smaller than the crop stay smaller.
-        if sample.image.shape == (SIDE, SIDE, 3):
-            batch.append(sample.image)
+        batch.append(sample.image)
         if len(batch) == BATCH:
             yield np.stack(batch) / 255.0
             batch = []

@@ -22,6 +22,7 @@ class Backlog(Generic[T]):
     Attributes:
         samples_max: how many may wait, those under way included.
         bytes_max: how many bytes these may have; those under way are taken to be as large as samples are on average.
+        guess_bytes: how large one may be, before any is known.
         ordered: whether they are taken by their numbers, rather than as they come.
         taken: called whenever there may be more room.
 
@@ -29,6 +30,7 @@ class Backlog(Generic[T]):
 
     samples_max: int
     bytes_max: int
+    guess_bytes: int
     ordered: bool
     taken: Callable[[], None]
     _ready: deque[tuple[T, int]] = field(default_factory=deque)
@@ -44,12 +46,10 @@ class Backlog(Generic[T]):
     def room(self, beside: int) -> int:
         """Return how many more samples may be made, with *beside* of them under way."""
         waiting = len(self._ready) + len(self._early)
-        if not waiting + beside:
-            return self.samples_max
-        left = self.samples_max - waiting - beside
-        if mean := self._bytes_in_all // max(1, self._count):
-            left = min(left, (self.bytes_max - self._bytes) // mean - beside)
-        return max(0, left)
+        mean = max(1, (self._bytes_in_all + self.guess_bytes) // (self._count + 1))
+        left = min(self.samples_max - waiting, (self.bytes_max - self._bytes) // mean) - beside
+        # One that is larger than all that may wait comes by itself.
+        return max(left, 0 if waiting + beside else 1)
 
     def put(self, number: int, sample: T | None, size: int) -> None:
         """Add the *sample* of row *number*, of *size* bytes; None is left out."""

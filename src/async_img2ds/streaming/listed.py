@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
 
@@ -71,23 +71,25 @@ async def opened(listed: Listed | None, options: InputOptions) -> AsyncIterator[
     And whatever an iterable of the program's own raises.
     """
     if isinstance(listed, AsyncIterable):
-        pieces = _gathered(([row] async for row in listed), options)
-        try:
+        async with (
+            aclosing(cast("AsyncGenerator[Any]", listed)) if hasattr(listed, "aclose") else nullcontext(),
+            aclosing([row] async for row in listed) as single,
+            aclosing(_gathered(single, options)) as pieces,
+        ):
             yield pieces
-        finally:
-            await pieces.aclose()
-            if hasattr(listed, "aclose"):
-                await listed.aclose()
         return
     if (table := _table_of(listed, options)) is not None:
         listed = None
     elif listed is not None:
         assert not isinstance(listed, str | os.PathLike)  # whose files the options name
-        async with read_ahead(listed, PIECE_ROWS) as rows:
-            yield _gathered(rows, options)
+        async with read_ahead(listed, PIECE_ROWS) as rows, aclosing(_gathered(rows, options)) as pieces:
+            yield pieces
         return
-    async with read_ahead(_of_files(options) if table is None else _of_table(table, options), 1) as came:
-        yield (piece async for pieces in came for piece in pieces)
+    async with (
+        read_ahead(_of_files(options) if table is None else _of_table(table, options), 1) as came,
+        aclosing(piece async for several in came for piece in several) as pieces,
+    ):
+        yield pieces
 
 
 def _of_files(options: InputOptions) -> Iterator[Piece]:

@@ -33,6 +33,8 @@ __all__ = ["samples_of"]
 # Rows that wait for their hosts beside each other, as in a worker: of a list with slow hosts others are done meanwhile.
 OPEN_ROWS_MAX: Final = 40_000
 LOOK_S: Final = 0.5
+# A file of the default size has a third of it; those that are kept as they come are larger.
+GUESS_BYTES: Final = 2**16
 
 
 async def samples_of(listed: Listed | None, options: StreamOptions) -> AsyncGenerator[StreamSample[Any]]:
@@ -64,7 +66,11 @@ class Stream:
         delivery = options.delivery
         self.options = options
         self.backlog: Backlog[StreamSample[Any]] = Backlog(
-            delivery.samples_ahead_max, delivery.bytes_ahead_max, delivery.ordered, self._taken
+            samples_max=delivery.samples_ahead_max,
+            bytes_max=delivery.bytes_ahead_max,
+            guess_bytes=3 * options.image.image_size**2 if delivery.decode else GUESS_BYTES,
+            ordered=delivery.ordered,
+            taken=self._taken,
         )
         self._open = self._numbers = 0
         self._changed = asyncio.Event()
