@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 import origin as origin_server
-from async_img2ds import InputError, LocalFault, OptionsError, StreamSample, download, stream, stream_async
+from async_img2ds import InputError, LocalFault, OptionsError, StreamSample, blocking, download, stream, stream_async
 from async_img2ds.streaming.backlog import Backlog
 from async_img2ds.streaming.stream import samples_of
 from async_img2ds.worker.process import loop_factory
@@ -291,6 +291,21 @@ def test_what_is_no_list_is_refused_in_words(listed: Any, error: type[Exception]
         all_of(listed)
 
 
+@pytest.mark.parametrize(
+    ("listed", "said"),
+    [
+        ("https://example.org/cat.jpg", r"give it in a list: \['https://example.org/cat.jpg'\]"),
+        ({"url": REFUSED[0], "caption": "one"}, "one row is given in a list"),
+        (b"http://10.0.0.1/", "a list of URLs is URLs or mappings .*; got bytes"),
+        (5, "a table, or a path; got int"),
+    ],
+)
+def test_what_is_taken_for_a_list_by_mistake_is_refused_at_once(listed: Any, said: str) -> None:
+    """Each of them could be read as rows, none of which would be what was meant."""
+    with pytest.raises(OptionsError, match=said):
+        stream_async(listed)
+
+
 # Its options.
 
 
@@ -545,6 +560,27 @@ def test_row_that_something_else_cancels_comes_out_all_the_same(monkeypatch: pyt
     monkeypatch.setattr(RowRunner, "run", cancelled)
 
     assert [sample.error_class for sample in all_of(REFUSED)] == ["internal"] * 5
+
+
+def test_generator_that_waits_for_ever_is_not_waited_for(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can end a call that blocks, so the stream ends without it; it ends with the next row that comes."""
+    monkeypatch.setattr(blocking, "PATIENCE_S", 0.01)
+    more = threading.Event()
+
+    def rows() -> Iterator[str]:
+        yield origin.url("rocket.jpg")
+        more.wait(20)
+        yield "never asked for"
+
+    async def run() -> None:
+        async with contextlib.aclosing(stream_async(rows(), **LOOPBACK)) as samples:
+            assert (await anext(samples)).ok
+
+    asyncio.run(run())
+    [reading] = [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
+    more.set()
+    reading.join(20)
+    assert not reading.is_alive()
 
 
 # For code that blocks.

@@ -27,7 +27,7 @@ def url_list(origin: Origin, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("pyspark_cluster.py", "|http_status_4xx|"), ("ray_cluster.py", "1 shards with 20 rows")]
+    ("name", "said"), [("pyspark_cluster.py", " http_status_4xx|"), ("ray_cluster.py", "1 shards with 20 rows")]
 )
 def test_example_of_an_engine_runs(name: str, said: str, url_list: Path) -> None:
     """It starts the engine on this machine, fetches, and looks at the dataset."""

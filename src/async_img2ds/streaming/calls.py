@@ -11,7 +11,7 @@ from async_img2ds.blocking import InThread
 from async_img2ds.errors import OptionsError
 from async_img2ds.options import StreamOptions, stream_parameters
 from async_img2ds.preflight import check_fetching
-from async_img2ds.streaming.listed import Listed, is_of_files
+from async_img2ds.streaming.listed import Listed, check_listed, is_of_files
 from async_img2ds.streaming.stream import samples_of
 from async_img2ds.worker.process import loop_factory
 
@@ -119,6 +119,7 @@ def _checked(urls: Listed | None, options: dict[str, Any]) -> tuple[Listed | Non
     """Return the list, None if it is files that the options name, and the options."""
     if (urls is None) == (options.get("url_list") is None):
         raise OptionsError("a stream takes one list: URLs, a table or a path, or else url_list, several paths")
+    check_listed(urls, is_said_how="input_format" in options or "recipe" in options)
     if urls is None or is_of_files(urls):
         listed, checked = None, StreamOptions.of(**({} if urls is None else {"url_list": urls}) | options)
     elif "input_format" in options:

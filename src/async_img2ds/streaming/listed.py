@@ -17,6 +17,7 @@ from async_img2ds.errors import InputError, OptionsError
 from async_img2ds.inputs import UrlList
 from async_img2ds.inputs.columns import arranged, bare, check_names, columns_of, missing, sources
 from async_img2ds.inputs.shapes import text_of
+from async_img2ds.options import INPUT_FORMATS
 from async_img2ds.policy.shards import Naming, rows_of
 from async_img2ds.policy.url_sets import SeenUrls
 
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     from async_img2ds.options import InputOptions
 
-__all__ = ["Listed", "Piece", "is_of_files", "opened"]
+__all__ = ["Listed", "Piece", "check_listed", "is_of_files", "opened"]
 
 # Whatever has rows: a path, URLs or mappings of columns in any (async) iterable, a table.
 Listed = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 
+_LISTED: Final = (str, os.PathLike, Iterable, AsyncIterable)
 # Rows of a table, or of an iterable that has them ready, that are read before they are wanted.
 PIECE_ROWS: Final = 1000
 # As usual; a number with more digits is written with more.
@@ -58,6 +60,26 @@ class Piece:
 def is_of_files(listed: Listed) -> bool:
     """Whether *listed* names files, rather than having the rows."""
     return isinstance(listed, str | os.PathLike)
+
+
+def check_listed(listed: Listed | None, *, is_said_how: bool) -> None:
+    """Refuse what is taken for a list by mistake: what has no rows, one row, or one URL.
+
+    That of a file of URLs is told by its ending, or when it *is_said_how* it is to be read.
+
+    Raises:
+        OptionsError: it is such a thing.
+
+    """
+    if isinstance(listed, str) and listed.strip().lower().startswith(("http://", "https://")):
+        ending = listed.partition("?")[0].rpartition("/")[2].partition(".")[2]
+        if not is_said_how and ending not in INPUT_FORMATS:
+            raise OptionsError(f"a text names a file of URLs; to fetch this one, give it in a list: [{listed!r}]")
+    elif isinstance(listed, Mapping) and any(isinstance(value, str | None) for value in listed.values()):
+        raise OptionsError("a mapping has a column of values under each name; one row is given in a list: [{…}]")
+    elif isinstance(listed, bytes) or not (listed is None or isinstance(listed, _LISTED) or _is_table(listed)):
+        kinds = "URLs or mappings in anything that can be gone through, a table, or a path"
+        raise OptionsError(f"a list of URLs is {kinds}; got {type(listed).__name__}")
 
 
 @asynccontextmanager
@@ -103,13 +125,20 @@ def _table_of(listed: Any, options: InputOptions) -> Any:  # noqa: ANN401  pyarr
     if isinstance(listed, pa.Array | pa.ChunkedArray):
         return pa.table([listed], names=[options.url_col]).to_reader()
     if isinstance(listed, Mapping):
-        return pa.table(dict(listed)).to_reader()
+        try:
+            return pa.table(dict(listed)).to_reader()
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise InputError(f"the columns make no table: {error}") from error
     if hasattr(listed, "iloc") and hasattr(listed, "columns"):  # of pandas, whose index is not of interest
         _check_columns([str(name) for name in listed.columns], options)
         return pa.Table.from_pandas(listed[sources(columns_of(options))], preserve_index=False).to_reader()
-    if hasattr(listed, "__arrow_c_stream__") and not hasattr(listed, "iloc"):
+    if _is_table(listed) and not hasattr(listed, "iloc"):  # else it is a column of pandas
         return pa.RecordBatchReader.from_stream(listed)
     return None
+
+
+def _is_table(listed: object) -> bool:
+    return hasattr(listed, "__arrow_c_stream__")
 
 
 def _of_table(reader: Any, options: InputOptions) -> Iterator[Piece]:  # noqa: ANN401  as above
