@@ -23,7 +23,7 @@ SERVERS = ["iproute2", "nginx-light", "strace", "tinyproxy-bin", "unbound"]
 # Tests of schedules, crashes, disks, hosts and lists, which take half of the time and look at no pixel: once is enough.
 ONCE = [
     *("chaos", "contested", "holders", "open_web", "partition", "patience", "pauses", "permits", "ranks", "room"),
-    *("doctor", "simulation", "storage", "summary", "survey"),
+    *("doctor", "examples", "simulation", "storage", "stream", "summary", "survey"),
 ]
 
 # What ``compat`` compares with: the last release.
@@ -79,6 +79,14 @@ def engines(session: nox.Session) -> None:
     system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])
     session.install(".[pillow,spark,ray]", *nox.project.dependency_groups(PROJECT, "test"))
     session.run("pytest", "tests/engines", *session.posargs)
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run the examples that need Spark, Ray or Jupyter; installs Java and hundreds of megabytes."""
+    system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])
+    session.install(".[pillow,spark,ray]", *nox.project.dependency_groups(PROJECT, "examples"))
+    session.run("pytest", "tests/examples", *session.posargs)
 
 
 @nox.session

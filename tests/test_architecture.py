@@ -22,7 +22,7 @@ FLOORS = [
     {"journal"},
     {"inputs", "fetch", "images", "outputs", "existing"},
     {"worker", "distributors", "progress", "wandb", "hub", "preflight"},
-    {"plan", "dataset", "lists", "checkup"},
+    {"plan", "dataset", "lists", "streaming", "checkup"},
     {"run"},
     {"prospect"},
     {"cli"},

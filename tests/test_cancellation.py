@@ -18,6 +18,7 @@ from async_img2ds.policy.shards import Naming, packed
 from async_img2ds.records import Body, Encoded, Shard, Tally
 from async_img2ds.storage import LocalStore
 from async_img2ds.worker.gauge import Stages
+from async_img2ds.worker.row import RowRunner
 from async_img2ds.worker.shard import ShardRunner
 
 if TYPE_CHECKING:
@@ -85,11 +86,8 @@ class Gated:
         self.pacer = Pacer(in_flight_max=5, held_bytes_max=10_000, manners=lambda _: Manners(5))
         self.runner = ShardRunner(
             pacer=self.pacer,
-            fetcher=FakeFetcher(self.fetch),  # type: ignore[arg-type]
-            transform=self._transform,
-            stages=Stages(),
+            rows=RowRunner(FakeFetcher(self.fetch), self._transform, Stages(), options.input),  # type: ignore[arg-type]
             store=GatedStore(folder, self.commit),
-            input=options.input,
             image=options.image,
             output=options.output,
             naming=Naming(10_000, 5),

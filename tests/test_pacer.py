@@ -417,6 +417,43 @@ def test_full_memory_is_no_hunger() -> None:
     asyncio.run(run())
 
 
+def test_nothing_starts_while_whoever_takes_samples_has_no_room() -> None:
+    """However long others have been silent, and whoever comes back; as soon as there is room, as many start as fit."""
+
+    async def run() -> None:
+        room = 2
+        now = 0.0
+        paced = Pacer(
+            in_flight_max=10,
+            held_bytes_max=1000,
+            manners=lambda _: Manners(10),
+            may_start=lambda under_way: under_way < room,
+            clock=lambda: now,
+        )
+        shard = Shard(paced, rows(*(f"http://h{n}.test/" for n in range(6))))
+        await settle()
+        assert len(shard.turns) == 2
+
+        now = SILENT_S + 1
+        again = asyncio.create_task(again_of(shard.turns[0], 0))
+        paced.nudge()
+        await settle()
+        assert len(shard.turns) == 3  # the next has the room that the first has left
+        assert not again.done()
+
+        room = 4
+        paced.nudge()
+        await settle()
+        assert again.done()
+        assert len(shard.turns) == 4
+
+        shard.task.cancel()
+        for turn in shard.turns:
+            turn.end()
+
+    asyncio.run(run())
+
+
 def test_bytes_held_stop_new_rows() -> None:
     """No row starts while too many bytes of bodies are held, and one starts when they are dropped."""
 

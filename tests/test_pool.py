@@ -20,7 +20,7 @@ def test_each_gets_the_outcome_of_its_own_call() -> None:
         return number // 2
 
     async def run() -> list[int | BaseException]:
-        with Pool.open(halved, 4) as pool:
+        async with Pool.open(halved, 4) as pool:
             return await asyncio.gather(*(pool.submit(number) for number in range(5_000)), return_exceptions=True)
 
     outcomes = asyncio.run(run())
@@ -44,7 +44,7 @@ def test_whatever_is_raised_reaches_its_caller_and_no_other(raised: BaseExceptio
         return "done"
 
     async def run() -> list[str]:
-        with Pool.open(call, 1) as pool:
+        async with Pool.open(call, 1) as pool:
             first, second = pool.submit(True), pool.submit(False)
             with pytest.raises((type(raised), RuntimeError)):
                 await first
@@ -64,7 +64,7 @@ def test_call_that_nobody_waits_for_is_not_made() -> None:
         return number
 
     async def run() -> int:
-        with Pool.open(call, 1) as pool:
+        async with Pool.open(call, 1) as pool:
             running, waiting, wanted = (pool.submit(number) for number in range(3))
             while not begun:
                 await asyncio.sleep(0.001)
@@ -86,7 +86,7 @@ def test_end_of_the_block_drops_what_has_not_begun_and_waits_for_what_has() -> N
         ended.append(number)
 
     async def run() -> None:
-        with Pool.open(call, 1) as pool:
+        async with Pool.open(call, 1) as pool:
             for number in range(100):
                 pool.submit(number)
             await asyncio.sleep(0.07)

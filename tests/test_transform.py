@@ -11,12 +11,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageOps, ImageStat
 
 from async_img2ds.errors import ErrorClass, FetchFailure, TransformFailure
+from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer, exif_json
 from async_img2ds.options import ImageOptions
 
@@ -63,6 +65,35 @@ SIZES = {
     "center_crop": {(300, 200): (100, 100), (60, 40): (100, 100), (100, 333): (100, 100)},
     "border": {(300, 200): (100, 100), (60, 40): (100, 100), (100, 333): (100, 100)},
 }
+
+
+@pytest.mark.parametrize("name", ["rocket.jpg", "coffee.png", "camera-gray.jpg", "astronaut-cmyk.jpg", "coins.gif"])
+def test_decoded_image_is_what_would_have_been_stored(photographs_bytes: dict[str, bytes], name: str) -> None:
+    """As an array and as an image of the library, in three colours also where a grey file would be stored."""
+    options = ImageOptions(encode_format="png", encode_quality=1, image_size=80)
+    stored = Transformer(options)(photographs_bytes[name])
+    array = Transformer(options, shows=codec.SHOWN["numpy"])(photographs_bytes[name])
+    shown = Transformer(options, shows=codec.SHOWN["pil"])(photographs_bytes[name])
+    expected = np.array(pixels(stored).convert("RGB"))
+
+    assert array.pixels.dtype == np.uint8
+    assert array.pixels.flags.writeable
+    assert np.array_equal(array.pixels, expected)
+    assert type(shown.pixels) is Image.Image
+    assert not shown.pixels.info
+    assert np.array_equal(np.array(shown.pixels), expected)
+    assert (array.width, array.height, array.digest) == (stored.width, stored.height, stored.digest)
+
+
+def test_image_that_needs_no_change_is_no_file_any_more(photographs_bytes: dict[str, bytes]) -> None:
+    """What is handed out has nothing of the file that it came from, which is closed."""
+    options = ImageOptions(resize_mode="no")
+    shown = Transformer(options, shows=codec.SHOWN["pil"])(photographs_bytes["rocket.jpg"])
+
+    assert type(shown.pixels) is Image.Image
+    assert shown.pixels.size == (640, 427)
+
+
 CASES = [(mode, size, expected) for mode, sizes in SIZES.items() for size, expected in sizes.items()]
 
 

@@ -28,16 +28,29 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from async_img2ds.lists.partition import PartitionReport, partition
-    from async_img2ds.options import FetchOptions, ImageOptions, InputOptions, Options, OutputOptions, RunOptions
+    from async_img2ds.options import (
+        DeliveryOptions,
+        FetchOptions,
+        ImageOptions,
+        InputOptions,
+        Options,
+        OutputOptions,
+        RunOptions,
+    )
     from async_img2ds.prospect import SurveyReport, survey
     from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
+    from async_img2ds.streaming.calls import stream, stream_async
+    from async_img2ds.streaming.sample import StreamSample
 
 __all__ = [
     # the work
     "download",
     "download_async",
     "RunReport",
+    "stream_async",
+    "stream",
+    "StreamSample",
     "retry",
     "RetryReport",
     "purge",
@@ -66,6 +79,7 @@ __all__ = [
     "ImageOptions",
     "OutputOptions",
     "RunOptions",
+    "DeliveryOptions",
     # what can go wrong
     "AsyncImg2dsError",
     "OptionsError",
@@ -81,6 +95,9 @@ _HOMES = {
     "download": "run",
     "download_async": "run",
     "RunReport": "records",
+    "stream_async": "streaming.calls",
+    "stream": "streaming.calls",
+    "StreamSample": "streaming.sample",
     "retry": "dataset.retry",
     "RetryReport": "dataset.retry",
     "purge": "dataset.purge",
@@ -108,6 +125,7 @@ _HOMES = {
     "ImageOptions": "options",
     "OutputOptions": "options",
     "RunOptions": "options",
+    "DeliveryOptions": "options",
     "AsyncImg2dsError": "errors",
     "OptionsError": "errors",
     "MissingExtraError": "errors",

@@ -38,6 +38,7 @@ __all__ = [
     "Trace",
     "TransformFailure",
     "WorkerError",
+    "first_of",
     "redacted",
 ]
 
@@ -74,6 +75,13 @@ _CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
 def redacted(text: str) -> str:
     """Return *text* without the credentials in its URLs."""
     return _CREDENTIALS.sub("", text) if "@" in text else text
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Return the first error of a group, which says what the group does not; any other as it is."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class AsyncImg2dsError(Exception):

@@ -30,6 +30,7 @@ __all__ = [
     "FetchOptions",
     "AgainOptions",
     "DoctorOptions",
+    "DeliveryOptions",
     "Flag",
     "ImageOptions",
     "InputOptions",
@@ -43,6 +44,7 @@ __all__ = [
     "RETRY_GROUPS",
     "RetryOptions",
     "RunOptions",
+    "StreamOptions",
     "SummaryOptions",
     "SurveyOptions",
     "VerifyOptions",
@@ -50,6 +52,8 @@ __all__ = [
     "flags",
     "parameters",
     "later_flags",
+    "stream_flags",
+    "stream_parameters",
     "partition_flags",
 ]
 
@@ -811,6 +815,83 @@ class DoctorOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryOptions(Checked):
+    """How samples come out of a stream."""
+
+    decode: str | None = option(
+        None,
+        choices=("numpy", "pil"),
+        help="What an image is. None: the bytes of a file, as a dataset has it; numpy: a uint8 array of height, width "
+        "and three colours; pil: an image of Pillow in RGB.",
+    )
+    ordered: bool = option(
+        default=False,
+        help="Samples come in the order of the list, not as they are ready: one that is slow holds up those behind it.",
+    )
+    failures: bool = option(
+        default=True, help="Rows without an image come out, too, and say why; without it they are left out."
+    )
+    provenance: bool = option(
+        default=False,
+        help="Say of each image when and from which address it came, and its Content-Type, ETag and Last-Modified.",
+    )
+    samples_ahead_max: int = option(
+        1024,
+        least=1,
+        help="Samples that may wait to be taken, those under way included; beyond it fetching pauses.",
+    )
+    bytes_ahead_max: int = option(
+        128 * 2**20,
+        least=1,
+        help="Bytes that their images may have; how large those under way will be is told from those before.",
+    )
+    image_threads: int | None = option(
+        None, least=1, help="Threads that make images. Default: one for each core that this process may use."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """How to fetch images without making a dataset of them."""
+
+    input: InputOptions
+    fetch: FetchOptions
+    image: ImageOptions
+    delivery: DeliveryOptions
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords, as :func:`stream_async` takes them, and a ``url_list``.
+
+        Raises:
+            OptionsError: a name is unknown or of no use to a stream, or a value is not one that its option accepts.
+
+        """
+        allowed = {name: stream_flags(group) for name, group in STREAM_GROUPS.items()}
+        known = {flag.name: flag for of_group in allowed.values() for flag in of_group}
+        for name in keywords:
+            if name not in known and any(flag.name == name for flag in flags()):
+                raise OptionsError(
+                    f"{name} is for datasets: a stream writes nothing, and runs in the process that asks for it; "
+                    "leave it out, or call download()"
+                )
+        if (decode := known["decode"].accept(keywords.get("decode"))) and (useless := _ENCODING & keywords.keys()):
+            raise OptionsError(f"{min(useless)}: nothing is encoded with decode {decode}; leave one of them out")
+        if recipe := known["recipe"].accept(keywords.get("recipe")):
+            fit = {name: value for name, value in RECIPES[str(recipe)].items() if name in known}
+            keywords = {**fit, **keywords}
+        return cls(**_grouped(keywords, STREAM_GROUPS, allowed))
+
+    def __post_init__(self) -> None:
+        _check_input(self.input)
+        _check_fetch(self.fetch)
+        _check_image(self.image)
+        _check_together(self.input, self.image)
+        if self.delivery.decode and self.image.disable_all_reencoding:
+            raise OptionsError("disable_all_reencoding keeps bodies as they came, and decode does not; choose one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """All options, in the groups that the stages are handed."""
 
@@ -905,6 +986,17 @@ DOCTOR_GROUPS: Final[Mapping[str, type[Any]]] = {
     "output": OutputOptions,
     "run": RunOptions,
 }
+STREAM_GROUPS: Final[Mapping[str, type[Any]]] = {
+    "input": InputOptions,
+    "fetch": FetchOptions,
+    "image": ImageOptions,
+    "delivery": DeliveryOptions,
+}
+
+# What makes no sense for a list whose rows come out as they are done.
+_NOT_FOR_A_STREAM: Final = frozenset({"partition_by", "temp_folder"})
+# What says how pixels become a file.
+_ENCODING: Final = frozenset({"encode_format", "encode_quality", "skip_reencode"})
 
 # What makes no sense for a list that is written anew: it is one, each of its rows is kept, and how is said there.
 _NOT_FOR_A_LIST: Final = frozenset({"shard_across_files", "dedupe", "partition_by"})
@@ -926,6 +1018,11 @@ def doctor_flags(group: type[Any]) -> tuple[Flag, ...]:
     """Return the options of *group* that a command takes which looks at a machine; none of them is required."""
     flags = (flag for flag in flags_of(group) if group is CheckupOptions or flag.name in _FOR_A_MACHINE)
     return tuple(replace(flag, default=()) if flag.required else flag for flag in flags)
+
+
+def stream_flags(group: type[Any]) -> tuple[Flag, ...]:
+    """Return the options of *group* that a stream takes."""
+    return tuple(flag for flag in flags_of(group) if flag.name not in _NOT_FOR_A_STREAM)
 
 
 def later_flags(group: type[Any]) -> tuple[Flag, ...]:
@@ -1058,12 +1155,15 @@ def _check_output(options: Options) -> None:
                 f"{options.input.carrier_of(name)} cannot carry {name!r}: output_format {output_format} has the images "
                 "or captions under that name; rename it in the list"
             )
-    if options.input.verify_hash and options.input.verify_hash[1] != options.image.compute_hash:
+    _check_together(options.input, options.image)
+
+
+def _check_together(options: InputOptions, image: ImageOptions) -> None:
+    if options.verify_hash and options.verify_hash[1] != image.compute_hash:
         raise OptionsError(
-            "verify_hash and compute_hash must be the same but got "
-            f"{options.input.verify_hash[1]} and {options.image.compute_hash}"
+            f"verify_hash and compute_hash must be the same but got {options.verify_hash[1]} and {image.compute_hash}"
         )
-    if options.input.bbox_col and options.image.disable_all_reencoding:
+    if options.bbox_col and image.disable_all_reencoding:
         raise OptionsError(
             "bbox_col: what is stored as it came cannot be blurred; leave out bbox_col or disable_all_reencoding"
         )
@@ -1111,6 +1211,20 @@ def parameters() -> list[Parameter]:
             default=Parameter.empty if known[name].required else known[name].default,
         )
         for name in in_order
+    ]
+
+
+def stream_parameters() -> list[Parameter]:
+    """Return the options of a stream as parameters of a function, to be given by name."""
+    return [
+        Parameter(
+            flag.name,
+            Parameter.KEYWORD_ONLY,
+            annotation=flag.type | None if flag.required else flag.type,
+            default=None if flag.required else flag.default,
+        )
+        for group in STREAM_GROUPS.values()
+        for flag in stream_flags(group)
     ]
 
 

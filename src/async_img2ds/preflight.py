@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from async_img2ds.inputs.streams import ListFile
-    from async_img2ds.options import FetchOptions, Options
+    from async_img2ds.options import FetchOptions, ImageOptions, Options
 
 __all__ = [
     "EXTRAS",
     "check_apart",
+    "check_fetching",
     "check_image_library",
     "check_importable",
     "check_installed",
@@ -55,13 +56,7 @@ def check_installed(options: Options) -> None:
         MissingExtraError: an optional package is missing.
 
     """
-    _check_image_library(options)
-    if proxies := proxies_in(os.environ):
-        said = "--proxy is used instead" if options.fetch.proxy else "every host is asked directly, unless by --proxy"
-        logger.warning("%s is set and not used: %s", " and ".join(proxies), said)
-    _say_what_is_not_obeyed(options.fetch)
-    for kind in {parse_source(source).kind for source in options.fetch.allow_sources}:
-        _check_source(kind)
+    check_fetching(options.fetch, options.image)
     for (option, choice), (module, extra) in EXTRAS.items():
         if attrgetter(option)(options) == choice:
             check_importable(f"{option.rpartition('.')[2]} {choice}", module, extra)
@@ -70,6 +65,23 @@ def check_installed(options: Options) -> None:
 def proxies_in(environment: Mapping[str, str]) -> list[str]:
     """Return the variables of *environment* that name proxies, which are not heeded."""
     return [name for name in _PROXIES if environment.get(name) or environment.get(name.upper())]
+
+
+def check_fetching(fetch: FetchOptions, image: ImageOptions) -> None:
+    """Refuse options of fetching and of images that need what is not installed here, and say which may surprise.
+
+    Raises:
+        OptionsError: there is no image library, or it was built without what is asked of it.
+        MissingExtraError: an optional package is missing.
+
+    """
+    _check_image_library(image)
+    if proxies := proxies_in(os.environ):
+        said = "--proxy is used instead" if fetch.proxy else "every host is asked directly, unless by --proxy"
+        logger.warning("%s is set and not used: %s", " and ".join(proxies), said)
+    _say_what_is_not_obeyed(fetch)
+    for kind in {parse_source(source).kind for source in fetch.allow_sources}:
+        _check_source(kind)
 
 
 def _check_source(kind: str) -> None:
@@ -121,25 +133,25 @@ def check_image_library() -> None:
         )
 
 
-def _check_image_library(options: Options) -> None:
+def _check_image_library(options: ImageOptions) -> None:
     check_image_library()
     from async_img2ds.images import codec
 
-    if options.image.convert_to_srgb and not codec.converts_profiles():
+    if options.convert_to_srgb and not codec.converts_profiles():
         raise OptionsError(
             f"convert_to_srgb: {codec.library()} was built without littlecms; "
             "install its headers (apt-get install liblcms2-dev) and rebuild, or take the extra 'pillow'"
         )
-    for name in options.image.decode_also:
-        if not codec.can_decode(name, options.image.decode_also):
+    for name in options.decode_also:
+        if not codec.can_decode(name, options.decode_also):
             raise OptionsError(
                 f"decode_also: {codec.library()} was built without a decoder for {name}; "
                 "install its headers and rebuild, or take the extra 'pillow'"
             )
     if missing := codec.missing_formats():
-        if options.image.encode_format in missing:
+        if options.encode_format in missing:
             raise OptionsError(
-                f"encode_format: {codec.library()} was built without {options.image.encode_format}; "
+                f"encode_format: {codec.library()} was built without {options.encode_format}; "
                 "install its headers and rebuild, or take the extra 'pillow'"
             )
         logger.warning(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from async_img2ds.errors import ErrorClass, Trace
 from async_img2ds.histograms import bucket_of
@@ -147,7 +147,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An image as it will be stored. Sizes are in pixels, None where the bytes were kept without decoding."""
+    """An image as it will be stored. Sizes are in pixels, None where the bytes were kept without decoding.
+
+    Where pixels are wanted and no file, *pixels* is what was made of them, and *image* is empty.
+    """
 
     image: bytes
     width: int | None
@@ -156,6 +159,7 @@ class Encoded:
     original_height: int | None
     exif: str | None
     digest: str | None
+    pixels: Any = None
 
 
 @dataclass(frozen=True, slots=True)

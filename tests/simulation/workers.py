@@ -24,7 +24,8 @@ from async_img2ds.fetch.permits import Permits
 from async_img2ds.policy.urls import AddressPolicy
 from async_img2ds.records import Done, Encoded, Lost, Shard
 from async_img2ds.storage import LocalStore
-from async_img2ds.worker.process import Means, Share, Worker
+from async_img2ds.worker.means import Means
+from async_img2ds.worker.process import Worker, share_of
 from async_img2ds.worker.work import ShardWork
 from virtual_loop import PROCESS, Killed, Process, run_in
 from world import SimClient
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from async_img2ds.distributors.base import Work
     from async_img2ds.distributors.crew import End
     from async_img2ds.records import Row
+    from async_img2ds.worker.means import Share
     from world import World
 
 __all__ = ["Machine", "SimStore"]
@@ -295,7 +297,7 @@ class SimLink:
         return Means(
             client=client,
             addresses=AddressPolicy(),
-            neighbours=self._machine.neighbours(self.process, Share.of(work)),
+            neighbours=self._machine.neighbours(self.process, share_of(work)),
             connections_max=300,
             transform=transform,
             may_be_image=lambda _: True,
@@ -306,10 +308,10 @@ class SimLink:
 
     def _look_at_the_end(self, worker: Worker) -> None:
         """See that a worker that has ended holds nothing any more."""
-        told = worker.pacer.statistics()
+        told = worker.workshop.pacer.statistics()
         if told.in_flight or told.silent or told.late or told.held_bytes:
             self._world.breach(f"{self.process} has ended and holds {told}")
-        for site, queue in worker.pacer._schedule._queues.items():
+        for site, queue in worker.workshop.pacer._schedule._queues.items():
             # Those of a shard that was dropped are forgotten when the turn of their host comes.
             wanted = [ticket for _, ticket in queue.waiting if ticket.is_wanted()]
             if wanted or queue.host.active or queue.name.pace.active:
@@ -319,6 +321,6 @@ class SimLink:
         left = [task for task in self._world.loop.tasks_of(self.process) if task is not asyncio.current_task()]
         if left:
             self._world.breach(f"{self.process} has ended and left {len(left)} tasks: {left[0]!r}")
-        stages = worker.runner.stages
+        stages = worker.workshop.rows.stages
         if stages.fetching.rows or stages.transforming.rows or stages.writing.rows:
             self._world.breach(f"{self.process} has ended with rows in its stages")

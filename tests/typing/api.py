@@ -12,6 +12,8 @@ from async_img2ds import (
     download,
     download_async,
     partition,
+    stream,
+    stream_async,
 )
 
 
@@ -36,6 +38,27 @@ def options() -> int:
     """Build options without running anything."""
     chosen: Options = Options.of(url_list="urls.txt", resize_mode="keep_ratio")
     return chosen.image.image_size
+
+
+async def streamed() -> int:
+    """Take samples as they come, as bytes of a file."""
+    async for sample in stream_async(["https://example.org/x.jpg"], caption_col="text"):
+        if sample.image is None:
+            print(sample.error_class, sample.error_message)
+        else:
+            return len(sample.image)
+    return 0
+
+
+def trained() -> tuple[int, ...]:
+    """Take them decoded, in a loop that blocks."""
+    for sample in stream("pairs.parquet", input_format="parquet", decode="numpy", failures=False):
+        if sample.image is not None:
+            return sample.image.shape
+    for shown in stream("urls.txt", decode="pil"):
+        if shown.image is not None:
+            return shown.image.size
+    return ()
 
 
 def rearranged() -> int:

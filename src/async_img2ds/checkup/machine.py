@@ -22,7 +22,7 @@ from async_img2ds.policy.findings import (
 )
 from async_img2ds.policy.window import IN_FLIGHT_MOST
 from async_img2ds.preflight import proxies_in
-from async_img2ds.worker.process import room_within
+from async_img2ds.worker.means import room_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

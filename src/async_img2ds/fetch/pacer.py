@@ -63,7 +63,9 @@ class Pacer:
     """A window of *in_flight_max* rows and *held_bytes_max* bytes of bodies over rows that wait per host.
 
     Rows that wait for a silent host are not counted, as long as there are no more than *connections_max* in all; by
-    default, no more than the window has. *neighbours* are other processes that may ask the same hosts.
+    default, no more than the window has. *neighbours* are other processes that may ask the same hosts. *may_start* says
+    beside how many rows under way, those of silent hosts included, another may start; :meth:`nudge` says that it may
+    say otherwise now.
     """
 
     def __init__(  # noqa: PLR0913  by name, and half of them have a default
@@ -76,10 +78,12 @@ class Pacer:
         neighbours: Neighbours | None = None,
         per_address_max: int = PER_ADDRESS_MAX,
         parse: Callable[[str | None], Target] = urls.parse,
+        may_start: Callable[[int], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start empty; read what rows have by *parse*, and tell the time by *clock*, in seconds."""
         self._parse = parse
+        self._may_start = may_start
         self._neighbours = neighbours or Neighbours()
         self._schedule: HostSchedule[_Ticket] = HostSchedule(
             manners, per_address_max, self._neighbours.wait_s, _is_wanted
@@ -160,6 +164,10 @@ class Pacer:
         if in_flight_max != self._in_flight_max:
             self._in_flight_max = in_flight_max
             self._pump()
+
+    def nudge(self) -> None:
+        """Look whether something may start that was not to start before."""
+        self._pump()
 
     def pause(self, seconds: float) -> None:
         """Start nothing for so long: this machine cannot fetch at the moment, whatever the row."""
@@ -274,7 +282,7 @@ class Pacer:
 
     def _has_room(self, now: float) -> bool:
         """Whether another row may start, once those that have been silent for long are out of the way."""
-        if self._held_bytes > self._held_bytes_max:
+        if self._is_full():
             return False
         if self._in_flight < self._in_flight_max:
             return not self._silent or self._in_flight + len(self._silent) < self._under_way_max
@@ -285,13 +293,19 @@ class Pacer:
             self._in_flight -= 1
         return self._in_flight < self._in_flight_max
 
+    def _is_full(self) -> bool:
+        """Whether no row may start, however many have been silent for long."""
+        if self._held_bytes > self._held_bytes_max:
+            return True
+        return self._may_start is not None and not self._may_start(self._in_flight + len(self._silent))
+
     @property
     def _under_way_max(self) -> int:
         return max(self._in_flight_max, self._connections_max)
 
     def _silent_at(self) -> float | None:
         """Return when the next row makes room by being silent, None if none can."""
-        if self._held_bytes > self._held_bytes_max:  # what makes room then is bytes that are let go
+        if self._is_full():  # what makes room then is bytes that are let go, or whoever takes samples
             return None
         if not self._unheard or self._in_flight + len(self._silent) >= self._under_way_max:
             return None

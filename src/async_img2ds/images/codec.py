@@ -8,11 +8,13 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 import struct
+import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import PIL
 from PIL import Image, ImageChops, ImageCms, ImageFile, ImageFilter, PngImagePlugin, UnidentifiedImageError, features
@@ -24,11 +26,16 @@ from async_img2ds.policy.geometry import UPRIGHT
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from async_img2ds.policy.geometry import Blur, Placement, Size
 
 __all__ = [
     "ENLARGING",
     "REDUCING",
+    "SHOWN",
+    "Pixels",
     "Source",
     "ToSrgb",
     "WEB_FORMATS",
@@ -40,9 +47,12 @@ __all__ = [
     "library",
     "missing_formats",
     "prepare",
+    "quiet",
     "render",
     "sniff",
 ]
+
+Pixels = Image.Image
 
 # What may be decoded; anything else is refused by its first bytes, so that no rarely tested decoder and no external
 # program (EPS starts Ghostscript) is ever reached by a URL from the web.
@@ -90,6 +100,55 @@ def prepare() -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     PngImagePlugin.MAX_TEXT_CHUNK = PROFILE_BYTES_MAX  # or a PNG with a larger profile than 1 MiB would be refused
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Decode in a process of somebody else's: say nothing of odd images during the block, and leave all as it was.
+
+    What the process has set of the library stays so, such as whether truncated images are shown.
+    """
+    _quiet.enter()
+    try:
+        yield
+    finally:
+        _quiet.leave()
+
+
+# As warnings.filters has them: what is done, with which message, kind, module and line. The sizes of which the second
+# speaks are refused in words of our own.
+_QUIET_FILTERS: Final = (
+    ("ignore", None, UserWarning, re.compile("PIL"), 0),
+    ("ignore", None, Image.DecompressionBombWarning, None, 0),
+)
+
+
+class _Quiet:
+    """The warnings of the library that nobody sees while at least one block lasts.
+
+    Filters of warnings are the process's, as those of a thread there are only in Python 3.14 and later.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+
+    def enter(self) -> None:
+        with self._lock:
+            self._blocks += 1
+            if self._blocks == 1:  # not by the functions for it, which move a filter that is there already
+                cast("list[Any]", warnings.filters)[:0] = _QUIET_FILTERS
+
+    def leave(self) -> None:
+        with self._lock:
+            self._blocks -= 1
+            if not self._blocks:
+                for entry in _QUIET_FILTERS:
+                    with suppress(ValueError):  # somebody else has put the filters back to what they were before
+                        cast("list[Any]", warnings.filters).remove(entry)
+
+
+_quiet: Final = _Quiet()
 
 
 def library() -> str:
@@ -550,6 +609,24 @@ def encode(image: Image.Image, name: str, quality: int) -> bytes:
             ErrorClass.ENCODE_ERROR, f"cannot encode {image.width}x{image.height} as {name}: {error}"[:200]
         ) from None
     return stored.getvalue()
+
+
+def _as_image(image: Pixels) -> Pixels:
+    """Return *image* in RGB, without anything of the file that it came from."""
+    shown = image.copy() if image.mode == "RGB" else image.convert("RGB")
+    shown.info = {}
+    return shown
+
+
+def _as_array(image: Pixels) -> NDArray[np.uint8]:
+    """Return *image* as an array of height, width and the three colours, which may be written to."""
+    import numpy as np
+
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+# What a decoded image may be handed out as.
+SHOWN: Final[Mapping[str, Callable[[Pixels], object]]] = {"numpy": _as_array, "pil": _as_image}
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -51,6 +51,8 @@ def _unguarded(_content: bytes, _hash: str | None, _key: str) -> AbstractContext
 class Transformer:
     """Makes images as *options* want them; *verifies* says whether each must have the hash that is expected of it.
 
+    With *shows* it is not encoded: what that makes of the pixels is what comes of them.
+
     Calls are independent of each other, so any thread may make them. What the image library does with a body, it does
     during a block of *guard*, which gets the body, its hash and the key of its row.
     """
@@ -59,6 +61,7 @@ class Transformer:
     verifies: bool = False
     guard: Callable[[bytes, str | None, str], AbstractContextManager[None]] = _unguarded
     memory: PixelMemory = field(default_factory=PixelMemory)
+    shows: Callable[[codec.Pixels], object] | None = None
 
     def __call__(self, content: bytes, boxes: object = None, expected: str | None = None, key: str = "") -> Encoded:
         """Return what to store for a body.
@@ -116,12 +119,15 @@ class Transformer:
             exact=options.exact_decode,
             to_srgb=to_srgb,
         )
+        sizes = *pixels.size, *geometry.turned(source.size, placement.turn)
+        if self.shows is not None:
+            return Encoded(b"", *sizes, exif, digest, self.shows(pixels))
         image = (
             content
             if options.skip_reencode and untouched
             else codec.encode(pixels, options.encode_format, options.encode_quality)
         )
-        return Encoded(image, *pixels.size, *geometry.turned(source.size, placement.turn), exif, digest)
+        return Encoded(image, *sizes, exif, digest)
 
     def may_take(self, head: bytes) -> bool:
         """Whether a body that begins with *head*, some hundred bytes, can become an image of the dataset.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from async_img2ds.options import InputOptions
 
-__all__ = ["Column", "arranged", "check_names", "columns_of", "missing", "sources", "without_credentials"]
+__all__ = ["Column", "arranged", "bare", "check_names", "columns_of", "missing", "sources", "without_credentials"]
 
 
 # The beginning of a URL up to what stands before the host, of which the first part stays (RFC 3986 3.2.1).
@@ -93,3 +94,8 @@ def without_credentials(urls: pa.Array) -> pa.Array:
     if not pc.any(pc.match_substring(urls, "@")).as_py():
         return urls
     return pc.replace_substring_regex(urls, _CREDENTIALS, r"\1")
+
+
+def bare(url: str) -> str:
+    """Return one URL without name and password."""
+    return re.sub(_CREDENTIALS, r"\1", url) if "@" in url else url

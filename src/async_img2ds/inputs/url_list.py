@@ -114,7 +114,7 @@ class UrlList:
         held: deque[Shard] = deque()
         for shard_id, table in enumerate(self._tables(known), first_shard):
             self.rows_read += table.num_rows
-            repeats = seen.repeats_in(table.column("url")) if seen else frozenset()
+            repeats = seen.repeats_in(table.column("url").to_pylist()) if seen else frozenset()
             if shard_id in finished and (before := left.pop(shard_id, None)):
                 check_alike(shard_id, before, shape or {})
                 _check_same(shard_id, before, table)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["KnownUrls", "SeenUrls"]
 
@@ -68,10 +68,10 @@ class SeenUrls:
         self._recent: set[int] = set()
         self._parts: list[KnownUrls] = []  # the largest first
 
-    def repeats_in(self, urls: pa.ChunkedArray) -> frozenset[int]:
+    def repeats_in(self, urls: Sequence[str | None]) -> frozenset[int]:
         """Take in the next *urls*; return the positions of those that have come before, missing ones left out."""
         repeats = []
-        for position, url in enumerate(urls.to_pylist()):
+        for position, url in enumerate(urls):
             if not url:
                 continue
             value = KnownUrls.hash_of(url)

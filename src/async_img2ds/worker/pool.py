@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
 __all__ = ["Pool"]
 
@@ -34,13 +34,22 @@ class Pool(Generic[P, T]):
         self._calls: SimpleQueue[_Call[T] | None] = SimpleQueue()
         self._done: list[tuple[asyncio.Future[T], T | None, BaseException | None]] = []
         self._lock = threading.Lock()
+        self._left = 0
+        self._all_ended = asyncio.Event()
 
     @classmethod
-    @contextmanager
-    def open(cls, function: Callable[P, T], threads: int) -> Iterator[Pool[P, T]]:
-        """Yield a pool of *threads* threads; at the end of the block calls that have not begun are dropped."""
+    @asynccontextmanager
+    async def open(cls, function: Callable[P, T], threads: int) -> AsyncIterator[Pool[P, T]]:
+        """Yield a pool of *threads* threads; at the end of the block calls that have not begun are dropped.
+
+        Those that have are waited for, without holding up the loop.
+        """
         pool = cls(function, asyncio.get_running_loop())
-        running = [threading.Thread(target=pool._run, name=f"transform-{number}") for number in range(threads)]
+        # Daemons, as a program of somebody else's may end without leaving the block.
+        running = [
+            threading.Thread(target=pool._live, name=f"transform-{number}", daemon=True) for number in range(threads)
+        ]
+        pool._left = threads
         for thread in running:
             thread.start()
         try:
@@ -49,8 +58,11 @@ class Pool(Generic[P, T]):
             pool._drop()
             for _ in running:
                 pool._calls.put(None)
-            for thread in running:
-                thread.join()
+            try:
+                await pool._all_ended.wait()
+            finally:
+                for thread in running:  # which takes a moment; or as long as a call, where the wait was cancelled
+                    thread.join()
 
     def submit(self, *arguments: P.args, **_: P.kwargs) -> asyncio.Future[T]:
         """Have *function* called with *arguments*; return what will have its outcome. A cancelled call is not made."""
@@ -61,6 +73,18 @@ class Pool(Generic[P, T]):
     def _drop(self) -> None:
         while not self._calls.empty():
             self._calls.get_nowait()
+
+    def _live(self) -> None:
+        try:
+            self._run()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+                self._loop.call_soon_threadsafe(self._ended)
+
+    def _ended(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self._all_ended.set()
 
     def _run(self) -> None:
         """Make calls until None comes."""

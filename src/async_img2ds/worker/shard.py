@@ -4,59 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
-import traceback
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from async_img2ds.errors import AsyncImg2dsError, ErrorClass, FetchFailure, SampleFailure, StorageError, Trace
+from async_img2ds.errors import ErrorClass, StorageError
 from async_img2ds.journal import Journal, drop_journals, identity_of, journal_of
 from async_img2ds.outputs.base import Output, open_writer
 from async_img2ds.outputs.ordered import OrderedWriter
 from async_img2ds.outputs.stored import check_unchanged, stored_samples
 from async_img2ds.policy.markers import SCHEMA_VERSION, Marker, digest_of_urls
-from async_img2ds.policy.optout import reserved_by_list
 from async_img2ds.policy.schema import Columns
 from async_img2ds.policy.shards import rows_of
-from async_img2ds.records import Row, Sample, Status, Tally, image_bytes
+from async_img2ds.records import Tally, image_bytes
 from async_img2ds.storage import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
-    from async_img2ds.fetch.fetcher import Fetcher
     from async_img2ds.fetch.pacer import Pacer, Turn
-    from async_img2ds.options import ImageOptions, InputOptions, OutputOptions
+    from async_img2ds.options import ImageOptions, OutputOptions
     from async_img2ds.outputs.base import ShardWriter
     from async_img2ds.policy.shards import Naming
-    from async_img2ds.records import Body, Encoded, Shard
+    from async_img2ds.records import Row, Sample, Shard
     from async_img2ds.storage import Store
-    from async_img2ds.worker.gauge import Stages
+    from async_img2ds.worker.row import RowRunner
 
 __all__ = ["ShardRunner"]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ShardRunner:
     """What a process lends to each of its shards.
 
-    *transform* turns the body of a row into an image in the thread pool; *stages* counts where rows are. With
-    *keeps_journals* what was fetched of a shard outlives an attempt that does not finish it. *made_with* are the
-    options that shape the dataset, and *asked_with* is what those of fetching come to.
+    *pacer* says when a row may start, and *rows* runs it. With *keeps_journals* what was fetched of a shard outlives an
+    attempt that does not finish it. *made_with* are the options that shape the dataset, and *asked_with* is what those
+    of fetching come to.
     """
 
     pacer: Pacer
-    fetcher: Fetcher
-    transform: Callable[[bytes, Row], Awaitable[Encoded]]
-    stages: Stages
+    rows: RowRunner
     store: Store
-    input: InputOptions
     image: ImageOptions
     output: OutputOptions
     naming: Naming
@@ -174,88 +166,24 @@ class ShardRunner:
         return _Begun(attempt, shard, listed, rows, journal, torn)
 
     def _rows(self, shard: Shard, listed: pa.Table) -> Iterator[Row]:
-        blank = [None] * listed.num_rows
-        boxes = listed.column(self.input.bbox_col).to_pylist() if self.input.bbox_col else blank
-        digests = listed.column(self.input.verify_hash[1]).to_pylist() if self.input.verify_hash else blank
-        reserved = listed.column(self.input.optout_col).to_pylist() if self.input.optout_col else blank
-        urls = listed.column("url").to_pylist()
-        for index, (url, box, digest, said) in enumerate(zip(urls, boxes, digests, reserved, strict=True)):
-            withheld = None
+        def withheld(index: int) -> ErrorClass | None:
             if shard.again is not None and shard.again.removes and index in shard.again.rows:
-                withheld = ErrorClass.OPTOUT_REMOVED
-            elif index in shard.repeats:
-                withheld = ErrorClass.DUPLICATE
-            elif reserved_by_list(said):
-                withheld = ErrorClass.OPTOUT_LISTED
-            yield Row(index, self.naming.key(shard.id, index), url, box, digest, withheld)
+                return ErrorClass.OPTOUT_REMOVED
+            return ErrorClass.DUPLICATE if index in shard.repeats else None
+
+        key = partial(self.naming.key, shard.id)
+        return self.rows.rows(lambda name: listed.column(name).to_pylist(), key, withheld)
 
     async def _run_sample(self, turn: Turn, writer: ShardWriter, journal: Journal, tally: Tally) -> None:
         """The life of one row."""
-        sample = await self._make_sample(turn)
+        sample = await self.rows.run(turn)
         await journal.keep(sample)
         await self._write(sample, writer, tally)
 
     async def _write(self, sample: Sample, writer: ShardWriter, tally: Tally) -> None:
-        with self.stages.writing:
+        with self.rows.stages.writing:
             await writer.write(sample)
         tally.add(sample)
-
-    async def _make_sample(self, turn: Turn) -> Sample:
-        row, body, encoded = turn.row, None, None
-        failure: SampleFailure | None = None
-        try:
-            with self.stages.fetching:
-                body = await self._fetch(row, turn)
-            with self.stages.transforming:
-                encoded = await self.transform(body.content, row)
-        except SampleFailure as expected:
-            failure = expected
-        except AsyncImg2dsError:
-            raise
-        except Exception:
-            # A defect of ours on one row must not cost the shard its other rows. It is
-            # told, counted apart, and makes the run fail.
-            logger.exception("internal error on %s (%s); please report it", row.key, row.url)
-            failure = SampleFailure(ErrorClass.INTERNAL, traceback.format_exc(limit=0).strip()[:200])
-        if failure is None and body is not None and encoded is not None:
-            told = body.http_status, body.attempts, len(body.content), body.final_url, body.trace, body.took_s
-            return Sample(row, Status.SUCCESS, encoded, None, None, *told)
-        assert failure is not None
-        downloaded = body is not None
-        status = (
-            Status.FAILED_TO_DOWNLOAD
-            if isinstance(failure, FetchFailure) or not downloaded
-            else Status.FAILED_TO_RESIZE
-        )
-        return Sample(
-            row,
-            status,
-            error_class=failure.error_class,
-            error_message=failure.message,
-            http_status=body.http_status if body else failure.http_status,
-            attempts=body.attempts if body else failure.attempts,
-            body_bytes=len(body.content) if body else 0,
-            final_url=body.final_url if body else failure.final_url,
-            trace=body.trace if body else failure.trace,
-            took_s=body.took_s if body else failure.took_s,
-        )
-
-    async def _fetch(self, row: Row, turn: Turn) -> Body:
-        if row.withheld is not None:
-            raise self._withheld(row.withheld)
-        return await self.fetcher.fetch(turn.target or row.url, turn)
-
-    def _withheld(self, reason: ErrorClass) -> FetchFailure:
-        """Return what becomes of a row that is not asked for."""
-        column = self.input.optout_col
-        message, optout = {
-            ErrorClass.DUPLICATE: ("the list has the same URL before", None),
-            ErrorClass.OPTOUT_LISTED: (f"reserved by the list, in {column}", f"{column} of the list"),
-            ErrorClass.OPTOUT_REMOVED: ("removed from the dataset on request", "purge of the dataset"),
-        }[reason]
-        failure = FetchFailure(reason, message)
-        failure.trace = Trace(optout=optout)
-        return failure
 
     def _output(self, attempt: Attempt, shard: Shard, listed: pa.Table) -> Output:
         return Output(
@@ -265,7 +193,7 @@ class ShardRunner:
             columns=Columns(
                 exif=self.image.extract_exif,
                 digest=self.image.compute_hash,
-                digest_listed=bool(self.input.verify_hash),
+                digest_listed=bool(self.rows.input.verify_hash),
                 provenance=self.output.provenance,
             ),
             extension=self.image.encode_format,

@@ -1,0 +1,1 @@
+"""Samples handed to a program as they are made, and no files."""
