@@ -17,11 +17,13 @@ PACKAGE = Path(async_img2ds.__file__).parent
 FLOORS = [
     {"errors", "startup", "blocking", "histograms"},
     {"records", "flags", "nets", "sources", "headers", "hints", "ranks", "recipes", "recorder"},
+    {"settings"},
     {"options"},
     {"policy", "storage"},
     {"journal"},
     {"inputs", "fetch", "images", "outputs", "existing"},
-    {"worker", "distributors", "progress", "wandb", "hub", "preflight"},
+    {"worker", "distributors", "progress", "hub", "preflight"},
+    {"wandb", "prometheus"},
     {"plan", "dataset", "lists", "streaming", "checkup"},
     {"run"},
     {"prospect"},
@@ -33,7 +35,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 SEALED = {
     "distributors": {"errors", "startup", "blocking", "records", "recorder", "options", "distributors"},
     "storage": {"errors", "ranks", "records", "storage"},
-    "progress": {"records"},
+    "progress": {"errors", "hints", "histograms", "records"},
     "records": {"errors", "histograms"},
 }
 IMPURE = {"asyncio", "aiohttp", "fsspec", "PIL", "random", "socket", "time", "os", "threading"}

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 
 import pytest
 from rich.console import Console
 
+from async_img2ds.errors import ErrorClass
+from async_img2ds.hints import HINTS
 from async_img2ds.progress import Totals, show_progress
+from async_img2ds.progress.bars import Bars
+from async_img2ds.progress.lines import Lines, in_json
+from async_img2ds.progress.view import Pace, view_of
 from async_img2ds.records import Done, Load, Lost, Progress, Tally
 
 
@@ -25,7 +31,8 @@ def test_totals_count_open_shards_once() -> None:
     totals.add(Progress(1, tally(10, 9), Load(5)))
     totals.add(Progress(1, tally(20, 18), Load(6)))
     totals.add(Progress(2, tally(5, 5), Load(7)))
-    assert (totals.so_far().count, totals.in_flight()) == (25, 13)
+    assert totals.so_far().count == 25
+    assert [load.in_flight for load in totals.loads().values()] == [6, 7]
 
     totals.add(Done(1, 0, tally(30, 27), 1.0))
     assert (totals.so_far().count, totals.committed.count, totals.shards_done) == (35, 30, 1)
@@ -82,3 +89,66 @@ def test_none_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         display.update(Totals())
 
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_view_tells_the_last_minutes_from_the_run() -> None:
+    """Now is the last ten seconds, the time left is by the last five minutes, and the mean is the run's."""
+    totals, pace = Totals(), Pace(0.0)
+    done = Done(1, 0, tally(1000, 1000), 1.0)
+    totals.add(done)
+    pace.see(totals, 100.0)
+    for second in range(101, 411):
+        totals.add(Progress(2, tally(10 * (second - 100), 8 * (second - 100), connect_timeout=2), Load(limit="DNS")))
+        pace.see(totals, float(second))
+    view = view_of(totals, pace, 1000 + 3100 + 2000, 410.0)
+
+    assert view.images_now == pytest.approx(8, rel=0.01)
+    assert view.left_s == pytest.approx(200, rel=0.02)
+    assert view.images_mean == pytest.approx((1000 + 8 * 310) / 410)
+    assert view.limit == "DNS"
+    assert [(failure.name, failure.hint) for failure in view.failures] == [
+        ("connect_timeout", HINTS[ErrorClass.CONNECT_TIMEOUT])
+    ]
+
+
+def test_nothing_is_made_up_before_there_is_anything_to_tell() -> None:
+    """No time left, no requests, no limit; and a run of no rows has none left."""
+    view = view_of(Totals(), Pace(5.0), None, 5.0)
+
+    assert (view.left_s, view.p50_ms, view.limit, view.images_now) == (None, None, "", 0.0)
+    assert view_of(Totals(), Pace(5.0), 0, 6.0).left_s == 0
+
+
+def test_lines_become_rarer_and_programs_can_read_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of a day leaves some hundred lines, each a JSON object of its own, and one at its end."""
+    now = 0.0
+    lines = Lines(lambda: 10, in_json, clock=lambda: now)
+    totals = Totals()
+    totals.add(Done(1, 0, tally(8, 6, not_image=2), 1.0))
+    while now < 86_400:
+        now += 5
+        lines.update(totals)
+    lines.last()
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    assert 200 < len(told) < 500
+    assert {each["event"] for each in told[:-1]} == {"progress"}
+    assert told[-1]["event"] == "progress_end"
+    assert (told[-1]["rows"], told[-1]["successes"], told[-1]["expected"]) == (8, 6, 10)
+    assert told[-1]["failures"][0]["name"] == "not_image"
+
+
+def test_figures_are_never_torn_apart() -> None:
+    """Where a line has no room for one, it begins the next line."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=60, legacy_windows=False, color_system=None)
+    bars = Bars(lambda: 200)
+    totals = Totals()
+    totals.add(Progress(1, tally(100, 60, dns_nxdomain=40), Load(64, 64, 10, 3, 60, 1, 12, 10**9, "DNS")))
+    bars.update(totals)
+    console.print(bars.render())
+    lines = screen.getvalue().splitlines()
+
+    assert max(map(len, lines)) <= 60
+    for figure in ("images/s (mean ", "shards done 0", "in flight 64", "hosts set aside 12", "memory 1.0 GB"):
+        assert any(figure in line for line in lines)

@@ -18,7 +18,7 @@ from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
-from async_img2ds.storage import MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SUMS, WIDS
+from async_img2ds.storage import MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SETTINGS, SUMS, WIDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -38,6 +38,7 @@ __all__ = [
     "is_there",
     "known_urls",
     "keep_removal",
+    "keep_settings",
     "remove_shards",
     "removal_in",
     "remove_data",
@@ -206,6 +207,16 @@ def drop_manifest(store: Store) -> None:
             store.remove([name])
     if there:
         logger.warning("removed %s, as shards change; aimg2ds manifest makes them anew", ", ".join(there))
+
+
+def keep_settings(store: Store, settings: str) -> None:
+    """Write down in *store* with what options it is written to: *settings*, as a file that the command line reads."""
+    try:
+        store.stage(SETTINGS).write_text(settings, encoding="utf-8")
+        store.publish(SETTINGS)
+    finally:
+        store.discard(SETTINGS)
+        store.release()
 
 
 def is_there(store: Store, name: str) -> bool:

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from async_img2ds.errors import MAY_HEAL, NOT_FETCHED, ErrorClass, OptionsError
+from async_img2ds.errors import MAY_HEAL, NOT_FETCHED, ErrorClass, OptionsError, redacted
 from async_img2ds.flags import JUST_ABOVE_ZERO, Checked, Flag, flags_of, option
 from async_img2ds.headers import parse_header
 from async_img2ds.nets import check_server, parse_net, parse_proxy
 from async_img2ds.ranks import ALL, Share, ranks_beside, share_among
 from async_img2ds.recipes import RECIPES
+from async_img2ds.settings import in_file, to_toml
 from async_img2ds.sources import parse_source
 
 if TYPE_CHECKING:
@@ -462,6 +463,29 @@ class RunOptions(Checked):
     )
     enable_wandb: bool = option(default=False, help="Report figures and statuses to Weights & Biases (extra: wandb).")
     wandb_project: str = option("img2dataset", help="The wandb project to report to.")
+    metrics_port: int | None = option(
+        None,
+        least=1,
+        most=65535,
+        help="Serve figures to Prometheus at this port, under /metrics (extra: metrics). Of several ranks on a "
+        "machine each needs its own.",
+    )
+    metrics_address: str = option(
+        "127.0.0.1", help="Address of this machine to serve them at; 0.0.0.0 lets other machines ask."
+    )
+    config: str | None = option(
+        None,
+        help="TOML file of options, one a line, such as image_size = 512. The command line counts more, then variables "
+        "of the environment such as AIMG2DS_IMAGE_SIZE, then this file. A run leaves its own in the output folder, as "
+        ".aimg2ds.toml.",
+    )
+    log_format: str = option(
+        "text",
+        choices=("text", "json"),
+        help="json: progress, warnings and the summary at the end are JSON objects, one a line, for programs.",
+    )
+    quiet: bool = option(default=False, help="Print nothing but warnings and errors.")
+    verbose: bool = option(default=False, help="Say of each shard when it is done, and show every process.")
     explain: bool = option(
         default=False,
         help="Say how long it may take at the worst, and at the end what it waited for and what would make it faster.",
@@ -483,6 +507,18 @@ class RunOptions(Checked):
             _resource(word)
         if None not in (self.rank, self.world_size):
             share_among(self.rank, self.world_size, {})
+
+    @property
+    def display(self) -> str:
+        """The kind of display, as :func:`async_img2ds.progress.show_progress` knows them."""
+        if self.quiet:
+            return "none"
+        return "json" if self.log_format == "json" and self.progress != "none" else self.progress
+
+    @property
+    def is_terse(self) -> bool:
+        """Whether nothing is to be said to a person but warnings and errors."""
+        return self.quiet or self.log_format == "json"
 
     @property
     def resources(self) -> dict[str, float]:
@@ -645,7 +681,12 @@ class AgainOptions(Checked):
 
 # What makes no sense for rows that are done again: how a dataset is shaped is told by itself, and figures of a
 # run over a part of it would be taken for those of the whole.
-_NOT_AGAIN: Final = frozenset({"enable_wandb", "wandb_project", "explain", "rank", "world_size", "ranks_per_node"})
+# Whose rank it is, and from what file options came, is no option of the next run.
+_NOT_KEPT: Final = frozenset({"rank", "config"})
+_NOT_AGAIN: Final = frozenset(
+    {"enable_wandb", "wandb_project", "metrics_port", "metrics_address", "config", "explain"}
+    | {"rank", "world_size", "ranks_per_node"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -919,10 +960,25 @@ class Options:
                 raise OptionsError(f"{name} is given twice: by position and by name")
             keywords[name] = value
         known = {flag.name: flag for flag in flags()}
+        if config := known["config"].accept(keywords.get("config")):
+            keywords = {**in_file(str(config), known.values()), **keywords}
         if recipe := known["recipe"].accept(keywords.get("recipe")):
             keywords = {**RECIPES[str(recipe)], **keywords}
         given = _grouped(keywords, GROUPS, {name: flags_of(group) for name, group in GROUPS.items()})
         return cls(**given)
+
+    def settings(self) -> str:
+        """Return the options as the TOML file that ``config`` reads, without secrets and what is one machine's."""
+        grouped = [(getattr(self, name), flag) for name, group in GROUPS.items() for flag in flags_of(group)]
+        values = [(flag, getattr(group, flag.name)) for group, flag in grouped if flag.name not in _NOT_KEPT]
+        kept_back = {}
+        for flag, value in values:
+            words = [word for word in (value if isinstance(value, tuple) else [value]) if isinstance(word, str)]
+            if words and flag.secret:
+                kept_back[flag.name] = "given, and kept by nobody"
+            elif any(redacted(word) != word for word in words):
+                kept_back[flag.name] = "given with a password, and kept by nobody"
+        return to_toml(values, kept_back)
 
     def shape(self) -> dict[str, Any]:
         """Return the options that change what a dataset holds, given the same answers, as values of JSON."""

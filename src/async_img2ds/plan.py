@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from async_img2ds.blocking import begun
 from async_img2ds.distributors.base import DOUBLING
 from async_img2ds.errors import StorageError
-from async_img2ds.existing import STARTS, checked, clear, drop_manifest, removal_in, sweep_journals
+from async_img2ds.existing import STARTS, checked, clear, drop_manifest, keep_settings, removal_in, sweep_journals
 from async_img2ds.inputs import UrlList
 from async_img2ds.policy.markers import digest_of_options
 from async_img2ds.preflight import check_apart, check_shared, host_rules
@@ -48,7 +48,7 @@ class Plan:
 
 
 @asynccontextmanager
-async def planned(options: Options, stop: Stop) -> AsyncIterator[Plan | None]:
+async def planned(options: Options, stop: Stop, settings: str = "") -> AsyncIterator[Plan | None]:
     """Plan in a thread, and hold the output folder during the block; None if *stop* was asked for first.
 
     Looking at all of a list may take minutes. A plan that nobody waits for any more gives back what it took hold of,
@@ -67,16 +67,17 @@ async def planned(options: Options, stop: Stop) -> AsyncIterator[Plan | None]:
 
     held = ExitStack()
     try:
-        async with begun(partial(_plan, options, held, is_wanted), held.close, stop.drain) as plan:
+        async with begun(partial(_plan, options, held, is_wanted, settings), held.close, stop.drain) as plan:
             yield plan
     finally:
         left.set()
 
 
-def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> Plan:
+def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool], settings: str) -> Plan:
     """Open both ends and see what there is to do; whatever can be refused is refused before anything is deleted.
 
-    What is taken hold of, *held* gives back. Nothing is deleted for a run that is not *is_wanted* any more.
+    What is taken hold of, *held* gives back. Nothing is deleted for a run that is not *is_wanted* any more. *settings*
+    are left beside the dataset, if there are any and there is anything to do.
     """
     check_shared(options.output.output_folder)
     rules = host_rules(options.fetch.hosts_file)
@@ -104,6 +105,8 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool]) -> P
                 first, shards = [], iter(())
         elif first and is_wanted():
             drop_manifest(store)
+        if first and settings and share.rank == 0:
+            keep_settings(store, settings)
     except OSError as error:
         raise StorageError(f"output_folder: {error}") from error
     if not url_list.rows_read and not url_list.rows_known:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from inspect import Signature
@@ -19,11 +20,12 @@ from async_img2ds.options import Options, parameters
 from async_img2ds.plan import planned
 from async_img2ds.preflight import check_installed
 from async_img2ds.progress import Totals, show_progress
-from async_img2ds.records import Lost, RunReport
+from async_img2ds.prometheus import serving_metrics
+from async_img2ds.records import Done, Lost, RunReport
 from async_img2ds.wandb import tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from async_img2ds.inputs import UrlList
     from async_img2ds.progress import Display
@@ -81,14 +83,19 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     listed = await in_host_order(options, stop)
     if listed is None:
         return _report(totals, None, time.monotonic() - began, interrupted=True)
-    async with tracking(options) as track, planned(listed, stop) as plan:
+    async with AsyncExitStack() as opened:
+        figures = opened.enter_context(serving_metrics(options.run))
+        track = await opened.enter_async_context(tracking(options))
+        plan = await opened.enter_async_context(planned(listed, stop, options.settings()))
         if plan is None:
             return _report(totals, None, time.monotonic() - began, interrupted=True)
         feed = ShardFeed(plan.shards, options.run.max_shard_retry)
         try:
             distribute = distributor(options.run.distributor)
-            with show_progress(options.run.progress, plan.url_list.rows_expected) as display:
-                emit = partial(_take_in, totals, display, track)
+            expected, detailed = plan.url_list.rows_expected, options.run.verbose
+            figures.rows_expected = expected
+            with show_progress(options.run.display, expected, detailed=detailed) as display:
+                emit = partial(_take_in, totals, display, [track, figures.take])
                 for shard_id in plan.torn:
                     emit(Lost(os.getpid(), shard_id, _TORN))
                 await distribute(plan.work_for, feed, emit, stop, options.run)
@@ -105,12 +112,19 @@ def _drop_journals(store: Store, share: Share) -> None:
     drop_journals(store, [stem for stem in journals_in(store) if share.has(int(stem))])
 
 
-def _take_in(totals: Totals, display: Display, track: Callable[[Report], None], report: Report) -> None:
+def _take_in(totals: Totals, display: Display, tell: Sequence[Callable[[Report], None]], report: Report) -> None:
     totals.add(report)
     display.update(totals)
-    track(report)
+    for each in tell:
+        each(report)
+    if isinstance(report, Done):
+        logger.info("shard %d is done: %d of %d images in %.1f s", *_of(report))
     if isinstance(report, Lost) and report.traceback:
         logger.error("shard %d is lost:\n%s", report.shard_id, report.traceback)
+
+
+def _of(done: Done) -> tuple[int, int, int, float]:
+    return done.shard_id, done.tally.successes, done.tally.count, done.seconds
 
 
 def _report(totals: Totals, url_list: UrlList | None, seconds: float, *, interrupted: bool) -> RunReport:

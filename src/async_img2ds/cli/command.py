@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from async_img2ds.cli.outcome import told_by_status
 from async_img2ds.cli.spelling import Spelling
 
 if TYPE_CHECKING:
@@ -34,7 +36,9 @@ def add_command(
 
     class Spelled(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  typer's own copy of click's Context
-            return super().parse_args(ctx, spelling.in_one_spelling(args))
+            with told_by_status():
+                words = spelling.in_one_spelling(args, os.environ)
+            return super().parse_args(ctx, words)
 
     app.command(name, cls=Spelled)(function)
 

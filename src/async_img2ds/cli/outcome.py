@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import typer
 
 from async_img2ds import startup
+from async_img2ds.cli.logs import begin_logging
 from async_img2ds.errors import AsyncImg2dsError, InputError, OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from async_img2ds.distributors.base import Stop
+    from async_img2ds.options import RunOptions
 
 __all__ = ["AGAIN", "DEFECTIVE", "INCOMPLETE", "REFUSED", "end", "run_until_signalled", "told_by_status"]
 
@@ -45,15 +47,17 @@ def told_by_status() -> Iterator[None]:
         raise typer.Exit(128 + signal.SIGINT) from None
 
 
-async def run_until_signalled(run: Callable[[Stop], Awaitable[T]], grace_s: float | None) -> tuple[T, int]:
-    """Run; the first SIGINT or SIGTERM drains, the second drops what is open, or is not cleared up yet.
+async def run_until_signalled(
+    run: Callable[[Stop], Awaitable[T]], grace_s: float | None, voice: RunOptions | None = None
+) -> tuple[T, int]:
+    """Run, and log as *voice* says; the first SIGINT or SIGTERM drains, the second drops what is open or uncleared.
 
     Return what *run* returns and the signal, 0 for none.
     """
     startup.keep_pandas_out()
     from async_img2ds.distributors.base import Stop
 
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    begin_logging(voice)
     stop = Stop()
     received: list[int] = []
     loop = asyncio.get_running_loop()

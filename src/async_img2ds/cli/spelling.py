@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from async_img2ds.settings import in_environment, in_file
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
     from async_img2ds.flags import Flag
 
 __all__ = ["Spelling", "given", "joined"]
 
+_CONFIG: Final = "--config="
+# Who asks for help gets it, whatever else is said.
+_HELP: Final = ("--help",)
 _TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
 
 
@@ -27,12 +33,17 @@ class Spelling:
     flags: tuple[Flag, ...]
     order: tuple[str, ...]
 
-    def in_one_spelling(self, words: list[str]) -> list[str]:
+    def in_one_spelling(self, words: list[str], environment: Mapping[str, str] | None = None) -> list[str]:
         """Bring the ways in which people type options to one: flags as ``--name=value``, then the arguments.
 
         Python Fire reads img2dataset's command line: a name with ``_`` or ``-`` behind one dash or two, its value
         behind ``=`` or as the next word, a switch bare, with a value, or as ``--noname``; words that belong to no flag
-        are the options in the order of the function's parameters that no flag names.
+        are the options in the order of the function's parameters that no flag names. What is not said so may be said
+        in the *environment* or in the file that ``--config`` names.
+
+        Raises:
+            OptionsError: that file cannot be read, or has something else than options.
+
         """
         spelled: list[str] = []
         alone: list[str] = []
@@ -56,6 +67,8 @@ class Spelling:
             spelled.append(f"--{flag.name}={value or ''}")
         left = [name for name in self.order if name not in named]
         spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
+        if not any(word in _HELP for word in words):
+            spelled += self._said_elsewhere(spelled, named.union(left[: len(alone)]), environment or {})
         # The arguments are flags, too, where people come from.
         required = {flag.name for flag in self.flags if flag.required}
         as_flags = [f"--{name}=" for name in self.order if name in required]
@@ -63,6 +76,15 @@ class Spelling:
         arguments = [word for words in takewhile(bool, said) for word in words]
         flags_only = [word for word in spelled if not word.startswith(tuple(as_flags))]
         return [*flags_only, *(["--", *arguments] if arguments else []), *alone[len(left) :]]
+
+    def _said_elsewhere(self, spelled: list[str], named: AbstractSet[str], environment: Mapping[str, str]) -> list[str]:
+        """Return what the environment and a file say of options that are not *named*."""
+        said = in_environment(environment, self.flags)
+        config = next((word for word in reversed(spelled) if word.startswith(_CONFIG)), None)
+        path = config.removeprefix(_CONFIG) if config else said.get("config")
+        if path and any(flag.name == "config" for flag in self.flags):
+            said = {**in_file(path, self.flags), **said}
+        return [f"--{name}={word}" for name, word in said.items() if name not in named]
 
     def _flag_in(self, word: str) -> tuple[Flag, str | None] | None:
         """Return the flag that *word* names and its value if there is one in it; None if it names none."""

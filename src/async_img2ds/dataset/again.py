@@ -117,7 +117,7 @@ async def do_again(folder: str, choice: Choice, fetch: FetchOptions, run: RunOpt
         found = await asyncio.to_thread(_look, store, choice, stop)
         await asyncio.to_thread(choice.begin, store)
         removal = await asyncio.to_thread(removal_in, store)
-        with show_progress(run.progress, found.rows_expected) as display:
+        with show_progress(run.display, found.rows_expected, detailed=run.verbose) as display:
             for made_with, shards in found.by_shape.items():
                 try:
                     shaped = shaped_as(orjson.loads(made_with), folder, fetch, run)

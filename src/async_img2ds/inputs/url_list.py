@@ -67,6 +67,7 @@ class UrlList:
     _bytes: int | None = None
     _bytes_before: int = 0
     _bytes_of_file: float = 0.0
+    _rows_unpacked: int = 0
     _ended: bool = False
 
     def __post_init__(self) -> None:
@@ -142,7 +143,10 @@ class UrlList:
             return self.rows_read - self.rows_skipped - self.rows_elsewhere
         read = (self._bytes_before + self._bytes_of_file) / self._bytes if self._bytes else 0
         ours = self.rows_read - self.rows_elsewhere
-        return max(0, round(ours / read) - self.rows_skipped) if read and ours else None
+        if not (read and ours):
+            return None
+        # Of the rows that have been unpacked for these bytes, those that are in no shard yet are as many ours.
+        return max(0, round(self._rows_unpacked / read * ours / self.rows_read) - self.rows_skipped)
 
     @property
     def format(self) -> Format:
@@ -177,7 +181,9 @@ class UrlList:
                 # Kept as a number, because whoever asks for progress may do so while the file is being closed.
                 self._bytes_of_file = bytes_read
                 rows = arranged(batch, self.columns)
-                yield self._without(known, rows) if known else rows
+                rows = self._without(known, rows) if known else rows
+                self._rows_unpacked += rows.num_rows
+                yield rows
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self.unreadable(file, error) from error
         self._bytes_before += file.size or 0

@@ -27,6 +27,7 @@ from async_img2ds.storage.base import (
     REDO_NAME,
     REMOVED,
     SAMPLE_NAME,
+    SETTINGS,
     SUMS,
     WIDS,
     Store,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LEFTOVER_NAME",
     "MANIFEST",
+    "SETTINGS",
     "LIST_NAME",
     "LIST_SUMMARY",
     "MARKER",
