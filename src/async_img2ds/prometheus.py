@@ -67,7 +67,7 @@ def serving_metrics(options: RunOptions) -> Iterator[Figures]:
         thread.join()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Figures:
     """What the reports come to, as Prometheus wants it when it asks."""
 

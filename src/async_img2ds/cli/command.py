@@ -56,10 +56,22 @@ def _parameter(flag: Flag, panel: str) -> inspect.Parameter:
         show_default=False,
         metavar=_metavar(flag),
         rich_help_panel=panel,
+        autocompletion=_completion(flag),
     )
     return inspect.Parameter(
         flag.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, made]
     )
+
+
+def _completion(flag: Flag) -> Callable[[str], list[str]] | None:
+    """Return what a shell asks for the words that an option may have, None if they are countless."""
+    words = flag.choices or (("True", "False") if flag.kind is bool else ())
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    complete.__annotations__ = {"incomplete": str}  # typer tells by the type what it is to be given
+    return complete if words else None
 
 
 def _panel(group: type) -> str:
