@@ -23,7 +23,7 @@ SERVERS = ["iproute2", "nginx-light", "strace", "tinyproxy-bin", "unbound"]
 # Tests of schedules, crashes, disks, hosts and lists, which take half of the time and look at no pixel: once is enough.
 ONCE = [
     *("chaos", "contested", "holders", "open_web", "partition", "patience", "pauses", "permits", "ranks", "room"),
-    *("examples", "simulation", "storage", "stream", "summary"),
+    *("doctor", "examples", "simulation", "storage", "stream", "summary", "survey"),
 ]
 
 # What ``compat`` compares with: the last release.

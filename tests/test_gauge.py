@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -33,6 +34,20 @@ def test_time_is_counted_for_what_limited_it_and_told_once() -> None:
     assert told.limits["network"] == pytest.approx(0.1, abs=0.09)
     assert told.limits["CPU"] >= 0.09
     assert gauge.take().limits == {}
+
+
+def test_load_is_what_can_be_seen_at_the_moment() -> None:
+    """Rows by stage, memory, and what the last look has found to be the limit."""
+    stages = Stages()
+    wall = iter((0.0, 1.0))
+    gauge = Gauge(stages, 1, lambda: 0, clock=lambda: next(wall), cpu_clock=lambda: 0.0)
+    with stages.fetching, stages.fetching, stages.writing:
+        gauge.look(FULL)
+        load = gauge.load(replace(FULL, silent=2, hosts_aside=3))
+
+    assert (load.fetching, load.transforming, load.writing, load.in_flight, load.hosts_aside) == (2, 0, 1, 6, 3)
+    assert load.limit == "network"
+    assert 10e6 < load.memory_bytes < 10e9
 
 
 def test_time_in_a_stage_is_added_up_over_its_rows() -> None:

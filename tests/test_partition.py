@@ -24,7 +24,7 @@ import pytest
 from async_img2ds import InputError, OptionsError, PartitionReport, StorageError, download, partition, verify
 from async_img2ds.distributors.base import Stop
 from async_img2ds.lists import partition as module
-from async_img2ds.lists import passes, temporary
+from async_img2ds.lists import passes, reading, temporary
 from async_img2ds.lists.partition import run_partition
 from async_img2ds.lists.passes import numbers_for
 from async_img2ds.options import PartitionOptions
@@ -346,7 +346,7 @@ def test_failure_at_any_time_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
         if what == at and steps[what] == (3 if at == "sorting" else 1):
             raise Began
 
-    monkeypatch.setattr(module._Lines, "__call__", say)
+    monkeypatch.setattr(reading.Lines, "__call__", say)
     with pytest.raises(Began):
         written_anew(tmp_path, as_parquet(pa.table({"url": urls()})), progress="plain")
 
@@ -425,7 +425,7 @@ def test_temporary_files_lie_where_they_are_told_to(tmp_path: Path, monkeypatch:
     def say(_self: object, _what: str, _rows: int) -> None:
         seen.extend(path.parent.parent for path in tmp_path.rglob("*.arrows"))
 
-    monkeypatch.setattr(module._Lines, "__call__", say)
+    monkeypatch.setattr(reading.Lines, "__call__", say)
     monkeypatch.setattr(passes, "_BLOCK_ROWS", 10)
     content = as_parquet(pa.table({"url": urls()}), row_group_size=10)
     written_anew(tmp_path, content, temp_folder=str(elsewhere), progress="plain")

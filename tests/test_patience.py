@@ -82,6 +82,7 @@ def test_what_may_pass_is_tried_again(error: Exception) -> None:
         OSError(errno.EROFS, "read only"),
         OSError("Forbidden: b/bucket/o/name"),
         Refused(status_code=403),
+        Refused(response=SimpleNamespace(status_code=403)),
         caused_by(Refused(response={"ResponseMetadata": {"HTTPStatusCode": 400}})),
         TakenOver("another run has it"),
         TypeError("a bug"),
@@ -122,6 +123,14 @@ def test_patience_ends_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TimeoutError):
         Patience(10)(server)
     assert server.calls == 1
+
+
+def test_waiting_is_told_without_what_opens_doors(caplog: pytest.LogCaptureFixture) -> None:
+    """Who does not answer, and why, in a line; a signature in a URL is nobody's business."""
+    Patience(60, "the Hub")(Server(TimeoutError("no answer from 'https://cdn.test/x?Signature=secret'\nand more")))
+
+    assert "the Hub cannot be reached at the moment (no answer from 'https://cdn.test/x')" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_nobody_waits_for_what_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from async_img2ds.progress import Totals, show_progress
-from async_img2ds.records import Done, Lost, Progress, Tally
+from async_img2ds.records import Done, Load, Lost, Progress, Tally
 
 
 def tally(count: int, successes: int, **classes: int) -> Tally:
@@ -22,9 +22,9 @@ def test_totals_count_open_shards_once() -> None:
     It is not counted beside the shard once that is done.
     """
     totals = Totals()
-    totals.add(Progress(1, tally(10, 9), 5))
-    totals.add(Progress(1, tally(20, 18), 6))
-    totals.add(Progress(2, tally(5, 5), 7))
+    totals.add(Progress(1, tally(10, 9), Load(5)))
+    totals.add(Progress(1, tally(20, 18), Load(6)))
+    totals.add(Progress(2, tally(5, 5), Load(7)))
     assert (totals.so_far().count, totals.in_flight()) == (25, 13)
 
     totals.add(Done(1, 0, tally(30, 27), 1.0))
@@ -60,7 +60,9 @@ def test_bars_fit_the_terminal(width: int, expected: int | None) -> None:
         display.update(totals)
         totals.add(
             Progress(
-                1, tally(100, 60, dns_nxdomain=10, http_status_4xx=9, connect_timeout=8, not_image=7, too_small=6), 5
+                1,
+                tally(100, 60, dns_nxdomain=10, http_status_4xx=9, connect_timeout=8, not_image=7, too_small=6),
+                Load(5),
             )
         )
         display.update(totals)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def behave(shards: Iterator[Shard], emit: Callable[[Report], None], _stop: Future[None]) -> None:
     """Do every shard at once."""
     for shard in shards:
-        emit(Progress(os.getpid(), Tally(count=1), 1))
+        emit(Progress(os.getpid(), Tally(count=1)))
         emit(Done(os.getpid(), shard.id, Tally(count=shard.row_count, successes=shard.row_count), 0.0))
 
 
@@ -151,7 +151,7 @@ def get_stuck_at(
         before = len(list(Path(folder).iterdir()))
         if shard.id == shard_id and before < times:
             (Path(folder) / f"stuck-{before}").touch()
-            emit(Progress(os.getpid(), Tally(count=1), 1))
+            emit(Progress(os.getpid(), Tally(count=1)))
             time.sleep(600)
         behave(iter([shard]), emit, stop)
 
@@ -192,7 +192,7 @@ def report_while_idle(shards: Iterator[Shard], emit: Callable[[Report], None], _
 
     def report() -> None:
         while True:
-            emit(Progress(os.getpid(), Tally(), 0))
+            emit(Progress(os.getpid(), Tally()))
             time.sleep(0.1)
 
     threading.Thread(target=report, daemon=True).start()

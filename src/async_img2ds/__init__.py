@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from async_img2ds.checkup.doctor import DoctorReport, doctor
     from async_img2ds.dataset.manifest import ManifestReport, manifest
     from async_img2ds.dataset.purge import PurgeReport, purge
+    from async_img2ds.dataset.push import PushReport, push
     from async_img2ds.dataset.retry import RetryReport, retry
     from async_img2ds.dataset.summary import Summary, summary
     from async_img2ds.dataset.verify import VerifyReport, verify
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         OutputOptions,
         RunOptions,
     )
+    from async_img2ds.prospect import SurveyReport, survey
     from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
     from async_img2ds.streaming.calls import stream, stream_async
@@ -56,11 +59,17 @@ __all__ = [
     "VerifyReport",
     "partition",
     "PartitionReport",
+    "survey",
+    "SurveyReport",
+    "doctor",
+    "DoctorReport",
     "Defect",
     "summary",
     "Summary",
     "manifest",
     "ManifestReport",
+    "push",
+    "PushReport",
     "Status",
     "ErrorClass",
     # its options
@@ -97,9 +106,15 @@ _HOMES = {
     "VerifyReport": "dataset.verify",
     "partition": "lists.partition",
     "PartitionReport": "lists.partition",
+    "survey": "prospect",
+    "SurveyReport": "prospect",
+    "doctor": "checkup.doctor",
+    "DoctorReport": "checkup.doctor",
     "Defect": "records",
     "manifest": "dataset.manifest",
     "ManifestReport": "dataset.manifest",
+    "push": "dataset.push",
+    "PushReport": "dataset.push",
     "summary": "dataset.summary",
     "Summary": "dataset.summary",
     "Status": "records",

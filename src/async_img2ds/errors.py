@@ -244,6 +244,7 @@ class SampleFailure(AsyncImg2dsError):
         attempts: requests made, counted from 1; 0 when the URL was refused before the first.
         final_url: where it failed, if a redirect had led there.
         trace: what else is told of how it was asked for.
+        took_s: how long the last attempt took, in seconds, None if there was none.
 
     """
 
@@ -264,6 +265,7 @@ class SampleFailure(AsyncImg2dsError):
         self.attempts = 0
         self.final_url: str | None = None
         self.trace = Trace()
+        self.took_s: float | None = None
 
 
 class FetchFailure(SampleFailure):

@@ -29,6 +29,7 @@ __all__ = [
     "POSITIONAL",
     "FetchOptions",
     "AgainOptions",
+    "DoctorOptions",
     "DeliveryOptions",
     "Flag",
     "ImageOptions",
@@ -38,12 +39,16 @@ __all__ = [
     "OutputOptions",
     "ListOptions",
     "PartitionOptions",
+    "PushOptions",
+    "PlanOptions",
     "RETRY_GROUPS",
     "RetryOptions",
     "RunOptions",
     "StreamOptions",
     "SummaryOptions",
+    "SurveyOptions",
     "VerifyOptions",
+    "doctor_flags",
     "flags",
     "parameters",
     "later_flags",
@@ -136,8 +141,8 @@ class InputOptions(Checked):
     temp_folder: str | None = option(
         None,
         shapes=False,
-        help="Folder on a disk of this machine for temporary files of partition_by, some four times a list in Parquet. "
-        "Default: where the list goes, or the system's if that is elsewhere.",
+        help="Folder on this machine's disk for temporary files, of partition_by some four times a list in Parquet. "
+        "Default: where the list goes; if that is elsewhere, or for a sample, the system's.",
     )
 
     @property
@@ -540,6 +545,11 @@ class VerifyOptions(Checked):
         help="How progress is shown; auto: rich on a terminal, else plain lines.",
     )
 
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.repair:
+            _check_not_hub(self.output_folder)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryOptions(Checked):
@@ -575,6 +585,43 @@ class ManifestOptions(Checked):
         help="How progress is shown; auto: rich on a terminal, else plain lines.",
     )
 
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        _check_not_hub(self.output_folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushOptions(Checked):
+    """How to put a dataset on the Hugging Face Hub."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    destination: str = option(
+        help="The dataset on the Hub that it becomes, as hf://datasets/ORG/NAME or, for a branch, "
+        "hf://datasets/ORG/NAME@BRANCH; both are made if they are not there."
+    )
+    private: bool = option(
+        default=False, help="Make the repository private, if it is not there; refuse one that is public."
+    )
+    partial: bool = option(default=False, help="Put the finished shards there although there are others.")
+    prune: bool = option(
+        default=False,
+        help="Delete from the branch the files that are called like those of shards and are not this "
+        "dataset's, as of one that was fetched anew with larger shards.",
+    )
+    contact: str | None = option(
+        None, help="Whom to ask to have images removed, for the card. Default: the Community tab of the page."
+    )
+    progress: str = option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.partial and self.prune:
+            raise OptionsError("prune takes what is not finished here for what is no more; leave out prune or partial")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgainOptions(Checked):
@@ -591,6 +638,7 @@ class AgainOptions(Checked):
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
+        _check_not_hub(self.output_folder)
         if not self.error_class:
             raise OptionsError("error_class names no reason; leave it out to mean those that may have passed")
 
@@ -640,6 +688,7 @@ class RemovalOptions(Checked):
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
+        _check_not_hub(self.output_folder)
         if self.hosts is None and self.urls is None:
             raise OptionsError("nothing is named that should be removed; give --hosts FILE, --urls FILE, or both")
 
@@ -677,6 +726,10 @@ class ListOptions(Checked):
     )
     progress: str = option("plain", choices=("plain", "none"), help="How progress is shown.")
 
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        _check_not_hub(self.output_folder, "hf upload ORG/NAME FOLDER --repo-type dataset")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionOptions:
@@ -702,6 +755,63 @@ class PartitionOptions:
 
     def __post_init__(self) -> None:
         _check_input(self.input)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyOptions(Checked):
+    """How to look at a list."""
+
+    sample: int = option(
+        0,
+        least=0,
+        most=100_000,
+        help="Fetch so many rows, drawn at random, as a fetch with the other options would, and estimate the rest by "
+        "them: 500 is a good number. By default nobody is asked for anything.",
+    )
+    seed: int = option(0, least=0, help="Another one draws other rows.")
+    json: bool = option(default=False, help="Print one JSON object, for programs.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckupOptions(Checked):
+    """What to look at."""
+
+    names: tuple[str, ...] = option(
+        ("example.com", "example.net", "example.org", "iana.org", "icann.org"),
+        help="Names to look up, as a list, if no list of URLs is given whose hosts are; [] for none. "
+        "Default: five that are there for such purposes.",
+    )
+    temp_folder: str | None = option(
+        None, help="Folder for temporary files that is looked at. Default: the system's, as TMPDIR says."
+    )
+    json: bool = option(default=False, help="Print one JSON object, for programs.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorOptions:
+    """What to look at on a machine; *input* is the list whose hosts are looked up, if there is one."""
+
+    checkup: CheckupOptions
+    input: InputOptions | None
+    fetch: FetchOptions
+    output: OutputOptions
+    run: RunOptions
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords, as :func:`doctor` takes them.
+
+        Raises:
+            OptionsError: a name is unknown, or a value is not one that its option accepts.
+
+        """
+        groups = {name: group for name, group in DOCTOR_GROUPS.items() if name != "input" or keywords.get("url_list")}
+        allowed = {name: doctor_flags(group) for name, group in DOCTOR_GROUPS.items()}
+        given = _grouped(keywords, groups, allowed)
+        return cls(**{"input": None, **given})
+
+    def __post_init__(self) -> None:
+        _check_fetch(self.fetch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -846,9 +956,36 @@ GROUPS: Final[Mapping[str, type[Any]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """How to look at a list before a fetch of it, and the options of that fetch."""
+
+    survey: SurveyOptions
+    fetch: Options
+
+    @classmethod
+    def of(cls, *values: Any, **keywords: Any) -> Self:  # noqa: ANN401  each value is checked against its own field
+        """Build from flat keywords and positions, as :func:`survey` takes them.
+
+        Raises:
+            OptionsError: a name is unknown or given twice, or a value is not one that its option accepts.
+
+        """
+        own = {flag.name: keywords.pop(flag.name) for flag in flags_of(SurveyOptions) if flag.name in keywords}
+        return cls(survey=SurveyOptions(**own), fetch=Options.of(*values, **keywords))
+
+
 RETRY_GROUPS: Final[Mapping[str, type[Any]]] = {"again": AgainOptions, "fetch": FetchOptions, "run": RunOptions}
 PURGE_GROUPS: Final[Mapping[str, type[Any]]] = {"removal": RemovalOptions, "run": RunOptions}
 PARTITION_GROUPS: Final[Mapping[str, type[Any]]] = {"input": InputOptions, "output": ListOptions}
+PLAN_GROUPS: Final[Mapping[str, type[Any]]] = {"survey": SurveyOptions, **GROUPS}
+DOCTOR_GROUPS: Final[Mapping[str, type[Any]]] = {
+    "checkup": CheckupOptions,
+    "input": InputOptions,
+    "fetch": FetchOptions,
+    "output": OutputOptions,
+    "run": RunOptions,
+}
 STREAM_GROUPS: Final[Mapping[str, type[Any]]] = {
     "input": InputOptions,
     "fetch": FetchOptions,
@@ -870,6 +1007,19 @@ def partition_flags(group: type[Any]) -> tuple[Flag, ...]:
     return tuple(flag for flag in flags_of(group) if group is not InputOptions or flag.name not in _NOT_FOR_A_LIST)
 
 
+# What of a fetch its machine can be looked at for.
+_FOR_A_MACHINE: Final = frozenset(
+    {"url_list", "input_format", "url_col", "dns_servers", "ip_version", "thread_count"}
+    | {"output_folder", "processes_count"}
+)
+
+
+def doctor_flags(group: type[Any]) -> tuple[Flag, ...]:
+    """Return the options of *group* that a command takes which looks at a machine; none of them is required."""
+    flags = (flag for flag in flags_of(group) if group is CheckupOptions or flag.name in _FOR_A_MACHINE)
+    return tuple(replace(flag, default=()) if flag.required else flag for flag in flags)
+
+
 def stream_flags(group: type[Any]) -> tuple[Flag, ...]:
     """Return the options of *group* that a stream takes."""
     return tuple(flag for flag in flags_of(group) if flag.name not in _NOT_FOR_A_STREAM)
@@ -883,6 +1033,15 @@ def later_flags(group: type[Any]) -> tuple[Flag, ...]:
 def _later(keywords: Mapping[str, Any], groups: Mapping[str, type[Any]]) -> dict[str, Any]:
     """Return the *groups* of such a command, built from flat *keywords*."""
     return _grouped(keywords, groups, {name: later_flags(group) for name, group in groups.items()})
+
+
+def _check_not_hub(output_folder: str, command: str = "aimg2ds push FOLDER hf://datasets/ORG/NAME") -> None:
+    """Refuse to write to the Hub file by file; *command* is what puts a folder there."""
+    if "hf://" in output_folder:
+        raise OptionsError(
+            "output_folder: at hf:// each file that is written is a commit of a git repository, and a run writes "
+            f"thousands; write to a disk or an object store, and put it there when it is finished: {command}"
+        )
 
 
 def _check_one_run(options: RunOptions) -> None:
@@ -922,7 +1081,7 @@ def _grouped(
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise OptionsError(f"there is no option {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    if "url_list" in known and "url_list" not in keywords:
+    if "url_list" in known and known["url_list"].required and "url_list" not in keywords:
         raise OptionsError("url_list is required: the file or folder that lists the URLs, or several")
     return {
         name: group(**{flag.name: keywords[flag.name] for flag in flags[name] if flag.name in keywords})
@@ -977,6 +1136,7 @@ def _check_rank(options: Options) -> None:
 
 def _check_output(options: Options) -> None:
     output_format, image = options.output.output_format, options.image.encode_format
+    _check_not_hub(options.output.output_folder)
     if options.output.incremental_mode == "extend_new" and output_format == "dummy":
         raise OptionsError("incremental_mode extend_new reads the dataset's tables, and output_format dummy has none")
     if options.input.partition_by and options.output.incremental_mode in ("extend", "extend_new"):

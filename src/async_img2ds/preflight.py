@@ -30,6 +30,7 @@ __all__ = [
     "check_shared",
     "host_rules",
     "lines_of",
+    "proxies_in",
 ]
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,11 @@ def check_installed(options: Options) -> None:
             check_importable(f"{option.rpartition('.')[2]} {choice}", module, extra)
 
 
+def proxies_in(environment: Mapping[str, str]) -> list[str]:
+    """Return the variables of *environment* that name proxies, which are not heeded."""
+    return [name for name in _PROXIES if environment.get(name) or environment.get(name.upper())]
+
+
 def check_fetching(fetch: FetchOptions, image: ImageOptions) -> None:
     """Refuse options of fetching and of images that need what is not installed here, and say which may surprise.
 
@@ -70,7 +76,7 @@ def check_fetching(fetch: FetchOptions, image: ImageOptions) -> None:
 
     """
     _check_image_library(image)
-    if proxies := [name for name in _PROXIES if os.environ.get(name) or os.environ.get(name.upper())]:
+    if proxies := proxies_in(os.environ):
         said = "--proxy is used instead" if fetch.proxy else "every host is asked directly, unless by --proxy"
         logger.warning("%s is set and not used: %s", " and ".join(proxies), said)
     _say_what_is_not_obeyed(fetch)

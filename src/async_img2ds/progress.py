@@ -85,7 +85,7 @@ class Totals:
 
     def in_flight(self) -> int:
         """Return how many rows are under way."""
-        return sum(progress.in_flight for progress in self._open.values())
+        return sum(progress.load.in_flight for progress in self._open.values())
 
 
 def _add(sums: dict[str, float], more: Mapping[str, float]) -> None:

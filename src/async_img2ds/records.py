@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from async_img2ds.errors import ErrorClass, Trace
+from async_img2ds.histograms import bucket_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,7 @@ __all__ = [
     "Done",
     "Encoded",
     "FileSum",
+    "Load",
     "Lost",
     "Progress",
     "Report",
@@ -131,7 +133,8 @@ class Row:
 class Body:
     """What a server sent for a URL: the body, after *attempts* requests, from *final_url* if a redirect led there.
 
-    Of a body whose first bytes show that it is no image there may be no more than these.
+    Of a body whose first bytes show that it is no image there may be no more than these. The last attempt *took_s*
+    seconds, redirects included.
     """
 
     content: bytes
@@ -139,6 +142,7 @@ class Body:
     attempts: int
     final_url: str | None = None
     trace: Trace = field(default_factory=Trace)
+    took_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +164,10 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The outcome of one row: an image, or the reason why there is none."""
+    """The outcome of one row: an image, or the reason why there is none.
+
+    The last attempt to fetch it *took_s* seconds; None where none was made, or an earlier run has made it.
+    """
 
     row: Row
     status: Status
@@ -172,6 +179,7 @@ class Sample:
     body_bytes: int = 0
     final_url: str | None = None
     trace: Trace = field(default_factory=Trace)
+    took_s: float | None = None
 
 
 def image_bytes(sample: Sample) -> int:
@@ -200,7 +208,11 @@ MESSAGES_CONDENSED = 100
 
 @dataclass(slots=True)
 class Tally:
-    """Counts over samples: of one shard while it runs, or of many added up. The one record that changes."""
+    """Counts over samples: of one shard while it runs, or of many added up. The one record that changes.
+
+    *latencies_ms* counts how long the last attempts took, in milliseconds, and *body_sizes* the bytes of each body: by
+    the buckets of :mod:`async_img2ds.histograms`.
+    """
 
     count: int = 0
     successes: int = 0
@@ -210,11 +222,17 @@ class Tally:
     image_bytes: int = 0
     messages: Counter[str] = field(default_factory=Counter)
     error_classes: Counter[str] = field(default_factory=Counter)
+    latencies_ms: Counter[int] = field(default_factory=Counter)
+    body_sizes: Counter[int] = field(default_factory=Counter)
 
     def add(self, sample: Sample) -> None:
         """Count one sample."""
         self.count += 1
         self.body_bytes += sample.body_bytes
+        if sample.took_s is not None:
+            self.latencies_ms[bucket_of(1000 * sample.took_s)] += 1
+        if sample.body_bytes:
+            self.body_sizes[bucket_of(sample.body_bytes)] += 1
         if sample.encoded is not None:
             self.successes += 1
             self.image_bytes += len(sample.encoded.image)
@@ -238,6 +256,8 @@ class Tally:
         self.body_bytes += other.body_bytes
         self.image_bytes += other.image_bytes
         self.error_classes.update(other.error_classes)
+        self.latencies_ms.update(other.latencies_ms)
+        self.body_sizes.update(other.body_sizes)
 
     def plus(self, other: Tally) -> Tally:
         """Return the counts of both, with all messages."""
@@ -255,12 +275,40 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a worker is at a moment.
+
+    Attributes:
+        in_flight: rows under way.
+        window: how many may be.
+        waiting: rows that have not begun.
+        fetching: of those under way, rows being fetched, or between two attempts.
+        transforming: rows whose bodies wait for a thread or are in one.
+        writing: rows that wait for their sample to be taken for writing.
+        hosts_aside: hosts that do not answer and are looked after now and then only.
+        memory_bytes: resident memory of the process, 0 where that is not known.
+        limit: what the worker waits for, a :class:`async_img2ds.policy.limits.Limit`; empty for one that is idle.
+
+    """
+
+    in_flight: int = 0
+    window: int = 0
+    waiting: int = 0
+    fetching: int = 0
+    transforming: int = 0
+    writing: int = 0
+    hosts_aside: int = 0
+    memory_bytes: int = 0
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """What a worker has in hand: the counts of its open shards so far, and how many rows are under way."""
+    """What a worker has in hand: the counts of its open shards so far, and how busy it is."""
 
     worker: int
     tally: Tally
-    in_flight: int
+    load: Load = field(default_factory=Load)
 
 
 @dataclass(frozen=True, slots=True)

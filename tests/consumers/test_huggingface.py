@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -11,6 +14,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from consumers.made import SIZE, first_shard_fails, values_come_late
+from fake_hub import fake_hub
 from samples import LISTED, write
 
 if TYPE_CHECKING:
@@ -117,6 +121,62 @@ def test_table_beside_the_images_is_a_dataset(maker: Maker, tmp_path: Path) -> N
     """The metadata of every row, failed ones included, can be loaded alone, also where a shard has no image."""
     made = maker.dataset("webdataset", first_shard_fails)
     found = {row["key"]: row for row in load("parquet", made, "*.parquet", tmp_path)}
+
+    assert {key: {name: found[key][name] for name in row} for key, row in made.rows.items()} == made.rows
+
+
+def pushed(made: Made, folder: Path) -> Path:
+    """Return a folder in *folder* with what the Hub has when *made* was put there, its card included."""
+    words = [sys.executable, "-m", "async_img2ds", "push", str(made.folder), "hf://datasets/org/name"]
+    with fake_hub() as hub:
+        environment = {**os.environ, **hub.environment(folder / "home"), "HF_HUB_OFFLINE": "0"}
+        subprocess.run([*words, "--progress", "none"], env=environment, check=True, capture_output=True)
+        for path, content in hub.repos["org/name"].files.items():
+            (folder / "hub" / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "hub" / path).write_bytes(content)
+    return folder / "hub"
+
+
+def load_pushed(made: Made, folder: Path, **options: Any) -> Any:
+    """Load what the Hub has as its card says, without a word on what that is."""
+    return datasets.load_dataset(str(pushed(made, folder)), split="train", cache_dir=str(folder / "cache"), **options)
+
+
+@pytest.mark.parametrize("rows", [None, first_shard_fails, values_come_late])
+@pytest.mark.parametrize("streaming", [False, True], ids=["built", "streamed"])
+def test_card_says_how_pushed_tars_are_read(
+    maker: Maker, tmp_path: Path, rows: Callable[[int], dict[str, Any]] | None, *, streaming: bool
+) -> None:
+    """Which files have the samples, and their types, which could not be guessed from every first shard."""
+    made = maker.dataset("webdataset", rows)
+    loaded = load_pushed(made, tmp_path, streaming=streaming)
+
+    check_samples(loaded, made)
+    assert isinstance(loaded.features["jpg"], datasets.Image)
+
+
+@pytest.mark.parametrize("options", [{}, {"hf_image": True}], ids=["bytes", "images"])
+@pytest.mark.parametrize("streaming", [False, True], ids=["built", "streamed"])
+def test_card_says_how_pushed_tables_are_read(
+    maker: Maker, tmp_path: Path, options: dict[str, Any], *, streaming: bool
+) -> None:
+    """Their images are decoded, also where the tables have them as bytes, and null where a row failed."""
+    made = maker.dataset("parquet", **options)
+    loaded = load_pushed(made, tmp_path, streaming=streaming)
+    found = {row["key"]: row for row in loaded}
+
+    assert found.keys() == made.rows.keys()
+    for key, row in made.rows.items():
+        image = found[key]["jpg"]
+        assert {name: found[key][name] for name in row} == row
+        assert (image is None) == (row["error_class"] is not None)
+        assert image is None or image.size == (SIZE, SIZE)
+
+
+def test_card_names_the_tables_beside_records(maker: Maker, tmp_path: Path) -> None:
+    """The records themselves it cannot read."""
+    made = maker.dataset("tfrecord")
+    found = {row["key"]: row for row in load_pushed(made, tmp_path)}
 
     assert {key: {name: found[key][name] for name in row} for key, row in made.rows.items()} == made.rows
 

@@ -1,7 +1,8 @@
 """The command line: typer commands made from the options' own declarations, and the outcome as an exit status.
 
 0  every row of the list is accounted for in a committed shard; all that was to be done again, or removed, was
-1  a dataset that was checked has defects or is not finished, one that was added up has stats files that are damaged
+1  a dataset that was checked has defects or is not finished, one that was added up has stats files that are damaged,
+   a machine that was looked at has problems
 2  the request was refused: an option or the list
 3  the run ended with lost shards, internal errors, or workers that would not run
 130, 143  interrupted by Ctrl-C or SIGTERM; the same command goes on
@@ -19,21 +20,28 @@ import typer
 from async_img2ds import startup
 from async_img2ds.cli.again import purge, retry
 from async_img2ds.cli.command import add_command
+from async_img2ds.cli.doctor import doctor
 from async_img2ds.cli.fetch import fetch
 from async_img2ds.cli.manifest import list_files
 from async_img2ds.cli.partition import partition
+from async_img2ds.cli.plan import plan
+from async_img2ds.cli.push import push
 from async_img2ds.cli.summary import summarize
 from async_img2ds.cli.verify import verify
 from async_img2ds.flags import flags_of
 from async_img2ds.options import (
+    DOCTOR_GROUPS,
     GROUPS,
     PARTITION_GROUPS,
+    PLAN_GROUPS,
     POSITIONAL,
     PURGE_GROUPS,
     RETRY_GROUPS,
     ManifestOptions,
+    PushOptions,
     SummaryOptions,
     VerifyOptions,
+    doctor_flags,
     later_flags,
     partition_flags,
 )
@@ -91,6 +99,8 @@ def _aimg2ds(
 
 
 add_command(app, "fetch", fetch, {group: flags_of(group) for group in GROUPS.values()}, POSITIONAL)
+add_command(app, "plan", plan, {group: flags_of(group) for group in PLAN_GROUPS.values()}, POSITIONAL)
+add_command(app, "doctor", doctor, {group: doctor_flags(group) for group in DOCTOR_GROUPS.values()}, ("url_list",))
 add_command(app, "retry", retry, {group: later_flags(group) for group in RETRY_GROUPS.values()}, ("output_folder",))
 add_command(app, "purge", purge, {group: later_flags(group) for group in PURGE_GROUPS.values()}, ("output_folder",))
 add_command(
@@ -103,3 +113,4 @@ add_command(
 add_command(app, "verify", verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))
 add_command(app, "summary", summarize, {SummaryOptions: flags_of(SummaryOptions)}, ("output_folder",))
 add_command(app, "manifest", list_files, {ManifestOptions: flags_of(ManifestOptions)}, ("output_folder",))
+add_command(app, "push", push, {PushOptions: flags_of(PushOptions)}, ("output_folder", "destination"))

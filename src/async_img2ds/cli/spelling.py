@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -20,14 +21,14 @@ _TRUTHS: Final = frozenset({"true", "false", "1", "0", "yes", "no"})
 class Spelling:
     """The ways in which the options of a command may be typed: its *flags*, and *order*, those that need no name.
 
-    The first of these is its argument.
+    The first of these, which it cannot do without, are its arguments.
     """
 
     flags: tuple[Flag, ...]
     order: tuple[str, ...]
 
     def in_one_spelling(self, words: list[str]) -> list[str]:
-        """Bring the ways in which people type options to one: flags as ``--name=value``, then the argument.
+        """Bring the ways in which people type options to one: flags as ``--name=value``, then the arguments.
 
         Python Fire reads img2dataset's command line: a name with ``_`` or ``-`` behind one dash or two, its value
         behind ``=`` or as the next word, a switch bare, with a value, or as ``--noname``; words that belong to no flag
@@ -55,11 +56,13 @@ class Spelling:
             spelled.append(f"--{flag.name}={value or ''}")
         left = [name for name in self.order if name not in named]
         spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
-        # The argument is a flag, too, where people come from.
-        as_flag = f"--{self.order[0]}="
-        arguments = [word.removeprefix(as_flag) for word in spelled if word.startswith(as_flag)]
-        flags_only = [word for word in spelled if not word.startswith(as_flag)]
-        return [*flags_only, *(["--", arguments[-1]] if arguments else []), *alone[len(left) :]]
+        # The arguments are flags, too, where people come from.
+        required = {flag.name for flag in self.flags if flag.required}
+        as_flags = [f"--{name}=" for name in self.order if name in required]
+        said = [[word.removeprefix(flag) for word in spelled if word.startswith(flag)][-1:] for flag in as_flags]
+        arguments = [word for words in takewhile(bool, said) for word in words]
+        flags_only = [word for word in spelled if not word.startswith(tuple(as_flags))]
+        return [*flags_only, *(["--", *arguments] if arguments else []), *alone[len(left) :]]
 
     def _flag_in(self, word: str) -> tuple[Flag, str | None] | None:
         """Return the flag that *word* names and its value if there is one in it; None if it names none."""

@@ -87,6 +87,15 @@ class Found:
         found.empty.sort()
         return found
 
+    def without_torn(self) -> Found:
+        """Return those whose shards are not being replaced."""
+        torn = {(len(stem), int(stem)) for stem in self.torn}
+        whole = {
+            digits: array("Q", (number for number in numbers if (digits, number) not in torn))
+            for digits, numbers in self.numbers.items()
+        }
+        return Found(whole, self.empty)
+
     def __len__(self) -> int:
         return sum(map(len, self.numbers.values()))
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from async_img2ds.records import Report
     from async_img2ds.storage import Store
 
-__all__ = ["VerifyReport", "run_verify", "verify"]
+__all__ = ["VerifyReport", "files_in", "run_verify", "verify"]
 
 # Shards read at a time in each process: while one waits for a disk or an object store another is looked at.
 READERS: Final = 4
@@ -193,7 +193,7 @@ async def run_verify(options: VerifyOptions, stop: Stop | None = None) -> Verify
 async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_use: bool | None) -> VerifyReport:
     """Check what is in *store*, which is held if it is to be repaired, unless *is_in_use* is not known."""
     began = time.monotonic()
-    shards, unfinished = await asyncio.to_thread(_files_in, store)
+    shards, unfinished = await asyncio.to_thread(files_in, store)
     if not shards and not unfinished:
         raise OptionsError(f"output_folder: there is no dataset in {options.output_folder}")
     if options.deep:
@@ -234,7 +234,7 @@ async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_u
     )
 
 
-def _files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
+def files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
     """Return the finished shards, and in words what else lies in the folder that is not somebody else's."""
     sizes, leftovers, torn = _sorted_out(store)
     replaced: set[str] = set()

@@ -183,7 +183,7 @@ class Crew:
         if self.culprits.convict(link.ended_over):
             worker.open.give_back()  # they had no part in it, and it will not happen again
         worker.open.orphan(list(worker.open), link.number, link.ending)
-        self.emit(Progress(link.number, Tally(), 0))
+        self.emit(Progress(link.number, Tally()))
 
 
 class _Worker:

@@ -23,7 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from async_img2ds.errors import ErrorClass, FetchFailure, LocalFault
 from async_img2ds.fetch.connections import IDLE_MAX, Connections, Tls, Ways, clean, connect_failure, is_local
-from async_img2ds.fetch.resolver import Resolver
+from async_img2ds.fetch.resolver import FAMILIES, Resolver
 from async_img2ds.fetch.uplink import Uplink
 from async_img2ds.headers import parse_header
 from async_img2ds.nets import parse_proxy
@@ -43,7 +43,6 @@ __all__ = ["Answer", "Client", "HttpClient"]
 
 # Unread bodies up to this size are read to keep their connection; anything longer costs more than a new connection.
 DRAIN_BYTES_MAX: Final = 16_384
-_FAMILIES: Final = {"any": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF_INET6}
 # Reading pauses when twice this waits unread. uvloop hands over up to 256,000 at a time, so half a megabyte may wait;
 # to pause and resume reading after each of them would cost two calls of the system.
 READ_BUFFER_BYTES: Final = 131_072
@@ -281,7 +280,7 @@ class HttpClient:
             hdrs.ACCEPT_ENCODING: "identity",
         }
         heads = _Heads(_merged(headers, dict(map(parse_header, options.header))), rules)
-        family = _FAMILIES[options.ip_version]
+        family = FAMILIES[options.ip_version]
         proxy = None if options.proxy is None else parse_proxy(options.proxy)
         async with Resolver.open(options.dns_servers, family) as resolver:
             connections: Connections[_Talk] = Connections(

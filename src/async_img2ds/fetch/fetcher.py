@@ -208,7 +208,8 @@ class Fetcher:
             course = _Course([target], began)
             try:
                 content, status = await self._attempt(course, hold, min(left_s, self.options.attempt_deadline_s))
-                return Body(content, status, attempt, course.led_to, course.told)
+                took_s = self.clock() - course.asked_at
+                return Body(content, status, attempt, course.led_to, course.told, took_s)
             except FetchFailure as failure:
                 left_s -= self.clock() - began - course.waited_s
                 sign = sign_of(failure)
@@ -219,6 +220,7 @@ class Fetcher:
                     failure = FetchFailure(ErrorClass.REDIRECT_BLOCKED, f"redirect refused: {failure.message}")
                 failure.attempts = 0 if failure.error_class in _NOT_ASKED else attempt
                 failure.final_url, failure.trace = course.led_to, course.told
+                failure.took_s = took_s if failure.attempts else None
                 delay = next_delay(policy, attempt, failure, self.jitter()) if left_s > 0 else None
                 # A host that is set aside is looked at by those who have not seen it fail twice.
                 if delay is None or (attempt > 1 and hold.is_host_aside()) or not await hold.again(target, delay):

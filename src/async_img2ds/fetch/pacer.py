@@ -47,7 +47,7 @@ class PacerStatistics:
     """How a pacer is doing.
 
     Rows that may be under way, rows that are, further ones whose hosts are silent, rows waiting for a host or a slot,
-    rows between two attempts, bytes of bodies held.
+    rows between two attempts, bytes of bodies held, hosts set aside.
     """
 
     window: int
@@ -56,6 +56,7 @@ class PacerStatistics:
     waiting: int
     late: int
     held_bytes: int
+    hosts_aside: int = 0
 
 
 class Pacer:
@@ -155,6 +156,7 @@ class Pacer:
             self._schedule.waiting,
             self._late,
             self._held_bytes,
+            self._schedule.hosts_aside,
         )
 
     def resize(self, in_flight_max: int) -> None:

@@ -25,8 +25,10 @@ from async_img2ds.fetch.finding import Finding
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
-__all__ = ["ResolveError", "Resolver"]
+__all__ = ["FAMILIES", "ResolveError", "Resolver"]
 
+# The option ip_version → the addresses that are asked for.
+FAMILIES: Final = {"any": socket.AF_UNSPEC, "4": socket.AF_INET, "6": socket.AF_INET6}
 # Smokescreen allows 5 s a look-up; c-ares doubles its first wait on the second try, so 2 s and 2 tries make 6 s.
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 2

@@ -38,9 +38,12 @@ __all__ = [
     "Pixels",
     "Source",
     "ToSrgb",
+    "WEB_FORMATS",
     "can_decode",
     "converts_profiles",
     "encode",
+    "has_turbo",
+    "is_simd",
     "library",
     "missing_formats",
     "prepare",
@@ -150,8 +153,17 @@ _quiet: Final = _Quiet()
 
 def library() -> str:
     """Return the name and version of the image library."""
-    simd = ".post" in PIL.__version__  # pillow-simd numbers its releases after Pillow's, with a .post
-    return f"{'pillow-simd' if simd else 'Pillow'} {PIL.__version__}"
+    return f"{'pillow-simd' if is_simd() else 'Pillow'} {PIL.__version__}"
+
+
+def is_simd() -> bool:
+    """Whether the image library is pillow-simd."""
+    return ".post" in PIL.__version__  # it numbers its releases after Pillow's, with a .post
+
+
+def has_turbo() -> bool:
+    """Whether this build of the library decodes JPEGs by libjpeg-turbo."""
+    return _has("libjpeg_turbo")
 
 
 def converts_profiles() -> bool:
@@ -159,9 +171,13 @@ def converts_profiles() -> bool:
     return bool(features.check("littlecms2"))
 
 
+# Formats of the web whose decoders a build may lack.
+WEB_FORMATS: Final = ("jpg", "png", "webp", "avif")
+
+
 def missing_formats() -> list[str]:
     """Return the formats that this build of the library lacks, of those that the web has."""
-    return [name for name in ("jpg", "png", "webp", "avif") if name not in _decodable()]
+    return [name for name in WEB_FORMATS if name not in _decodable()]
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from async_img2ds.inputs.joined import JoinedTypes
 from async_img2ds.inputs.url_list import UrlList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from async_img2ds.inputs.streams import ListFile
     from async_img2ds.options import InputOptions
@@ -67,6 +67,21 @@ class WholeList:
         if self._list.format.says_types:
             return joined
         return pa.schema([pa.field(one.name, mapped(one.type, _text_for_null)) for one in joined])
+
+    def names(self) -> Sequence[str] | None:
+        """Return the names of the first file's columns, None if they have none.
+
+        Of jsonl they are those of its first rows.
+
+        Raises:
+            InputError: it cannot be read.
+
+        """
+        first = self.files[0]
+        try:
+            return self._list.format.names(first, self._list.columns)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._list.unreadable(first, error) from error
 
     def batches(self) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         """Yield the rows, beside them their URLs as text; each batch has the columns of its file.

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import sys
-import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import orjson
 import pyarrow.parquet as pq
 
-from async_img2ds.blocking import DaemonThread, look_at, waited_for
+from async_img2ds.blocking import waited_for
 from async_img2ds.distributors.base import Stop
 from async_img2ds.errors import AsyncImg2dsError, NoRoom, OptionsError, StorageError
 from async_img2ds.existing import finished_shards
 from async_img2ds.inputs.whole_list import WholeList
 from async_img2ds.lists.passes import Passes, UnwantedError
+from async_img2ds.lists.reading import Lines, in_thread, say_nothing
 from async_img2ds.lists.temporary import Disk
 from async_img2ds.options import InputOptions, PartitionOptions, partition_flags
 from async_img2ds.preflight import check_apart, check_shared
@@ -37,24 +34,20 @@ from async_img2ds.storage import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import pyarrow as pa
 
+    from async_img2ds.lists.reading import Told
     from async_img2ds.options import Options
     from async_img2ds.storage import Store
 
 __all__ = ["PartitionReport", "in_host_order", "partition", "run_partition"]
 
-T = TypeVar("T")
-# Is told what is done, and how many rows of it are.
-Told = Callable[[str, int], None]
-
 # The folder in a dataset's in which its list lies. Readers of whole folders pass over names that begin so.
 BESIDE: Final = "_list"
 # Rows in a file of the new list, about, and so much more or less that it has whole shards.
 FILE_ROWS: Final = 2**20
-LINE_S: Final = 10.0
 # Another one when rows come in another order, so that no list is gone on with by a version that deals otherwise.
 SCHEMA_VERSION: Final = 1
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -108,8 +101,8 @@ def partition(url_list: Any, **options: Any) -> PartitionReport:  # noqa: ANN401
 async def run_partition(options: PartitionOptions, stop: Stop | None = None) -> PartitionReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
     began = time.monotonic()
-    told = _Lines() if options.output.progress != "none" else _say_nothing
-    made = await _in_thread(partial(_partition, options, told), stop or Stop())
+    told = Lines("by host") if options.output.progress != "none" else say_nothing
+    made = await in_thread("partition", partial(_partition, options, told), stop or Stop())
     return replace(made or PartitionReport(interrupted=True), seconds=time.monotonic() - began)
 
 
@@ -135,8 +128,8 @@ async def in_host_order(options: Options, stop: Stop) -> Options | None:
     if options.input.partition_by is None:
         return options
     beside = f"{options.output.output_folder.rstrip('/')}/{BESIDE}"
-    told = _Lines() if options.run.progress != "none" else _say_nothing
-    if await _in_thread(partial(_write_beside, options, beside, told), stop) is None:
+    told = Lines("by host") if options.run.progress != "none" else say_nothing
+    if await in_thread("partition", partial(_write_beside, options, beside, told), stop) is None:
         return None
     listed = replace(options.input, url_list=(beside,), input_format="parquet", partition_by=None, recipe=None)
     return replace(options, input=listed)
@@ -160,29 +153,6 @@ def _write_beside(options: Options, beside: str, told: Told, is_wanted: Callable
                     "go on without it, or choose another folder"
                 )
         return _written(listed, options.input, beside, told, is_wanted, replaces=not is_begun)
-
-
-async def _in_thread(work: Callable[[Callable[[], bool]], T], stop: Stop) -> T | None:
-    """Do *work*, which looks whether it is still wanted, in a thread; return None if *stop* was asked for twice.
-
-    If it is asked for once, or this is cancelled, what *work* clears up is waited for.
-    """
-    left = threading.Event()
-    thread = DaemonThread("partition")
-    outcome = asyncio.wrap_future(thread.submit(work, lambda: not (left.is_set() or stop.drain.is_set())))
-    thread.shutdown()
-    now = asyncio.ensure_future(stop.now.wait())
-    try:
-        await asyncio.wait((outcome, now), return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        left.set()
-        await asyncio.wait((outcome, now), return_when=asyncio.FIRST_COMPLETED)
-        raise
-    finally:
-        now.cancel()
-        if not outcome.done() or left.is_set():
-            outcome.add_done_callback(look_at)
-    return outcome.result() if outcome.done() else None
 
 
 def _written(
@@ -357,20 +327,3 @@ class _Files:
         there = {name for name, _ in self._store.names()}
         self._store.remove(sorted(there & {LIST_SUMMARY}))
         self._store.remove(sorted(filter(LIST_NAME.fullmatch, there)))
-
-
-class _Lines:
-    """Says what is done on standard error, in a line now and then."""
-
-    def __init__(self) -> None:
-        self._said_at = time.monotonic()
-
-    def __call__(self, what: str, rows: int) -> None:
-        if time.monotonic() - self._said_at >= LINE_S and sys.stderr is not None:
-            self._said_at = time.monotonic()
-            with suppress(OSError):
-                print(f"by host: {what}, {rows:,} rows", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _say_nothing(_what: str, _rows: int) -> None:
-    """Say nothing."""

@@ -1,17 +1,20 @@
 """A table whose images Hugging Face ``datasets`` decodes: a column of its ``Image`` feature, and all columns declared.
 
 ``datasets`` stores an image as a struct of its bytes and a path, and looks for the features of a parquet file in the
-metadata of its schema, as JSON under the key ``huggingface``.
+metadata of its schema, as JSON under the key ``huggingface``. Of other files it looks for them in the dataset's card.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 import pyarrow as pa
 
-__all__ = ["with_image_feature"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["features_of_table", "features_of_tar", "with_image_feature"]
 
 _IMAGE: Final = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -60,3 +63,63 @@ _DTYPES: Final = {
 
 def _dtype(column: pa.DataType) -> str:
     return _DTYPES.get(str(column), str(column))
+
+
+def features_of_table(schema: pa.Schema, image: str) -> list[dict[str, Any]] | None:
+    """Return what a card says of a table with images in its column *image*; None if datasets has no type for a column.
+
+    They are bytes there, unless the table says itself what they are.
+    """
+    if not pa.types.is_binary(schema.field(image).type):
+        return None
+    return _told(lambda field: {"dtype": "image"} if field.name == image else _in_card(field.type, _dtype), schema)
+
+
+def features_of_tar(schema: pa.Schema, image: str, *, captions: bool) -> list[dict[str, Any]] | None:
+    """Return what a card says of samples with images called *image*, whose JSON has the columns of *schema*; or None.
+
+    Untold they would be guessed from the first samples, in which some columns may have no value.
+    """
+    columns = _told(lambda field: _in_card(field.type, _dtype_in_json), schema)
+    if columns is None:
+        return None
+    texts = [*(["txt"] if captions else []), "__key__", "__url__"]
+    return [
+        {"name": image, "dtype": "image"},
+        {"name": "json", "struct": columns},
+        *({"name": name, "dtype": "string"} for name in texts),
+    ]
+
+
+class _NoType(Exception):
+    """There is no type for a column."""
+
+
+def _told(of: Callable[[pa.Field], dict[str, Any]], fields: Iterable[pa.Field]) -> list[dict[str, Any]] | None:
+    try:
+        return [{"name": field.name, **of(field)} for field in fields]
+    except _NoType:
+        return None
+
+
+def _in_card(column: pa.DataType, dtype: Callable[[pa.DataType], str]) -> dict[str, Any]:
+    """Return the feature of a column of this type as it stands in a card: the same as YAML, which has its own words."""
+    types = pa.types
+    if types.is_map(column):
+        raise _NoType
+    if types.is_struct(column):
+        return {"struct": [{"name": field.name, **_in_card(field.type, dtype)} for field in column]}
+    if types.is_list(column) or types.is_large_list(column) or types.is_fixed_size_list(column):
+        of = _in_card(column.value_type, dtype)
+        return {"list": of.get("dtype") or of.get("struct") or of}
+    if types.is_dictionary(column):
+        return _in_card(column.value_type, dtype)
+    return {"dtype": dtype(column)}
+
+
+def _dtype_in_json(column: pa.DataType) -> str:
+    """Return what a value of this type is in JSON: dates, times, decimals and bytes are texts."""
+    types = pa.types
+    if types.is_boolean(column) or types.is_integer(column) or types.is_floating(column):
+        return _dtype(column)
+    return "float64" if types.is_duration(column) else "string"

@@ -124,6 +124,7 @@ class HostSchedule(Generic[T]):
         self._doors: dict[str, None] = {}
         self._waiting_aside = 0
         self.waiting = 0
+        self.hosts_aside = 0
 
     def add(self, site: Site, item: T, now: float, order: int | None = None) -> int:
         """Queue *item* for *site*: behind all others, or at *order* if it has had its turn before.
@@ -251,6 +252,7 @@ class HostSchedule(Generic[T]):
         host = self._hosts.pop(site, None) or Host(name.pace)
         host.pace = name.pace
         queue = self._queues[site] = name.sites[site] = _Queue(name, host)
+        self.hosts_aside += host.is_aside
         return queue
 
     def _wake_first(self, heap: list[tuple[float, Site, int]], now: float) -> bool:
@@ -312,8 +314,10 @@ class HostSchedule(Generic[T]):
         """Count those who wait for a host otherwise, as it has just been set aside, or is back."""
         if queue.host.is_aside:
             queue.since = now
+            self.hosts_aside += 1
             self._waiting_aside += len(queue.waiting)
         else:
+            self.hosts_aside -= 1
             self._waiting_aside -= len(queue.waiting)
 
     def _put(self, site: Site, queue: _Queue[T], now: float) -> None:
@@ -367,6 +371,7 @@ class HostSchedule(Generic[T]):
     def _forget(self, site: Site, queue: _Queue[T]) -> None:
         """Drop what nobody waits for and nobody asks, but for what there is to remember of it."""
         del self._queues[site]
+        self.hosts_aside -= queue.host.is_aside
         if not queue.host.is_plain:
             _remember(self._hosts, site, queue.host)
         name = queue.name

@@ -65,6 +65,8 @@ class Marker:
             "error_classes": dict(tally.error_classes.most_common()),
             "bytes_received": tally.body_bytes,
             "bytes_written": tally.image_bytes,
+            "latencies_ms": _by_bucket(tally.latencies_ms),
+            "body_sizes": _by_bucket(tally.body_sizes),
         }
         own = {
             "schema_version": self.schema_version,
@@ -94,6 +96,8 @@ class Marker:
                 image_bytes=_whole(told.get("bytes_written", 0)),
                 messages=_counts(told["status_dict"]),
                 error_classes=_counts(told.get("error_classes", {})),
+                latencies_ms=_buckets(told.get("latencies_ms", {})),
+                body_sizes=_buckets(told.get("body_sizes", {})),
             )
             files = told.get("files")
             return cls(
@@ -115,6 +119,14 @@ def _told(file: FileSum) -> dict[str, Any]:
 
 def _counts(told: Mapping[str, object]) -> Counter[str]:
     return Counter({name: _whole(count) for name, count in told.items()})
+
+
+def _by_bucket(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(bucket): counts[bucket] for bucket in sorted(counts)}
+
+
+def _buckets(told: Mapping[str, object]) -> Counter[int]:
+    return Counter({int(bucket): _whole(count) for bucket, count in told.items()})
 
 
 def _whole(value: object) -> int:

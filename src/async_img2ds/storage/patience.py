@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import random
+import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
@@ -14,7 +15,7 @@ from async_img2ds.errors import AsyncImg2dsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["OUTAGE_MOST_S", "Patience", "status_of"]
+__all__ = ["OUTAGE_MOST_S", "Patience", "in_a_line", "status_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,24 +38,26 @@ _SETTLED_NUMBERS: Final = _FULL | {errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG
 _BUGS: Final = (TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError)
 # 4xx is the request's fault but for these: took too long, too early, too many.
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
+_QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s'\"]+")
 
 
 class Patience:
     """Makes calls, and again those that fail for a reason that may pass, for so many seconds at the most."""
 
-    def __init__(self, most_s: float = 0.0) -> None:
-        """Be patient for *most_s* seconds with each call; by default with none."""
+    def __init__(self, most_s: float = 0.0, whom: str = "the output folder") -> None:
+        """Be patient with *whom* for *most_s* seconds in each call; by default in none."""
         self._most_s = most_s
+        self._whom = whom
         self._ended = threading.Event()
         self._complains_at = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave behind what is of this process alone."""
-        return {"_most_s": self._most_s}
+        return {"most_s": self._most_s, "whom": self._whom}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Begin anew."""
-        Patience.__init__(self, state["_most_s"])
+        Patience.__init__(self, **state)
 
     def end(self) -> None:
         """Wait for nothing any more: nobody wants to know."""
@@ -87,7 +90,8 @@ class Patience:
     def _complain(self, error: Exception) -> None:
         if time.monotonic() >= self._complains_at:
             self._complains_at = time.monotonic() + COMPLAINT_S
-            logger.warning("the output folder cannot be reached at the moment (%s); what is ready for it waits", error)
+            said = in_a_line(error)
+            logger.warning("%s cannot be reached at the moment (%s); what is ready for it waits", self._whom, said)
 
 
 def _pauses() -> Iterator[float]:
@@ -107,11 +111,20 @@ def _may_pass(error: BaseException) -> bool:
     return not (isinstance(error, OSError) and error.errno in _SETTLED_NUMBERS)
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return what *error* says in a line, without what follows the ? of a URL: a signature does what a token does."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return _QUERY.sub("", lines[0]) if lines else type(error).__name__
+
+
 def status_of(error: BaseException | None) -> int | None:
     """Return the HTTP status behind *error*, None if it is of something else; each library has it in another place."""
     while error is not None:
         answer = getattr(error, "response", None)
-        told = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
+        if isinstance(answer, dict):
+            told = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        else:
+            told = getattr(answer, "status_code", None)
         for status in (told, *(getattr(error, name, None) for name in ("status_code", "status", "code"))):
             if str(status).isdecimal() and 300 <= int(str(status)) < 600:  # noqa: PLR2004  RFC 9110 15
                 return int(str(status))

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from async_img2ds.policy.limits import Limit, Sight, limit_of
-from async_img2ds.records import Spent
+from async_img2ds.records import Load, Spent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from async_img2ds.fetch.pacer import PacerStatistics
 
-__all__ = ["Gauge", "Stage", "Stages"]
+__all__ = ["Gauge", "Stage", "Stages", "resident_bytes"]
 
 
 class Stage:
@@ -77,6 +78,7 @@ class Gauge:
     clock: Callable[[], float] = time.monotonic
     cpu_clock: Callable[[], float] = time.process_time
     _limits: dict[Limit, float] = field(default_factory=dict)
+    _limit: Limit | None = None
     _wall_s: float = field(init=False)
     _cpu_s: float = field(init=False)
 
@@ -101,9 +103,23 @@ class Gauge:
             bodies=self.stages.transforming.came,
         )
         self._wall_s, self._cpu_s = wall_s, cpu_s
-        limit = limit_of(sight)
+        self._limit = limit = limit_of(sight)
         self._limits[limit] = self._limits.get(limit, 0.0) + passed_s
         return sight
+
+    def load(self, pacer: PacerStatistics) -> Load:
+        """Return how busy the worker is."""
+        return Load(
+            in_flight=pacer.in_flight + pacer.silent,
+            window=pacer.window,
+            waiting=pacer.waiting,
+            fetching=self.stages.fetching.rows,
+            transforming=self.stages.transforming.rows,
+            writing=self.stages.writing.rows,
+            hosts_aside=pacer.hosts_aside,
+            memory_bytes=resident_bytes(),
+            limit=str(self._limit) if self._limit and pacer.in_flight else "",
+        )
 
     def take(self) -> Spent:
         """Return the seconds since the last call, by limit and by stage."""
@@ -112,3 +128,12 @@ class Gauge:
             {str(limit): seconds for limit, seconds in taken.items()},
             {name: getattr(self.stages, name).take() for name in ("fetching", "transforming", "writing")},
         )
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process has, in bytes; 0 where the system does not say it as Linux does."""
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  twice a second
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from async_img2ds.worker.guard import Guard
     from async_img2ds.worker.room import DiskUsage
 
-__all__ = ["Means", "Share", "Web", "raise_file_limit", "room_for_connections"]
+__all__ = ["Means", "Share", "Web", "raise_file_limit", "room_for_connections", "room_within"]
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,12 @@ def room_for_connections(wanted: int | None) -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         soft = DESCRIPTORS_ENOUGH
-    room = max(1, (soft - DESCRIPTORS_RESERVED) // 2)
+    room = room_within(soft)
     if room < (wanted or 0):
         logger.warning("ulimit -n leaves room for %d URLs under way at a time in this process, not %d", room, wanted)
     return room
+
+
+def room_within(descriptors: int) -> int:
+    """Return how many connections may be in use in a process that may have so many *descriptors*."""
+    return max(1, (min(descriptors, DESCRIPTORS_ENOUGH) - DESCRIPTORS_RESERVED) // 2)

@@ -250,7 +250,7 @@ class Worker:
         for _, tally in self._open.values():
             total.merge(tally)
         pacer = self.workshop.pacer.statistics()
-        self.emit(Progress(os.getpid(), total, pacer.in_flight + pacer.silent))
+        self.emit(Progress(os.getpid(), total, self.workshop.gauge.load(pacer)))
 
 
 def _give_up(flight: Recorder, overdue: Overdue) -> NoReturn:

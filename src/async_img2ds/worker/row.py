@@ -88,7 +88,7 @@ class RowRunner:
             logger.exception("internal error on %s (%s); please report it", row.key, row.url)
             failure = SampleFailure(ErrorClass.INTERNAL, traceback.format_exc(limit=0).strip()[:200])
         if failure is None and body is not None and encoded is not None:
-            told = body.http_status, body.attempts, len(body.content), body.final_url, body.trace
+            told = body.http_status, body.attempts, len(body.content), body.final_url, body.trace, body.took_s
             return Sample(row, Status.SUCCESS, encoded, None, None, *told)
         assert failure is not None
         downloaded = body is not None
@@ -107,6 +107,7 @@ class RowRunner:
             body_bytes=len(body.content) if body else 0,
             final_url=body.final_url if body else failure.final_url,
             trace=body.trace if body else failure.trace,
+            took_s=body.took_s if body else failure.took_s,
         )
 
     async def _fetch(self, row: Row, turn: Turn) -> Body:

@@ -115,7 +115,12 @@ class ShardRunner:
             kept = left.keys() - shard.again.rows
             async for sample in attempt.each(self._stored(shard, [rows[index] for index in kept]), image_bytes):
                 await self._write(sample, writer, stored)
-            stored.body_bytes = Marker.parse(before).tally.body_bytes  # which few tables tell
+            told = Marker.parse(before).tally  # of what few tables tell
+            stored.body_bytes, stored.latencies_ms, stored.body_sizes = (
+                told.body_bytes,
+                told.latencies_ms,
+                told.body_sizes,
+            )
         await writer.finish()
         seconds = time.monotonic() - began
         files, urls = await attempt.sums(), digest_of_urls(listed.column("url"))
