@@ -23,8 +23,10 @@ from PIL import Image
 
 import origin as origin_server
 from async_img2ds import InputError, LocalFault, OptionsError, StreamSample, blocking, download, stream, stream_async
+from async_img2ds.images import codec
 from async_img2ds.streaming.backlog import Backlog
 from async_img2ds.streaming.stream import samples_of
+from async_img2ds.worker import guard
 from async_img2ds.worker.process import loop_factory
 from async_img2ds.worker.row import RowRunner
 from test_run import PICTURES, write_list
@@ -581,6 +583,32 @@ def test_generator_that_waits_for_ever_is_not_waited_for(origin: Origin, monkeyp
     more.set()
     reading.join(20)
     assert not reading.is_alive()
+
+
+def test_decoder_that_does_not_end_costs_its_row_and_a_thread(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others are decoded by another thread, and leaving the stream does not wait for it."""
+    monkeypatch.setattr(guard, "CPU_MOST_S", 0.05)
+    monkeypatch.setattr("async_img2ds.streaming.stream.LOOK_S", 0.01)
+    released, render = threading.Event(), codec.render
+
+    def endless(source: codec.Source, *values: Any, **names: Any) -> Any:
+        while source.format == "png" and not released.is_set():
+            pass
+        return render(source, *values, **names)
+
+    monkeypatch.setattr(codec, "render", endless)
+    urls = [origin.url("coffee.png"), *(origin.url(f"rocket.jpg?{number}") for number in range(5))]
+    try:
+        samples = all_of(urls, image_threads=1, ordered=True)
+    finally:
+        released.set()
+
+    assert [sample.error_class for sample in samples] == ["decode_timeout", *[None] * 5]
+    assert "a thread of this process is lost over it" in caplog.text
+    while any(name.startswith("transform-") for name in _threads()):  # it ends with what it was at
+        threading.Event().wait(0.001)
 
 
 # For code that blocks.

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.blocking import DaemonThread
 from async_img2ds.distributors.local import usable_cores
-from async_img2ds.errors import ErrorClass, first_of
+from async_img2ds.errors import ErrorClass, TransformFailure, first_of
 from async_img2ds.fetch.ahead import look_ahead
 from async_img2ds.images import codec
 from async_img2ds.images.transform import Transformer
 from async_img2ds.preflight import host_rules
+from async_img2ds.recorder import RECORD_BYTES, Recorder
 from async_img2ds.records import Sample, Status
 from async_img2ds.streaming.backlog import Backlog
 from async_img2ds.streaming.listed import opened
 from async_img2ds.streaming.sample import StreamSample
+from async_img2ds.worker.guard import Guard, cpu_seconds
 from async_img2ds.worker.means import Means, Share, room_for_connections
 from async_img2ds.worker.workshop import Workshop
 
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from async_img2ds.streaming.listed import Listed, Piece
 
 __all__ = ["samples_of"]
+
+logger = logging.getLogger(__name__)
 
 # Rows that wait for their hosts beside each other, as in a worker: of a list with slow hosts others are done meanwhile.
 OPEN_ROWS_MAX: Final = 40_000
@@ -94,10 +99,11 @@ class Stream:
         async with AsyncExitStack() as stack:
             share = Share(options.fetch, await _called(host_rules, options.fetch.hosts_file), processes=1)
             shows = codec.SHOWN[options.delivery.decode] if options.delivery.decode else None
-            transformer = Transformer(options.image, bool(options.input.verify_hash), shows=shows)
+            guard = Guard(Recorder(bytearray(RECORD_BYTES)), cpu_seconds)
+            transformer = Transformer(options.image, bool(options.input.verify_hash), guard.decoding, shows=shows)
             stack.enter_context(codec.quiet())
             means = await stack.enter_async_context(
-                Means.open(share, transformer, threads, room_for_connections(wanted=options.fetch.thread_count))
+                Means.open(share, transformer, threads, room_for_connections(options.fetch.thread_count), guard)
             )
             self._workshop = workshop = Workshop.of(
                 means,
@@ -111,7 +117,7 @@ class Stream:
             async with asyncio.TaskGroup() as beside:
                 tasks = [
                     beside.create_task(look_ahead(workshop.pacer, workshop.client)),
-                    beside.create_task(_look(workshop)),
+                    beside.create_task(_look(workshop, means)),
                 ]
                 error = await self._run_all(pieces, workshop)
                 for task in tasks:
@@ -237,10 +243,18 @@ def _size(encoded: Encoded | None) -> int:
     return len(encoded.image) if encoded.pixels is None else 3 * (encoded.width or 0) * (encoded.height or 0)
 
 
-async def _look(workshop: Workshop) -> None:
+async def _look(workshop: Workshop, means: Means) -> None:
     while True:
         await asyncio.sleep(LOOK_S)
         workshop.look()
+        if means.guard is not None and means.give_up is not None and (overdue := means.guard.look()) is not None:
+            # Nothing but the end of its process ends a decoder, and this one is somebody else's.
+            logger.error(
+                "decoding %s has taken %s; a thread of this process is lost over it", overdue.key, overdue.said
+            )
+            means.guard.forget(overdue)
+            said = f"decoding has taken {overdue.said}"
+            means.give_up(overdue.thread, TransformFailure(ErrorClass.DECODE_TIMEOUT, said))
 
 
 async def _called(function: Any, *values: Any) -> Any:  # noqa: ANN401  what it takes and returns is its own

@@ -30,11 +30,12 @@ LOOK_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Overdue:
-    """What will not end: the thread's *place*, the row's *key*, and for how long it has gone on, in words."""
+    """What will not end: the thread's *place*, the row's *key*, how long it has gone on, in words, and which thread."""
 
     place: int
     key: str
     said: str
+    thread: int
 
 
 @dataclass(slots=True)
@@ -90,7 +91,7 @@ class Guard:
                 yield
             finally:
                 self.recorder.end(place)
-                del self._calls[place]
+                self._calls.pop(place, None)
         finally:
             self._leave()
 
@@ -103,10 +104,14 @@ class Guard:
             except OSError:  # its thread has just ended
                 continue
             if used_s > CPU_MOST_S:
-                return Overdue(place, call.key, f"{used_s:.0f} s of CPU")
+                return Overdue(place, call.key, f"{used_s:.0f} s of CPU", call.thread)
             if call.looks > LOOKS_MOST:
-                return Overdue(place, call.key, f"{call.looks * LOOK_S:.0f} s")
+                return Overdue(place, call.key, f"{call.looks * LOOK_S:.0f} s", call.thread)
         return None
+
+    def forget(self, overdue: Overdue) -> None:
+        """Look at what will not end no more."""
+        self._calls.pop(overdue.place, None)
 
     def _place(self) -> int:
         place: int | None = getattr(self._place_of, "number", None)

@@ -65,7 +65,8 @@ class Means:
         connections_max: how many connections there is room for.
         transform: makes an image of the body of a row.
         may_be_image: whether the first bytes of a body may become one.
-        guard: sees that decoding ends, None where nothing is decoded, or nobody would be left to see it.
+        guard: sees that decoding ends, None where nothing is decoded.
+        give_up: has what a thread decodes fail, and another thread in its place.
         jitter: draws from [0, 1).
         clock: seconds that never go back.
         cpu_clock: seconds of CPU that this process has used.
@@ -80,6 +81,7 @@ class Means:
     transform: Callable[[bytes, Row], Awaitable[Encoded]]
     may_be_image: Callable[[bytes], bool]
     guard: Guard | None = None
+    give_up: Callable[[int, Exception], None] | None = None
     reader: Client | None = None
     jitter: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
@@ -110,6 +112,7 @@ class Means:
                     connections_max=connections_max,
                     transform=lambda content, row: pool.submit(content, row.boxes, row.digest, row.key),
                     guard=guard,
+                    give_up=pool.give_up,
                     may_be_image=transformer.may_take,
                 )
 

@@ -34,7 +34,10 @@ class Pool(Generic[P, T]):
         self._calls: SimpleQueue[_Call[T] | None] = SimpleQueue()
         self._done: list[tuple[asyncio.Future[T], T | None, BaseException | None]] = []
         self._lock = threading.Lock()
-        self._left = 0
+        self._threads: list[threading.Thread] = []
+        self._lost: set[threading.Thread] = set()
+        self._making: dict[threading.Thread, asyncio.Future[T]] = {}
+        self._has_ended: set[threading.Thread] = set()
         self._all_ended = asyncio.Event()
 
     @classmethod
@@ -45,23 +48,18 @@ class Pool(Generic[P, T]):
         Those that have are waited for, without holding up the loop.
         """
         pool = cls(function, asyncio.get_running_loop())
-        # Daemons, as a program of somebody else's may end without leaving the block.
-        running = [
-            threading.Thread(target=pool._live, name=f"transform-{number}", daemon=True) for number in range(threads)
-        ]
-        pool._left = threads
-        for thread in running:
-            thread.start()
+        for _ in range(threads):
+            pool._start()
         try:
             yield pool
         finally:
             pool._drop()
-            for _ in running:
+            for _ in pool._threads:
                 pool._calls.put(None)
             try:
                 await pool._all_ended.wait()
             finally:
-                for thread in running:  # which takes a moment; or as long as a call, where the wait was cancelled
+                for thread in pool._threads:  # which takes a moment; or as long as a call, where the wait was cancelled
                     thread.join()
 
     def submit(self, *arguments: P.args, **_: P.kwargs) -> asyncio.Future[T]:
@@ -69,6 +67,24 @@ class Pool(Generic[P, T]):
         future: asyncio.Future[T] = self._loop.create_future()
         self._calls.put((future, arguments))
         return future
+
+    def give_up(self, thread: int, error: Exception) -> None:
+        """Have the call that is made in the thread of that identity fail by *error*, and another thread take its place.
+
+        Nothing ends the call; nobody waits for it any more, and its thread ends with it.
+        """
+        lost = next(running for running in self._threads if running.ident == thread)
+        self._threads.remove(lost)
+        self._lost.add(lost)
+        if (future := self._making.get(lost)) is not None and not future.done():
+            future.set_exception(error)
+        self._start()
+
+    def _start(self) -> None:
+        # A daemon, as a program of somebody else's may end without leaving the block.
+        thread = threading.Thread(target=self._live, name=f"transform-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _drop(self) -> None:
         while not self._calls.empty():
@@ -79,17 +95,19 @@ class Pool(Generic[P, T]):
             self._run()
         finally:
             with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                self._loop.call_soon_threadsafe(self._ended)
+                self._loop.call_soon_threadsafe(self._ended, threading.current_thread())
 
-    def _ended(self) -> None:
-        self._left -= 1
-        if not self._left:
+    def _ended(self, thread: threading.Thread) -> None:
+        self._has_ended.add(thread)
+        if self._has_ended.issuperset(self._threads):
             self._all_ended.set()
 
     def _run(self) -> None:
-        """Make calls until None comes."""
-        while (call := self._calls.get()) is not None:
+        """Make calls until None comes, or this thread is given up."""
+        thread = threading.current_thread()
+        while thread not in self._lost and (call := self._calls.get()) is not None:
             future, arguments = call
+            self._making[thread] = future
             if future.cancelled():  # only ever becomes so, and one that does later is ignored on delivery
                 continue
             result: T | None = None
