@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
+import re
+import sys
+import time
 from collections import Counter
 
 import pytest
@@ -152,3 +156,30 @@ def test_figures_are_never_torn_apart() -> None:
     assert max(map(len, lines)) <= 60
     for figure in ("images/s (mean ", "shards done 0", "in flight 64", "hosts set aside 12", "memory 1.0 GB"):
         assert any(figure in line for line in lines)
+
+
+def test_what_libraries_say_does_not_garble_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed, such as warnings, and what is logged by others come in lines of their own, above."""
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    console = Console(file=screen, force_terminal=True, width=60, legacy_windows=False, color_system=None)
+    other = logging.StreamHandler(screen)
+    logging.getLogger().addHandler(other)
+    totals = Totals()
+    totals.add(Done(1, 0, tally(100, 90), 1.0))
+    try:
+        with show_progress("rich", lambda: 200, console) as display:
+            display.update(totals)
+            time.sleep(0.6)  # until the bars were drawn
+            print("printed", file=sys.stderr)  # noqa: T201
+            logging.getLogger("library").warning("logged by a library")
+            logging.getLogger("async_img2ds").warning("logged by us")
+            assert other.stream is not screen
+    finally:
+        logging.getLogger().removeHandler(other)
+    lines = [re.sub("\x1b\\[[0-9;?]*[a-zA-Z]", "", line).strip() for line in re.split("[\\r\\n]", screen.getvalue())]
+
+    assert "printed" in lines
+    assert "logged by a library" in lines
+    assert "WARNING  logged by us" in lines
+    assert other.stream is screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from async_img2ds.progress.totals import Totals
 
@@ -59,6 +59,7 @@ def show_progress(
     from async_img2ds.progress.bars import Bars
 
     bars = Bars(rows_expected, detailed=detailed)
+    before = sys.stderr
     with (
         # Twice a second is as often as workers report, and as fast as figures can be read.
         Live(
@@ -67,7 +68,7 @@ def show_progress(
             refresh_per_second=2,
             transient=True,
         ) as live,
-        _logging_to(live.console),
+        _logging_to(live.console, before),
     ):
         yield bars
 
@@ -78,10 +79,16 @@ class _Silent:
 
 
 @contextmanager
-def _logging_to(console: Console) -> Iterator[None]:
-    """Print this package's log above the bars instead of through them."""
+def _logging_to(console: Console, stderr: TextIO) -> Iterator[None]:
+    """Print what is logged above the bars instead of through them: by this package, and by others to *stderr*.
+
+    What is written to sys.stderr goes above them, too, but handlers keep the stream that they were made with.
+    """
     from rich.logging import RichHandler
 
+    others = [each for each in logging.getLogger().handlers if getattr(each, "stream", None) is stderr]
+    for each in others:
+        each.setStream(sys.stderr)  # type: ignore[attr-defined]  # those that have a stream have this
     handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
     before = logger.propagate
     logger.addHandler(handler)
@@ -91,3 +98,5 @@ def _logging_to(console: Console) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
+        for each in others:
+            each.setStream(stderr)  # type: ignore[attr-defined]
