@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from async_img2ds import OptionsError, download, verify
 from async_img2ds.errors import TakenOver
 from async_img2ds.options import Options, RetryOptions, RunOptions
-from async_img2ds.ranks import ALL, Share, share_among
+from async_img2ds.ranks import ALL, SCHEDULERS, Share, share_among
 from async_img2ds.storage import open_store
 from async_img2ds.storage.holders import HOLDER, RANKS, locked
 from processes import wait_until, workers_of
@@ -60,6 +61,23 @@ def test_short_shards_at_the_ends_of_files_fall_to_all_ranks(world_size: int, sh
     assert 200 < min(counts) <= max(counts) < 600
 
 
+Scheduled = Callable[[dict[str, str]], Mapping[str, str]]
+
+
+@pytest.fixture
+def scheduled(monkeypatch: pytest.MonkeyPatch) -> Scheduled:
+    """The environment of this process, as a scheduler sets it; it takes no names but strings, as no dict does."""
+    for each in SCHEDULERS:
+        monkeypatch.delenv(each.rank, raising=False)
+
+    def placed(environment: dict[str, str]) -> Mapping[str, str]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return os.environ
+
+    return placed
+
+
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1"}
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 
@@ -87,11 +105,11 @@ TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
     ],
 )
 def test_rank_is_what_the_scheduler_says(
-    environment: dict[str, str], given_by_hand: tuple[int | None, int | None], expected: Share
+    scheduled: Scheduled, environment: dict[str, str], given_by_hand: tuple[int | None, int | None], expected: Share
 ) -> None:
     """Unless it is said by hand."""
     rank, world_size = given_by_hand
-    placed = RunOptions(distributor="rank", rank=rank, world_size=world_size).placed(environment)
+    placed = RunOptions(distributor="rank", rank=rank, world_size=world_size).placed(scheduled(environment))
 
     assert placed.share == expected
     assert placed.distributor == "rank"
@@ -112,11 +130,11 @@ def test_rank_is_what_the_scheduler_says(
     ],
 )
 def test_rank_that_is_not_known_is_asked_for(
-    environment: dict[str, str], given_by_hand: tuple[int | None, int | None], said: str
+    scheduled: Scheduled, environment: dict[str, str], given_by_hand: tuple[int | None, int | None], said: str
 ) -> None:
     """A guess would leave shards out, or have all machines do all of them."""
     with pytest.raises(OptionsError, match=said):
-        share_among(*given_by_hand, environment)
+        share_among(*given_by_hand, scheduled(environment))
 
 
 def test_what_a_scheduler_says_is_heeded_only_if_asked_for() -> None:
