@@ -15,7 +15,7 @@ from async_img2ds.errors import AsyncImg2dsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["OUTAGE_MOST_S", "Patience", "in_a_line", "status_of"]
+__all__ = ["OUTAGE_MOST_S", "Patience", "in_a_line", "may_pass", "status_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ _SETTLED_NUMBERS: Final = _FULL | {errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG
 _BUGS: Final = (TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError)
 # 4xx is the request's fault but for these: took too long, too early, too many.
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
+# And 5xx the server's, which may be over, but for what it does not know how to do.
+_NEVER: Final = frozenset({501, 505})
 _QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s'\"]+")
 
 
@@ -78,7 +80,7 @@ class Patience:
             except Exception as error:
                 pause_s = next(pauses)
                 is_over = time.monotonic() + pause_s > until or self._ended.is_set()
-                if is_over or not _may_pass(error):
+                if is_over or not may_pass(error):
                     if isinstance(error, OSError | AsyncImg2dsError) and getattr(error, "errno", None) not in _FULL:
                         raise
                     # Of another number, as it is no reason to wait for room on this machine's disk.
@@ -102,12 +104,12 @@ def _pauses() -> Iterator[float]:
         pause_s = min(2 * pause_s, PAUSE_MOST_S)
 
 
-def _may_pass(error: BaseException) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Whether what failed with *error* may succeed without anybody's doing anything."""
     if isinstance(error, (AsyncImg2dsError, *_SETTLED, *_BUGS)) or str(error).startswith("Forbidden"):  # so does gcsfs
         return False
     if (status := status_of(error)) is not None:
-        return status >= 500 or status in _PASSING_STATUSES  # noqa: PLR2004  RFC 9110 15.6
+        return (status >= 500 and status not in _NEVER) or status in _PASSING_STATUSES  # noqa: PLR2004  RFC 9110 15.6
     return not (isinstance(error, OSError) and error.errno in _SETTLED_NUMBERS)
 
 

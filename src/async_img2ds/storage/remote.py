@@ -249,6 +249,10 @@ class RemoteStore:
             return
         partial = f"{final}.{self._own}{PARTIAL}"
         self._fs.put_file(staged, partial)
+        self._rename(partial, final)
+
+    def _rename(self, partial: str, final: str) -> None:
+        """Have the file *partial* take the place of *final*, in a file system that renames."""
         if "hdfs" in protocols(self._fs):  # which renames nothing to what is there
             with suppress(FileNotFoundError):
                 self._fs.rm_file(final)
