@@ -390,7 +390,7 @@ def not_answer(_path: str, _content: bytes) -> None:
     [
         (FS.pipe_file, OptionsError, "cannot make a file only where there is none, .*--distributor rank"),
         (take_no_condition, OptionsError, r"only where there is none \(pipe_file\(\) got .*update the package"),
-        (not_answer, StorageError, "does not answer: the connection was reset"),
+        (not_answer, StorageError, r"cannot be reached now \(the connection was reset\)"),
     ],
 )
 def test_file_system_that_lets_two_attempts_count_is_refused(

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_img2ds import OptionsError, download, verify
-from async_img2ds.errors import TakenOver
+from async_img2ds.errors import InUse, TakenOver
 from async_img2ds.options import Options, RetryOptions, RunOptions
 from async_img2ds.ranks import ALL, SCHEDULERS, Share, share_among
 from async_img2ds.storage import open_store
@@ -182,7 +182,7 @@ def held(folder: str, share: Share = ALL) -> Store:
     store = open_store(folder, share)
     try:
         store.prepare()
-    except OptionsError:
+    except InUse:
         store.close()
         raise
     return store
@@ -213,7 +213,7 @@ def test_nobody_else_writes_beside_ranks(folder: str, first: Share, second: Shar
     """Neither a run of all, nor one that counts otherwise, nor the same rank once more; and it is said who has it."""
     holding = held(folder, first)
     said = "another run is writing" if first.is_all else r"another run is writing to .* \(rank 0 of 2, process \d+ on"
-    with pytest.raises(OptionsError, match=said):
+    with pytest.raises(InUse, match=said):
         held(folder, second)
     holding.check()
     holding.close()
@@ -235,7 +235,7 @@ def test_two_that_begin_at_the_same_moment_do_not_both_go_on(folder: str, monkey
             held(folder, Share(1, 2))  # begins when the other has seen that nobody is there
 
     monkeypatch.setattr(Lease, "_see_gone", slowly)
-    with pytest.raises(OptionsError, match="another run is writing"):
+    with pytest.raises(InUse, match="another run is writing"):
         store.prepare()
     store.close()
 
@@ -257,7 +257,7 @@ def test_run_that_was_killed_gives_way_to_ranks(tmp_path: Path) -> None:
 def test_ranks_with_other_options_do_not_begin(folder: str) -> None:
     """Their shards would be mixed; one that was killed is in nobody's way."""
     first = held(folder, Share(0, 2, making="256 pixels"))
-    with pytest.raises(OptionsError, match=r"rank 0 of 2, .* with other options for images"):
+    with pytest.raises(InUse, match=r"rank 0 of 2, .* with other options for images"):
         held(folder, Share(1, 2, making="512 pixels"))
     first.check()
     held(folder, Share(1, 2, making="256 pixels")).close()
@@ -361,5 +361,5 @@ def test_dataset_on_which_ranks_work_is_not_changed_by_others(tmp_path: Path) ->
 
     assert lock is not None
     assert verify(str(tmp_path)).is_in_use
-    with pytest.raises(OptionsError, match="another run is writing"):
+    with pytest.raises(InUse, match="another run is writing"):
         verify(str(tmp_path), repair=True)

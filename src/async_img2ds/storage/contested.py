@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import orjson
 
 from async_img2ds.errors import OptionsError, StorageError
-from async_img2ds.storage.base import ATTEMPTS, MARKER, PARTIAL, REDO, SAMPLE_NAME, remove
+from async_img2ds.storage.base import ATTEMPTS, MARKER, PARTIAL, REDO, SAMPLE_NAME, remove, unusable
 from async_img2ds.storage.filesystems import protocols
-from async_img2ds.storage.patience import in_a_line, may_pass
+from async_img2ds.storage.patience import in_a_line, is_out_of_reach
 from async_img2ds.storage.remote import RemoteStore
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class ContestedStore(RemoteStore):
             is_settled = self._fs.cat_file(path) == b"first"
             why = ""
         except Exception as error:  # each file system raises its own
-            if may_pass(error):
-                raise StorageError(f"output_folder: {self._root} does not answer: {in_a_line(error)}") from error
+            if is_out_of_reach(error):
+                raise unusable(self._root, error) from error
             is_settled, why = False, f" ({in_a_line(error)})"
         finally:
             with suppress(Exception):  # each file system raises its own; the run sweeps at its end
