@@ -13,6 +13,7 @@ import pytest
 from async_img2ds.cli.spelling import Spelling, joined
 from async_img2ds.hints import FASTER
 from async_img2ds.options import POSITIONAL, flags
+from origin import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +118,16 @@ def test_lost_shard_is_exit_status_3(origin: Origin, tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "1 LOST" in done.stdout
     assert "shard 0: StorageError" in done.stdout
+
+
+def test_list_at_a_server_that_does_not_answer_is_exit_status_3(tmp_path: Path) -> None:
+    """Whoever starts it again, as Kubernetes does, need not give it up as one that was refused."""
+    done = aimg2ds("fetch", f"http://127.0.0.1:{free_port()}/urls.txt", cwd=tmp_path)
+
+    assert done.returncode == 3
+    assert re.search(r"aimg2ds: url_list: http://127\.0\.0\.1:\d+/urls\.txt cannot be read now: .*onnect", done.stderr)
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_every_option_is_in_the_help(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import fsspec
 import pytest
 
-from async_img2ds.errors import StorageError
+from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.storage import REDO, ContestedStore, RemoteStore, open_store
 from async_img2ds.storage.base import ATTEMPTS
 
@@ -31,8 +31,9 @@ class Died(BaseException):
 class SteppedFs:
     """A file system of which each call is told before it is made, and may be the last."""
 
-    def __init__(self, before: Callable[[str], None]) -> None:
+    def __init__(self, before: Callable[[str], None], protocol: str = "memory") -> None:
         self._before = before
+        self.protocol = protocol
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(FS, name)
@@ -70,8 +71,9 @@ def root() -> Iterator[str]:
 class Run:
     """A run whose workers try one shard, each with files of its own."""
 
-    def __init__(self, root: str, folder: Path) -> None:
+    def __init__(self, root: str, folder: Path, protocol: str = "memory") -> None:
         self.root = root
+        self.protocol = protocol
         self.store = ContestedStore(FS, root, folder / "driver")
         self.folder = folder
         folder.mkdir(exist_ok=True)
@@ -81,7 +83,9 @@ class Run:
     def attempt(self, name: str, before: Callable[[str], None] = lambda _: None) -> ContestedStore:
         """Return what an attempt called *name* commits with, all of its files staged."""
         self.attempts += 1
-        store = ContestedStore(SteppedFs(before), self.root, self.folder / f"worker-{self.attempts}").apart()
+        store = ContestedStore(
+            SteppedFs(before, self.protocol), self.root, self.folder / f"worker-{self.attempts}"
+        ).apart()
         store._lease = self.store._lease
         for staged in ("00000.tar", "00000.parquet", MARKER):
             store.stage(staged).write_text(name)
@@ -174,12 +178,17 @@ def killed_at(number: int) -> Callable[[str], None]:
     return before
 
 
-def test_worker_killed_at_any_call_leaves_no_mixture(root: str, tmp_path: Path) -> None:
+# What copies in one step, and what does not but renames.
+PROTOCOLS = ["memory", "sftp"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_worker_killed_at_any_call_leaves_no_mixture(root: str, tmp_path: Path, protocol: str) -> None:
     """The next attempt finishes what was decided, or counts itself; nothing of either is left over."""
     outcomes = []
-    total = calls_of(Run(root, tmp_path / "count"), commit, "one")
+    total = calls_of(Run(root, tmp_path / "count", protocol), commit, "one")
     for number in range(1, total + 1):
-        run = Run(f"{root}/{number}", tmp_path / str(number))
+        run = Run(f"{root}/{number}", tmp_path / str(number), protocol)
         with pytest.raises(Died):
             commit(run.attempt("one", killed_at(number)))
         second = run.attempt("small")
@@ -196,11 +205,12 @@ def test_worker_killed_at_any_call_leaves_no_mixture(root: str, tmp_path: Path) 
     assert {"one", "small"} == set(outcomes)
 
 
-def test_replacement_killed_at_any_call_leaves_no_mixture(root: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_replacement_killed_at_any_call_leaves_no_mixture(root: str, tmp_path: Path, protocol: str) -> None:
     """Neither the old files nor those of two attempts; and what says that it was cut off goes."""
     outcomes = set()
     for number in range(1, 1000):
-        run = Run(f"{root}/{number}", tmp_path / str(number))
+        run = Run(f"{root}/{number}", tmp_path / str(number), protocol)
         commit(run.attempt("base"))
         try:
             redo(run.attempt("one", killed_at(number)), "base")
@@ -255,7 +265,7 @@ class Steps:
 def test_attempts_that_commit_at_a_time_never_mix(root: str, tmp_path: Path, kind: str, seed: int) -> None:
     """Three of them, one of which may be killed, whatever call of one falls between which of another."""
     chance = random.Random(seed)  # noqa: S311  no key
-    run = Run(root, tmp_path)
+    run = Run(root, tmp_path, PROTOCOLS[seed % 2])
     if kind == "again":
         commit(run.attempt("base"))
     names = ["one", "small", "three"]
@@ -352,3 +362,44 @@ def test_only_runs_on_engines_pay_for_it(root: str) -> None:
     kinds = [type(open_store(f"memory:/{root}", contested=contested)).__name__ for contested in (True, False)]
 
     assert kinds == ["ContestedStore", "RemoteStore"]
+
+
+class ToldFs:
+    """A file system that does with what is to be made only where there is none as it is told."""
+
+    def __init__(self, create: Callable[[str, bytes], None]) -> None:
+        self._create = create
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(FS, name)
+
+    def pipe_file(self, path: str, content: bytes, mode: str = "overwrite") -> None:
+        self._create(path, content) if mode == "create" else FS.pipe_file(path, content)
+
+
+def take_no_condition(_path: str, _content: bytes) -> None:
+    raise TypeError("pipe_file() got an unexpected keyword argument 'mode'")
+
+
+def not_answer(_path: str, _content: bytes) -> None:
+    raise ConnectionResetError("the connection was reset")
+
+
+@pytest.mark.parametrize(
+    ("create", "expected", "said"),
+    [
+        (FS.pipe_file, OptionsError, "cannot make a file only where there is none, .*--distributor rank"),
+        (take_no_condition, OptionsError, r"only where there is none \(pipe_file\(\) got .*update the package"),
+        (not_answer, StorageError, r"cannot be reached now \(the connection was reset\)"),
+    ],
+)
+def test_file_system_that_lets_two_attempts_count_is_refused(
+    root: str, tmp_path: Path, create: Callable[[str, bytes], None], expected: type[Exception], said: str
+) -> None:
+    """Before anything is fetched: some servers take the condition for nothing, as do old releases of libraries."""
+    store = ContestedStore(ToldFs(create), root, tmp_path / "staging")
+    with pytest.raises(expected, match=said):
+        store.prepare()
+    store.close()
+
+    assert FS.find(root) == []

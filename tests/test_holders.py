@@ -22,9 +22,9 @@ import fsspec
 import pytest
 
 from async_img2ds.dataset.retry import run_retry
-from async_img2ds.errors import OptionsError, TakenOver
+from async_img2ds.errors import InUse, StorageError, TakenOver
 from async_img2ds.options import RetryOptions
-from async_img2ds.storage import Attempt, LocalStore, holders, open_store
+from async_img2ds.storage import Attempt, LocalStore, RemoteStore, holders, open_store
 from async_img2ds.storage.holders import HOLDER, Held, Lease
 from processes import wait_until
 
@@ -60,6 +60,24 @@ def told(root: str) -> Any:
     return json.loads(FS.cat_file(f"{root}/{HOLDER}"))
 
 
+class GoneFs:
+    """A file system whose server does not answer."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(FS, name)
+
+    def makedirs(self, *_: object, **__: object) -> None:
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+
+def test_store_that_does_not_answer_is_not_refused(root: str, tmp_path: Path) -> None:
+    """Nothing that was typed is wrong: the same command may go on when it answers."""
+    store = RemoteStore(GoneFs(), root, tmp_path / "staging")
+    with pytest.raises(StorageError, match=r"output_folder: .* cannot be reached now \(.*Connection refused\); run it"):
+        store.prepare()
+    store.close()
+
+
 def test_second_run_is_refused_and_told_whose_the_folder_is(root: str) -> None:
     """For as long as the first renews it, however long that takes; then it may have it."""
     first = open_store(f"memory:/{root}")
@@ -67,7 +85,7 @@ def test_second_run_is_refused_and_told_whose_the_folder_is(root: str) -> None:
     said = f"another run is writing to {root} \\(process {os.getpid()} on {socket.gethostname()}, since 20"
     second = open_store(f"memory:/{root}")
     assert second.is_in_use()
-    with pytest.raises(OptionsError, match=said):
+    with pytest.raises(InUse, match=said):
         second.prepare()
     second.close()
     assert second.is_in_use()  # what was refused gives nothing back
@@ -264,7 +282,7 @@ def test_file_system_without_locks_is_had_at_once(
     without_locks()
     store = LocalStore(tmp_path)
     store.prepare()
-    with pytest.raises(OptionsError, match="another run is writing to"):
+    with pytest.raises(InUse, match="another run is writing to"):
         LocalStore(tmp_path).prepare()
     store.close()
 
@@ -275,7 +293,7 @@ def test_run_without_locks_sees_one_that_has_them(tmp_path: Path, without_locks:
     locked.prepare()
     without_locks()
     assert LocalStore(tmp_path).is_in_use()
-    with pytest.raises(OptionsError, match="another run is writing to"):
+    with pytest.raises(InUse, match="another run is writing to"):
         LocalStore(tmp_path).prepare()
     locked.check()
     locked.close()
@@ -288,7 +306,7 @@ def test_run_with_locks_sees_one_that_has_none(tmp_path: Path) -> None:
         lockless = LocalStore(tmp_path)
         lockless.prepare()
     assert LocalStore(tmp_path).is_in_use()
-    with pytest.raises(OptionsError, match="another run is writing to"):
+    with pytest.raises(InUse, match="another run is writing to"):
         LocalStore(tmp_path).prepare()
     lockless.check()
     lockless.close()
@@ -301,7 +319,7 @@ def test_lock_that_fails_for_another_reason_is_told(tmp_path: Path, monkeypatch:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(fcntl, "flock", fail)
-    with pytest.raises(OptionsError, match=r"cannot write to .*: Input/output error"):
+    with pytest.raises(StorageError, match=r"cannot be reached now .*Input/output error"):
         LocalStore(tmp_path).prepare()
 
 

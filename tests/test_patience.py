@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import pickle
+import socket
 import threading
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+import botocore.exceptions
 import pytest
 
 from async_img2ds.errors import TakenOver
 from async_img2ds.storage import patience as patience_module
-from async_img2ds.storage.patience import Patience
+from async_img2ds.storage.patience import Patience, is_out_of_reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +100,33 @@ def test_what_is_settled_is_told_at_once(error: Exception) -> None:
     with pytest.raises((OSError, TakenOver)):
         Patience(60)(server)
     assert server.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), True),
+        (TimeoutError(), True),
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), True),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://x.test"), True),
+        (botocore.exceptions.ReadTimeoutError(endpoint_url="http://x.test"), True),
+        (aiohttp.ServerDisconnectedError(), True),
+        (Refused(status_code=503), True),
+        (caused_by(ConnectionResetError()), True),
+        (Refused(status_code=403), False),
+        (Refused(status_code=501), False),
+        (botocore.exceptions.NoCredentialsError(), False),
+        (botocore.exceptions.ParamValidationError(report="no such name"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (FileNotFoundError(errno.ENOENT, "No such file"), False),
+        (OSError("Couldn't deserialize thrift: TProtocolException: Invalid data"), False),
+        (gzip.BadGzipFile("Not a gzipped file"), False),
+    ],
+    ids=repr,
+)
+def test_server_that_does_not_answer_is_told_from_one_that_refuses(error: Exception, *, expected: bool) -> None:
+    """Whoever starts runs may start one again for the first, and never for the second."""
+    assert is_out_of_reach(error) is expected
 
 
 def test_driver_has_no_patience() -> None:

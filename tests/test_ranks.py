@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_img2ds import OptionsError, download, verify
-from async_img2ds.errors import TakenOver
+from async_img2ds.errors import InUse, TakenOver
 from async_img2ds.options import Options, RetryOptions, RunOptions
-from async_img2ds.ranks import ALL, Share, share_among
+from async_img2ds.ranks import ALL, SCHEDULERS, Share, share_among
 from async_img2ds.storage import open_store
 from async_img2ds.storage.holders import HOLDER, RANKS, locked
 from processes import wait_until, workers_of
@@ -60,6 +61,23 @@ def test_short_shards_at_the_ends_of_files_fall_to_all_ranks(world_size: int, sh
     assert 200 < min(counts) <= max(counts) < 600
 
 
+Scheduled = Callable[[dict[str, str]], Mapping[str, str]]
+
+
+@pytest.fixture
+def scheduled(monkeypatch: pytest.MonkeyPatch) -> Scheduled:
+    """The environment of this process, as a scheduler sets it; it takes no names but strings, as no dict does."""
+    for each in SCHEDULERS:
+        monkeypatch.delenv(each.rank, raising=False)
+
+    def placed(environment: dict[str, str]) -> Mapping[str, str]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return os.environ
+
+    return placed
+
+
 ARRAY = {"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "1"}
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 
@@ -87,11 +105,11 @@ TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
     ],
 )
 def test_rank_is_what_the_scheduler_says(
-    environment: dict[str, str], given_by_hand: tuple[int | None, int | None], expected: Share
+    scheduled: Scheduled, environment: dict[str, str], given_by_hand: tuple[int | None, int | None], expected: Share
 ) -> None:
     """Unless it is said by hand."""
     rank, world_size = given_by_hand
-    placed = RunOptions(distributor="rank", rank=rank, world_size=world_size).placed(environment)
+    placed = RunOptions(distributor="rank", rank=rank, world_size=world_size).placed(scheduled(environment))
 
     assert placed.share == expected
     assert placed.distributor == "rank"
@@ -112,11 +130,11 @@ def test_rank_is_what_the_scheduler_says(
     ],
 )
 def test_rank_that_is_not_known_is_asked_for(
-    environment: dict[str, str], given_by_hand: tuple[int | None, int | None], said: str
+    scheduled: Scheduled, environment: dict[str, str], given_by_hand: tuple[int | None, int | None], said: str
 ) -> None:
     """A guess would leave shards out, or have all machines do all of them."""
     with pytest.raises(OptionsError, match=said):
-        share_among(*given_by_hand, environment)
+        share_among(*given_by_hand, scheduled(environment))
 
 
 def test_what_a_scheduler_says_is_heeded_only_if_asked_for() -> None:
@@ -164,7 +182,7 @@ def held(folder: str, share: Share = ALL) -> Store:
     store = open_store(folder, share)
     try:
         store.prepare()
-    except OptionsError:
+    except InUse:
         store.close()
         raise
     return store
@@ -195,7 +213,7 @@ def test_nobody_else_writes_beside_ranks(folder: str, first: Share, second: Shar
     """Neither a run of all, nor one that counts otherwise, nor the same rank once more; and it is said who has it."""
     holding = held(folder, first)
     said = "another run is writing" if first.is_all else r"another run is writing to .* \(rank 0 of 2, process \d+ on"
-    with pytest.raises(OptionsError, match=said):
+    with pytest.raises(InUse, match=said):
         held(folder, second)
     holding.check()
     holding.close()
@@ -217,7 +235,7 @@ def test_two_that_begin_at_the_same_moment_do_not_both_go_on(folder: str, monkey
             held(folder, Share(1, 2))  # begins when the other has seen that nobody is there
 
     monkeypatch.setattr(Lease, "_see_gone", slowly)
-    with pytest.raises(OptionsError, match="another run is writing"):
+    with pytest.raises(InUse, match="another run is writing"):
         store.prepare()
     store.close()
 
@@ -239,7 +257,7 @@ def test_run_that_was_killed_gives_way_to_ranks(tmp_path: Path) -> None:
 def test_ranks_with_other_options_do_not_begin(folder: str) -> None:
     """Their shards would be mixed; one that was killed is in nobody's way."""
     first = held(folder, Share(0, 2, making="256 pixels"))
-    with pytest.raises(OptionsError, match=r"rank 0 of 2, .* with other options for images"):
+    with pytest.raises(InUse, match=r"rank 0 of 2, .* with other options for images"):
         held(folder, Share(1, 2, making="512 pixels"))
     first.check()
     held(folder, Share(1, 2, making="256 pixels")).close()
@@ -343,5 +361,5 @@ def test_dataset_on_which_ranks_work_is_not_changed_by_others(tmp_path: Path) ->
 
     assert lock is not None
     assert verify(str(tmp_path)).is_in_use
-    with pytest.raises(OptionsError, match="another run is writing"):
+    with pytest.raises(InUse, match="another run is writing"):
         verify(str(tmp_path), repair=True)

@@ -18,7 +18,7 @@ import fsspec
 import pytest
 from fsspec.registry import _registry
 
-from async_img2ds.errors import MissingExtraError, OptionsError, StorageError
+from async_img2ds.errors import InUse, MissingExtraError, OptionsError, StorageError
 from async_img2ds.storage import REDO, AppendFile, Attempt, LocalStore, RemoteStore, file_system, open_store
 from async_img2ds.storage import local as local_stores
 from async_img2ds.storage.attempt import APPEND_BYTES
@@ -441,7 +441,7 @@ def test_two_runs_cannot_have_one_folder(tmp_path: Path) -> None:
     """The second is refused until the first lets go."""
     first, second = LocalStore(tmp_path), LocalStore(tmp_path)
     first.prepare()
-    with pytest.raises(OptionsError, match=rf"another run is writing to .* \(process {os.getpid()} on .*, since 20"):
+    with pytest.raises(InUse, match=rf"another run is writing to .* \(process {os.getpid()} on .*, since 20"):
         second.prepare()
     first.close()
     second.prepare()
@@ -576,7 +576,7 @@ def test_full_disk_is_no_reason_not_to_begin(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "write_text", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     store = LocalStore(tmp_path)
     store.prepare()
-    with pytest.raises(OptionsError, match="another run is writing"):
+    with pytest.raises(InUse, match="another run is writing"):
         LocalStore(tmp_path).prepare()
     store.close()
 
@@ -590,7 +590,7 @@ def test_file_system_without_locks_is_held_by_a_file(tmp_path: Path, monkeypatch
     first, second = LocalStore(tmp_path), LocalStore(tmp_path)
     first.prepare()
     assert second.is_in_use()
-    with pytest.raises(OptionsError, match=r"another run is writing to .* \(process"):
+    with pytest.raises(InUse, match=r"another run is writing to .* \(process"):
         second.prepare()
     first.close()
     second.prepare()
@@ -657,7 +657,7 @@ def test_folder_in_which_the_last_process_of_a_killed_run_still_moves_files_is_i
     (redo / "00001_stats.json").write_bytes(b"new")
     held = locked(redo)
     store = LocalStore(tmp_path)
-    with pytest.raises(OptionsError, match="whose last process is ending; wait for it"):
+    with pytest.raises(InUse, match="whose last process is ending; wait for it"):
         store.prepare()
     store.close()
     assert held is not None

@@ -6,7 +6,9 @@
       OptionsError          the caller asked for something that cannot be done; refused before work begins
         MissingExtraError   an optional package is needed; the message names the extra to install
       InputError            the URL list cannot be read
-      StorageError          a shard could not be written or committed
+        InputOutOfReach     its server does not answer at the moment
+      StorageError          a shard could not be written or committed, or the output folder cannot be reached
+        InUse               another run writes to the folder; this one has not begun
         NoRoom              the disk is full, or a quota used up
         TakenOver           another run writes to the folder now
       WorkerError           worker processes cannot be started or keep dying
@@ -27,7 +29,9 @@ __all__ = [
     "AsyncImg2dsError",
     "ErrorClass",
     "FetchFailure",
+    "InUse",
     "InputError",
+    "InputOutOfReach",
     "LocalFault",
     "MissingExtraError",
     "NoRoom",
@@ -109,8 +113,16 @@ class InputError(AsyncImg2dsError):
     """The URL list, or one of its files, cannot be read; shards committed before it was noticed are kept."""
 
 
+class InputOutOfReach(InputError):
+    """The URL list, or a file that an option names, is at a server that does not answer: that may be over soon."""
+
+
 class StorageError(AsyncImg2dsError):
-    """A shard could not be written or committed; its rows stay undone and a second run fetches them."""
+    """A shard could not be written or committed, or none could; its rows stay undone and a second run fetches them."""
+
+
+class InUse(StorageError):
+    """Another run writes to the folder; this one was not begun, and may be when that has ended."""
 
 
 class NoRoom(StorageError):

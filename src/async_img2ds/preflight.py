@@ -8,11 +8,11 @@ import os
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
-from async_img2ds.errors import AsyncImg2dsError, MissingExtraError, OptionsError
+from async_img2ds.errors import AsyncImg2dsError, InputOutOfReach, MissingExtraError, OptionsError
 from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES
 from async_img2ds.policy.host_rules import NO_RULES, HostRules
 from async_img2ds.sources import parse_source
-from async_img2ds.storage import file_system, protocols
+from async_img2ds.storage import file_system, is_out_of_reach, protocols
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -176,6 +176,7 @@ def host_rules(url: str | None) -> HostRules:
 
     Raises:
         OptionsError: it cannot be read, or says what no rule can be.
+        InputOutOfReach: it is at a server that does not answer.
 
     """
     return NO_RULES if url is None else HostRules.parse(_text_of("hosts_file", url))
@@ -186,6 +187,7 @@ def lines_of(option: str, url: str | None) -> list[str]:
 
     Raises:
         OptionsError: it cannot be read.
+        InputOutOfReach: it is at a server that does not answer.
 
     """
     return [] if url is None else _text_of(option, url).splitlines()
@@ -198,7 +200,8 @@ def _text_of(option: str, url: str) -> str:
     except AsyncImg2dsError:
         raise
     except Exception as error:  # each file system has errors of its own; to the user they are one thing
-        raise OptionsError(f"{option}: {url} cannot be read: {str(error) or type(error).__name__}") from error
+        kind = InputOutOfReach if is_out_of_reach(error) else OptionsError
+        raise kind(f"{option}: {url} cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def check_apart(files: Iterable[ListFile], output_folder: str) -> None:

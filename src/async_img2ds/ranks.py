@@ -144,7 +144,7 @@ def _told(
         if world_size is None:
             task = (task - number(scheduler.first, 0)) // max(1, number(scheduler.step, 1))
         rank = task * places + (number(scheduler.place, 0) if places > 1 else 0)
-    if world_size is None and scheduler.world_size in environment:
+    if world_size is None and scheduler.world_size is not None and scheduler.world_size in environment:
         world_size = number(scheduler.world_size, 1) * places
     return rank, world_size
 

@@ -121,7 +121,7 @@ def test_second_run_into_a_folder_in_use_is_refused(program: Program, place: Pla
     command = ["fetch", urls, f"--output_folder={out}", "--allow_net=127.0.0.0/8", "--crawl_delay=0.5", "--grace_s=0"]
     with program.start(*command) as first:
         wait_until(lambda: ".aimg2ds-run" in place.files(out))
-        said = program.run(*command, status=2)
+        said = program.run(*command, status=3)
         goes_on = first.poll() is None
         first.terminate()
         first.communicate()

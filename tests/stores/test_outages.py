@@ -18,6 +18,7 @@ import pytest
 import s3 as object_store
 from async_img2ds.storage import open_store
 from async_img2ds.worker.process import OPEN_SHARDS_MAX
+from origin import free_port
 from processes import wait_until
 from stores.program import Program
 from stores.servers import Place
@@ -256,6 +257,23 @@ def test_what_is_half_written_on_a_machine_is_not_seen(sftp: Place, monkeypatch:
     assert "00000.tar" not in half
     assert ended == set()
     assert begun == {"notes.partial"}
+
+
+# The libraries of the others try for minutes before they say so.
+@pytest.mark.parametrize("name", ["s3", "sftp"])
+def test_server_that_does_not_answer_is_not_refused(
+    request: pytest.FixtureRequest, web: Origin, tmp_path: Path, name: str
+) -> None:
+    """Nobody has typed anything wrong: by its status the same command may go on later; nothing is fetched."""
+    place: Place = request.getfixturevalue(name)
+    nowhere = {key: value.replace(str(place.port), str(free_port())) for key, value in place.variables.items()}
+    web.forget_requests()
+    program = Program(replace(place, variables=nowhere), tmp_path)
+    said = program.fetch(write_list(tmp_path, web, 1), f"{place.root}/nobody", status=3)
+
+    assert re.search("aimg2ds: output_folder: .* cannot be reached now", said), said
+    assert "Traceback" not in said
+    assert web.requests() == []
 
 
 def test_unknown_host_is_refused(sftp: Place, web: Origin, tmp_path: Path) -> None:

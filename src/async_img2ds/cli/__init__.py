@@ -4,7 +4,8 @@
 1  a dataset that was checked has defects or is not finished, one that was added up has stats files that are damaged,
    a machine that was looked at has problems
 2  the request was refused: an option or the list
-3  the run ended with lost shards, internal errors, or workers that would not run
+3  the run ended with lost shards, internal errors, or workers that would not run; or was not begun, as another one
+   writes to the folder, or the server of the folder or of the list does not answer: the same command goes on
 130, 143  interrupted by Ctrl-C or SIGTERM; the same command goes on
 """
 

@@ -12,7 +12,7 @@ import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.logs import begin_logging
-from async_img2ds.errors import AsyncImg2dsError, InputError, OptionsError
+from async_img2ds.errors import AsyncImg2dsError, InputError, InputOutOfReach, OptionsError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -39,7 +39,7 @@ def told_by_status() -> Iterator[None]:
         yield
     except (OptionsError, InputError) as error:
         typer.echo(f"aimg2ds: {error}", err=True)
-        raise typer.Exit(REFUSED) from None
+        raise typer.Exit(INCOMPLETE if isinstance(error, InputOutOfReach) else REFUSED) from None
     except AsyncImg2dsError as error:
         typer.echo(f"aimg2ds: {error}", err=True)
         raise typer.Exit(INCOMPLETE) from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from async_img2ds.errors import AsyncImg2dsError, InputError
+from async_img2ds.errors import AsyncImg2dsError, InputError, InputOutOfReach
 from async_img2ds.inputs.streams import ListFile
 from async_img2ds.options import INPUT_FORMATS
-from async_img2ds.storage import file_system, protocols
+from async_img2ds.storage import file_system, in_a_line, is_out_of_reach, protocols
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,7 @@ def files_of(options: InputOptions) -> list[ListFile]:
 
     Raises:
         InputError: one of the names leads to nothing, or one file is named twice.
+        InputOutOfReach: where it leads to does not answer.
 
     """
     found: list[ListFile] = []
@@ -43,6 +44,9 @@ def files_of(options: InputOptions) -> list[ListFile]:
         except AsyncImg2dsError:
             raise
         except Exception as error:  # each file system has errors of its own; to the user they are one thing
+            if is_out_of_reach(error):
+                said = in_a_line(error.__cause__ or error)
+                raise InputOutOfReach(f"url_list: {url} cannot be read now: {said}") from error
             raise InputError(f"url_list: {url} cannot be read: {str(error) or type(error).__name__}") from error
         found += files
         named += [] if by_ending else files
@@ -66,7 +70,9 @@ def _files_at(url: str, input_format: str) -> tuple[list[ListFile], bool]:
 def _info(fs: Any, path: str) -> dict[str, Any] | None:  # noqa: ANN401  fsspec's file systems are untyped
     try:
         return dict(fs.info(path))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if is_out_of_reach(error):  # by HTTP's file system nothing is there, whatever the reason
+            raise
         return None
 
 

@@ -7,12 +7,13 @@ before the list has been read. A column keeps its Arrow type on its way to the m
 from __future__ import annotations
 
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from async_img2ds.errors import InputError, OptionsError
+from async_img2ds.errors import InputError, InputOutOfReach, OptionsError
 from async_img2ds.inputs.arrays import mapped
 from async_img2ds.inputs.columns import arranged, check_names, columns_of, missing
 from async_img2ds.inputs.files import files_of, split_format
@@ -23,6 +24,7 @@ from async_img2ds.policy.shards import cut, packed
 from async_img2ds.policy.url_sets import SeenUrls
 from async_img2ds.ranks import ALL
 from async_img2ds.records import Shard
+from async_img2ds.storage import in_a_line, is_out_of_reach
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Mapping
@@ -176,7 +178,7 @@ class UrlList:
 
     def _batches(self, file: ListFile, known: Container[str | None]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of *file*, as the dataset has them, but those with a URL among *known*."""
-        try:
+        with self.reading(file):
             for batch, bytes_read in self.format.batches(file, self.columns):
                 # Kept as a number, because whoever asks for progress may do so while the file is being closed.
                 self._bytes_of_file = bytes_read
@@ -184,8 +186,6 @@ class UrlList:
                 rows = self._without(known, rows) if known else rows
                 self._rows_unpacked += rows.num_rows
                 yield rows
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self.unreadable(file, error) from error
         self._bytes_before += file.size or 0
         self._bytes_of_file = 0.0
 
@@ -201,7 +201,7 @@ class UrlList:
             self._check_columns(file)
 
     def _check_columns(self, file: ListFile) -> None:
-        try:
+        with self.reading(file):
             names = self.format.names(file, self.columns)
             if names is None:
                 return
@@ -210,12 +210,19 @@ class UrlList:
                     f"{column.flag}: the list has no column {column.source!r}; it has {', '.join(names)}"
                 )
             check_names(names, self.columns)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self.unreadable(file, error) from error
 
-    def unreadable(self, file: ListFile, error: Exception) -> InputError:
-        """Return what is raised when *file* cannot be read."""
-        return InputError(f"url_list: {file.name} cannot be read as {self.options.input_format}: {first_line(error)}")
+    @contextmanager
+    def reading(self, file: ListFile) -> Iterator[None]:
+        """Say in words of ours, during the block, why *file* cannot be read."""
+        try:
+            yield
+        except Exception as error:
+            if is_out_of_reach(error):
+                raise InputOutOfReach(f"url_list: {file.name} cannot be read now: {in_a_line(error)}") from error
+            if isinstance(error, pa.ArrowException | OSError | ValueError):
+                said = f"cannot be read as {self.options.input_format}: {first_line(error)}"
+                raise InputError(f"url_list: {file.name} {said}") from error
+            raise
 
 
 def _check_same(shard_id: int, made: Made, table: pa.Table) -> None:

@@ -78,10 +78,8 @@ class WholeList:
 
         """
         first = self.files[0]
-        try:
+        with self._list.reading(first):
             return self._list.format.names(first, self._list.columns)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise self._list.unreadable(first, error) from error
 
     def batches(self) -> Iterator[tuple[pa.RecordBatch, pa.Array]]:
         """Yield the rows, beside them their URLs as text; each batch has the columns of its file.
@@ -94,15 +92,13 @@ class WholeList:
         whole = None if None in sizes else sum(size for size in sizes if size is not None)
         before = 0
         for file in self.files:
-            try:
+            with self._list.reading(file):
                 columns = self._columns(file)
                 for batch, bytes_read in self._list.format.batches(file, columns):
                     self.share_read = min(1.0, (before + bytes_read) / whole) if whole else None
                     kept = self._kept(batch, sources(columns))
                     self._joined.add(kept.schema, file)
                     yield kept, as_text(batch.column(options.url_col))
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise self._list.unreadable(file, error) from error
             before += file.size or 0
 
     def _columns(self, file: ListFile) -> list[Column]:

@@ -35,6 +35,7 @@ from async_img2ds.storage.base import (
 from async_img2ds.storage.contested import ContestedStore
 from async_img2ds.storage.filesystems import file_system, protocols
 from async_img2ds.storage.local import LocalStore
+from async_img2ds.storage.patience import in_a_line, is_out_of_reach
 from async_img2ds.storage.remote import RemoteStore
 from async_img2ds.storage.staging import staging_in, sweep_staging, temporary_folder
 from async_img2ds.storage.sums import FolderSum, sum_in
@@ -64,6 +65,8 @@ __all__ = [
     "RemoteStore",
     "Store",
     "file_system",
+    "in_a_line",
+    "is_out_of_reach",
     "open_store",
     "protocols",
     "sum_in",

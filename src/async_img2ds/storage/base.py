@@ -6,7 +6,8 @@ import re
 import shutil
 from typing import IO, TYPE_CHECKING, Final, Protocol, Self
 
-from async_img2ds.errors import OptionsError
+from async_img2ds.errors import InUse, OptionsError, StorageError
+from async_img2ds.storage.patience import in_a_line, is_out_of_reach
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -32,6 +33,7 @@ __all__ = [
     "in_use",
     "is_of",
     "remove",
+    "unusable",
 ]
 
 # What the names of files end with that are not finished.
@@ -77,7 +79,14 @@ class Store(Protocol):
     is_contested: bool
 
     def prepare(self) -> None:
-        """Create the folder, or raise OptionsError if it cannot be written to."""
+        """Create the folder and hold it against other runs.
+
+        Raises:
+            OptionsError: it cannot be written to.
+            InUse: another run writes to it.
+            StorageError: it cannot be reached at the moment.
+
+        """
 
     def is_in_use(self) -> bool:
         """Whether a run is writing to the folder, as far as that can be seen from here."""
@@ -144,9 +153,17 @@ class Store(Protocol):
         """Remove what the store keeps on this machine beside the dataset; whoever opened it does this last."""
 
 
-def in_use(root: str, who: str) -> OptionsError:
+def in_use(root: str, who: str) -> InUse:
     """Return what is raised when another run, told of by *who*, writes to *root*."""
-    return OptionsError(f"output_folder: another run is writing to {root}{who}; wait for it or choose another")
+    return InUse(f"output_folder: another run is writing to {root}{who}; wait for it or choose another")
+
+
+def unusable(root: str, error: Exception) -> OptionsError | StorageError:
+    """Return what is raised when *root* cannot be held for *error*: refused, unless that may be over by itself."""
+    if is_out_of_reach(error):
+        return StorageError(f"output_folder: {root} cannot be reached now ({in_a_line(error)}); run it again later")
+    said = error.strerror if isinstance(error, OSError) else None
+    return OptionsError(f"output_folder: cannot write to {root}: {said or error}")
 
 
 def is_of(share: Share, name: str) -> bool:

@@ -8,15 +8,19 @@ whichever attempt comes next, and however often that is done, the same files are
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import uuid
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
-from async_img2ds.errors import StorageError
-from async_img2ds.storage.base import ATTEMPTS, MARKER, REDO, SAMPLE_NAME, remove
+from async_img2ds.errors import OptionsError, StorageError
+from async_img2ds.storage.base import ATTEMPTS, MARKER, PARTIAL, REDO, SAMPLE_NAME, remove, unusable
+from async_img2ds.storage.filesystems import protocols
+from async_img2ds.storage.patience import in_a_line, is_out_of_reach
 from async_img2ds.storage.remote import RemoteStore
 
 if TYPE_CHECKING:
@@ -42,6 +46,34 @@ class ContestedStore(RemoteStore):
         store = super().apart()
         store._uploaded = {}  # noqa: SLF001  a copy of ours
         return store
+
+    def prepare(self) -> None:
+        """Do as any store, and refuse a server at which not only the first can make an object.
+
+        Some that speak S3 take the condition for nothing, as do old releases of the libraries.
+        """
+        super().prepare()
+        path = f"{self._root}/{ATTEMPTS}/{self._own}/{DECISION}"
+        try:
+            self._make_folder(path.rpartition("/")[0])
+            self._create(path, b"first")
+            with suppress(FileExistsError):
+                self._create(path, b"second")
+            is_settled = self._fs.cat_file(path) == b"first"
+            why = ""
+        except Exception as error:  # each file system raises its own
+            if is_out_of_reach(error):
+                raise unusable(self._root, error) from error
+            is_settled, why = False, f" ({in_a_line(error)})"
+        finally:
+            with suppress(Exception):  # each file system raises its own; the run sweeps at its end
+                self._drop(path.rpartition("/")[0])
+        if not is_settled:
+            raise OptionsError(
+                f"output_folder: {self._root} cannot make a file only where there is none{why}, by which attempts of "
+                "an engine at one shard settle which counts; update the package of its file system (s3fs, gcsfs, "
+                "adlfs), or share the list by --distributor rank"
+            )
 
     def publish(self, name: str) -> None:
         """Make what was staged for *name* appear; for the marker, have the files of this or another attempt do so.
@@ -103,9 +135,25 @@ class ContestedStore(RemoteStore):
         path = f"{self._root}/{ATTEMPTS}/{stem}/{DECISION}"
         said = {"own": self._own, "files": self._uploaded, "base": base}
         with suppress(FileExistsError):
-            self._patience(self._fs.pipe_file, path, orjson.dumps(said), mode="create")
-        # Asked for even if it was made: to some file systems the mode is nothing, and the last counts.
+            self._patience(self._create, path, orjson.dumps(said))
         return self._decision(stem)
+
+    def _create(self, path: str, content: bytes) -> None:
+        """Make the file *path* with *content*, or raise FileExistsError if there is one; of many calls one succeeds."""
+        if "hdfs" not in protocols(self._fs):
+            self._fs.pipe_file(path, content, mode="create")
+            return
+        own = (
+            f"{path}.{self._own}"  # its rename replaces nothing, and fsspec knows no other way to make only a new file
+        )
+        self._fs.pipe_file(own, content)
+        try:
+            self._fs.mv(own, path)
+        except OSError as error:
+            self._fs.rm_file(own)
+            if self._fs.exists(path):
+                raise FileExistsError(errno.EEXIST, "File exists", path) from error
+            raise
 
     def _decision(self, stem: str) -> dict[str, Any]:
         """Return what is decided of the shard *stem*, nothing if it is not, or was carried out."""
@@ -163,7 +211,18 @@ class ContestedStore(RemoteStore):
     def _copy(self, sources: list[str], finals: list[str]) -> None:
         for parent in {final.rpartition("/")[0] for final in finals} - {self._root}:
             self._make_folder(parent)
-        self._patience(self._fs.copy, sources, finals, on_error="raise")
+        if not self._renames:
+            self._patience(self._fs.copy, sources, finals, on_error="raise")
+            return
+        self._make_folder(f"{self._root}/{ATTEMPTS}/{self._own}")
+        self._patience(self._copy_apart, sources, finals)
+
+    def _copy_apart(self, sources: list[str], finals: list[str]) -> None:
+        """Copy where a copy is seen while it is written: one that is cut off must not be what is left of a file."""
+        partials = [f"{self._root}/{ATTEMPTS}/{self._own}/{uuid.uuid4().hex}{PARTIAL}" for _ in finals]
+        self._fs.copy(sources, partials, on_error="raise")
+        for partial, final in zip(partials, finals, strict=True):
+            self._rename(partial, final)
 
 
 def _sha256(marker: bytes) -> str | None:

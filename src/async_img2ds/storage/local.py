@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 import fsspec
 
-from async_img2ds.errors import OptionsError, TakenOver
+from async_img2ds.errors import TakenOver
 from async_img2ds.ranks import ALL
 from async_img2ds.storage.base import (
     LEFTOVER_NAME,
@@ -29,6 +29,7 @@ from async_img2ds.storage.base import (
     in_use,
     is_of,
     remove,
+    unusable,
 )
 from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, holder_of, locked, rivals_of, said_of
 
@@ -68,7 +69,7 @@ class LocalStore:
         return {**vars(self), "_lock": None, "_watching": None}
 
     def prepare(self) -> None:
-        """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
+        """Create the folder and hold it against other runs, or raise what every store does if that cannot be done."""
         try:
             self._made = not self._root.exists()
             self._root.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ class LocalStore:
         except BlockingIOError:  # a worker that has lost its parent ends soon, and moves files until then
             raise in_use(str(self._root), ", whose last process is ending") from None
         except OSError as error:
-            raise OptionsError(f"output_folder: cannot write to {self._root}: {error.strerror or error}") from error
+            raise unusable(str(self._root), error) from error
 
     def _hold(self) -> None:
         """Hold the folder, or raise Held."""

@@ -6,6 +6,7 @@ import errno
 import logging
 import random
 import re
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
@@ -15,7 +16,7 @@ from async_img2ds.errors import AsyncImg2dsError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["OUTAGE_MOST_S", "Patience", "in_a_line", "status_of"]
+__all__ = ["OUTAGE_MOST_S", "Patience", "in_a_line", "is_out_of_reach", "status_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,26 @@ COMPLAINT_S: Final = 30.0
 _SETTLED: Final = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SETTLED_NUMBERS: Final = _FULL | {errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG, errno.EACCES, errno.EPERM}
+# What the system says of a server, or of a disk elsewhere, that does not answer.
+_UNREACHED: Final = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED),
+        *(errno.EPIPE, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.ENOTCONN),
+    }
+)
+# And the libraries, in classes of their own: botocore, aiohttp, those of Azure and of Google. None is imported here.
+_UNANSWERED: Final = frozenset(
+    {
+        *("HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError"),
+        *("ServiceRequestError", "ServiceResponseError", "TransportError"),
+    }
+)
 # Mistakes of ours, or of a library.
 _BUGS: Final = (TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError)
 # 4xx is the request's fault but for these: took too long, too early, too many.
 _PASSING_STATUSES: Final = frozenset({408, 425, 429})
+# And 5xx the server's, which may be over, but for what it does not know how to do.
+_NEVER: Final = frozenset({501, 505})
 _QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s'\"]+")
 
 
@@ -107,8 +124,29 @@ def _may_pass(error: BaseException) -> bool:
     if isinstance(error, (AsyncImg2dsError, *_SETTLED, *_BUGS)) or str(error).startswith("Forbidden"):  # so does gcsfs
         return False
     if (status := status_of(error)) is not None:
-        return status >= 500 or status in _PASSING_STATUSES  # noqa: PLR2004  RFC 9110 15.6
+        return _is_passing(status)
     return not (isinstance(error, OSError) and error.errno in _SETTLED_NUMBERS)
+
+
+def _is_passing(status: int) -> bool:
+    return (status >= 500 and status not in _NEVER) or status in _PASSING_STATUSES  # noqa: PLR2004  RFC 9110 15.6
+
+
+def is_out_of_reach(error: BaseException) -> bool:
+    """Whether *error* says that a server does not answer, or that it cannot now: that is nobody's mistake.
+
+    As much as is known for certain; of what a run has ready to be put somewhere more is hoped for.
+    """
+    if (status := status_of(error)) is not None:
+        return _is_passing(status)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, TimeoutError | socket.gaierror) or getattr(cause, "errno", None) in _UNREACHED:
+            return True
+        if not _UNANSWERED.isdisjoint(kind.__name__ for kind in type(cause).__mro__):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def in_a_line(error: BaseException) -> str:
@@ -125,7 +163,8 @@ def status_of(error: BaseException | None) -> int | None:
             told = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
         else:
             told = getattr(answer, "status_code", None)
-        for status in (told, *(getattr(error, name, None) for name in ("status_code", "status", "code"))):
+        for name in ("", "status_code", "status", "code"):  # the last of which aiohttp would warn of
+            status = getattr(error, name, None) if name else told
             if str(status).isdecimal() and 300 <= int(str(status)) < 600:  # noqa: PLR2004  RFC 9110 15
                 return int(str(status))
         error = error.__cause__

@@ -15,7 +15,18 @@ from typing import IO, TYPE_CHECKING, Any, Final, Self, cast
 
 from async_img2ds.errors import OptionsError, StorageError, TakenOver
 from async_img2ds.ranks import ALL
-from async_img2ds.storage.base import ATTEMPTS, LEFTOVER_NAME, MARKER, PARTIAL, REDO, SAMPLE_NAME, in_use, is_of, remove
+from async_img2ds.storage.base import (
+    ATTEMPTS,
+    LEFTOVER_NAME,
+    MARKER,
+    PARTIAL,
+    REDO,
+    SAMPLE_NAME,
+    in_use,
+    is_of,
+    remove,
+    unusable,
+)
 from async_img2ds.storage.filesystems import OBJECT_STORES, protocols
 from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, locked
 from async_img2ds.storage.listing import entries_in
@@ -69,7 +80,7 @@ class RemoteStore:
         return {**vars(self), "_held": None, "_is_ours": False}
 
     def prepare(self) -> None:
-        """Create the folder and hold it against other runs, or raise OptionsError if that cannot be done."""
+        """Create the folder and hold it against other runs, or raise what every store does if that cannot be done."""
         sweep_staging(self._staging.parent)
         bucket = self._root.lstrip("/").partition("/")[0]
         is_there = True
@@ -86,7 +97,7 @@ class RemoteStore:
         except Held as error:
             raise in_use(self._root, str(error)) from None
         except Exception as error:  # each file system raises its own
-            raise OptionsError(f"output_folder: cannot write to {self._root}: {error}") from error
+            raise unusable(self._root, error) from error
         if not is_there:
             raise OptionsError(f"output_folder: there is no bucket {bucket!r}")
         self._hold()
@@ -249,6 +260,10 @@ class RemoteStore:
             return
         partial = f"{final}.{self._own}{PARTIAL}"
         self._fs.put_file(staged, partial)
+        self._rename(partial, final)
+
+    def _rename(self, partial: str, final: str) -> None:
+        """Have the file *partial* take the place of *final*, in a file system that renames."""
         if "hdfs" in protocols(self._fs):  # which renames nothing to what is there
             with suppress(FileNotFoundError):
                 self._fs.rm_file(final)

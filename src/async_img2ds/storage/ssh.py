@@ -1,7 +1,8 @@
 """A folder on a machine that is reached by SSH, through the package sshfs.
 
 That takes fsspec's configuration of neither of its names, believes any host, says what the server refuses in
-exceptions of its own, and does not connect again. fsspec's own file system for SSH is no way out: it hangs when two
+exceptions of its own, copies by a shell that need not be there, cannot make a file only where there is none, and does
+not connect again. fsspec's own file system for SSH is no way out: it hangs when two
 threads use it.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +58,27 @@ class SshFileSystem(SSHFileSystem):  # type: ignore[misc]  # it is untyped
         if (timeout_s := how.pop("timeout", None)) is not None:
             how["connect_args"] = {"connect_timeout": timeout_s, **how["connect_args"]}
         return None, _Channels(lambda: self._connect(host, pool_type, **how))
+
+    async def _cp_file(self, lpath: str, rpath: str, **_: Any) -> None:  # noqa: ANN401  as its base has it
+        """Copy a file: in the server if that can do it, else through this machine; its base types ``cp`` in a shell."""
+        async with self._pool.get() as channel:
+            await channel.copy(lpath, rpath)
+
+    async def _pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **how: Any) -> None:  # noqa: ANN401  as its base has it
+        """Write a file; with the mode ``create`` only where there is none, and whole from the moment it is there."""
+        if mode != "create":
+            await super()._pipe_file(path, value, **how)
+            return
+        own = f"{path}.{uuid.uuid4().hex}"
+        await super()._pipe_file(own, value, **how)
+        async with self._pool.get() as channel:
+            try:
+                await channel.rename(own, path)  # of SFTP's two renames the one that replaces nothing
+            except asyncssh.SFTPError as error:
+                await channel.remove(own)
+                if await channel.exists(path):
+                    raise FileExistsError(errno.EEXIST, "File exists", path) from error
+                raise
 
 
 class _Channels:
