@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import size
-from async_img2ds.cli.outcome import told_by_status
+from async_img2ds.cli.outcome import say, told_by_status
 from async_img2ds.options import ManifestOptions
 
 if TYPE_CHECKING:
@@ -29,8 +26,7 @@ def list_files(**words: Any) -> None:  # noqa: ANN401  typed by the signature ma
         startup.settle()
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         report = run_manifest(options)
-    with suppress(OSError):
-        typer.echo(_listed(report, options.output_folder))
+    say(_listed(report, options.output_folder))
 
 
 def _listed(report: ManifestReport, folder: str) -> str:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import typer
 
 from async_img2ds import startup
-from async_img2ds.errors import AsyncImg2dsError, InputError, OptionsError
+from async_img2ds.errors import AsyncImg2dsError, InputError, OptionsError, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from async_img2ds.distributors.base import Stop
 
-__all__ = ["AGAIN", "DEFECTIVE", "INCOMPLETE", "REFUSED", "end", "run_until_signalled", "told_by_status"]
+__all__ = ["AGAIN", "DEFECTIVE", "INCOMPLETE", "REFUSED", "end", "run_until_signalled", "say", "told_by_status"]
 
 T = TypeVar("T")
 
@@ -30,16 +30,25 @@ INCOMPLETE: Final = 3
 AGAIN: Final = "run the same command again"
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print *text* without the credentials of URLs in it, which logs would keep.
+
+    A reader that has gone, or a full disk behind a pipe, does not undo the work.
+    """
+    with suppress(OSError):
+        typer.echo(redacted(text), err=err)
+
+
 @contextmanager
 def told_by_status() -> Iterator[None]:
     """Say in a line what a command cannot do, and end with the status for it."""
     try:
         yield
     except (OptionsError, InputError) as error:
-        typer.echo(f"aimg2ds: {error}", err=True)
+        say(f"aimg2ds: {error}", err=True)
         raise typer.Exit(REFUSED) from None
     except AsyncImg2dsError as error:
-        typer.echo(f"aimg2ds: {error}", err=True)
+        say(f"aimg2ds: {error}", err=True)
         raise typer.Exit(INCOMPLETE) from None
     except KeyboardInterrupt:
         raise typer.Exit(128 + signal.SIGINT) from None
