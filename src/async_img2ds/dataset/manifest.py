@@ -24,7 +24,7 @@ from async_img2ds.preflight import check_shared
 from async_img2ds.storage import MANIFEST, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from async_img2ds.dataset.stats import StatsFile
     from async_img2ds.storage import Store
@@ -144,25 +144,29 @@ def _index_tars(store: Store, found: Found, *, compute: bool) -> int:
     return indexed
 
 
-def untrue_manifest(store: Store, digest: str | None = None) -> str:
+def untrue_manifest(store: Store, there: str | Iterable[tuple[int, str]]) -> str:
     """Return in words that the manifest in *store* is not true; nothing if it is, if there is none, or nobody can tell.
 
-    *digest* is that of the stats files that are there, empty if some could not be read; if None they are read here.
+    *there* is the digest of the stats files that are there, empty if some could not be read; or number and stem of
+    each, to be read here.
     """
     if not is_there(store, MANIFEST):
         return ""
     head = _read_head(store)
     if head is None:
         return f"{MANIFEST} is none that this program has written; aimg2ds manifest makes one"
-    if digest is None:
-        digests = DigestOfMarkers()
-        for file in read_stats(store, Found.in_store(store)):
-            digests.add(file)
-        digest = digests.hexdigest()
+    digest = there if isinstance(there, str) else _digest_of(store, there)
     if digest in ("", head.get("markers_sha256")):
         return ""
     told = f"it tells of {head.get('shards')} shards with {head.get('rows')} rows"
     return f"{MANIFEST} is not of the shards that are there: {told}; aimg2ds manifest makes it anew"
+
+
+def _digest_of(store: Store, found: Iterable[tuple[int, str]]) -> str:
+    digests = DigestOfMarkers()
+    for file in read_stats(store, sorted(found, key=lambda one: (one[0], len(one[1])))):
+        digests.add(file)
+    return digests.hexdigest()
 
 
 def _read_head(store: Store) -> dict[str, Any] | None:

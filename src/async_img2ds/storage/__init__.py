@@ -32,7 +32,7 @@ from async_img2ds.storage.base import (
     Store,
 )
 from async_img2ds.storage.contested import ContestedStore
-from async_img2ds.storage.filesystems import file_system, protocols
+from async_img2ds.storage.filesystems import file_system, folder_system, protocols
 from async_img2ds.storage.local import LocalStore
 from async_img2ds.storage.remote import RemoteStore
 from async_img2ds.storage.staging import staging_in, sweep_staging, temporary_folder
@@ -62,6 +62,7 @@ __all__ = [
     "RemoteStore",
     "Store",
     "file_system",
+    "folder_system",
     "open_store",
     "protocols",
     "sum_in",
@@ -76,7 +77,7 @@ def open_store(output_folder: str, share: Share = ALL, *, contested: bool = Fals
     *contested* says that two attempts at one shard may commit at a time. Nothing is created yet. The store can be
     pickled, so that workers use the one that their driver opened and closes.
     """
-    fs, path = file_system(output_folder)
+    fs, path = folder_system(output_folder)
     if "file" in protocols(fs):
         return LocalStore(Path(path), share)
     kind = ContestedStore if contested else RemoteStore

@@ -81,11 +81,14 @@ class Store(Protocol):
     def check(self) -> None:
         """See that no other run writes to the folder now, or raise TakenOver."""
 
-    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+    def entries(self, folder: str = "") -> Iterator[tuple[str, int | None]]:
+        """Yield what lies in the folder itself, or in one of its folders, by one listing.
 
-    def folders(self) -> Iterator[str]:
-        """Yield the names of the folders that lie in the folder itself."""
+        Of files name and size in bytes, of folders the name and None.
+        """
+
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files alone, of the same listing."""
 
     def open(self, name: str) -> IO[bytes]:
         """Open the file *name* for reading."""
