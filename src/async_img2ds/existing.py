@@ -18,7 +18,7 @@ from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
-from async_img2ds.storage import MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SUMS, WIDS
+from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SUMS, WIDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -200,7 +200,7 @@ def drop_manifest(store: Store) -> None:
 
     It would tell of others than there are, and who reads by it would miss some or fail.
     """
-    there = [name for name in (SUMS, WIDS, MANIFEST) if is_there(store, name)]
+    there = [name for name in (SUMS, WIDS, MANIFEST, *LISTINGS_BEFORE) if is_there(store, name)]
     for name in there:  # the manifest last: as long as it is there, it is true
         with suppress(FileNotFoundError):  # another rank was first
             store.remove([name])

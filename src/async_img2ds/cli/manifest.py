@@ -41,7 +41,7 @@ def _listed(report: ManifestReport, folder: str) -> str:
         lines.append(f"{report.missing:,} shards below the highest are not there, or not finished, and not in it")
     if report.folders_unlisted:
         lines.append(
-            f"the samples of {report.folders_unlisted:,} folders are not in _sha256sums.txt, as the stats files have "
+            f"the samples of {report.folders_unlisted:,} folders are not in _sha256sums, as the stats files have "
             "one sum for all of a folder; --compute reads them"
         )
     return "\n".join([*lines, f"written: {', '.join(report.written)}", f"dataset: {folder}"])

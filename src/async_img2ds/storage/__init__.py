@@ -20,7 +20,9 @@ from async_img2ds.storage.base import (
     LEFTOVER_NAME,
     LIST_NAME,
     LIST_SUMMARY,
+    LISTINGS_BEFORE,
     MANIFEST,
+    MANIFEST_BEFORE,
     MARKER,
     PARTIAL,
     REDO,
@@ -43,9 +45,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEFTOVER_NAME",
-    "MANIFEST",
+    "LISTINGS_BEFORE",
     "LIST_NAME",
     "LIST_SUMMARY",
+    "MANIFEST",
+    "MANIFEST_BEFORE",
     "MARKER",
     "PARTIAL",
     "REDO",
