@@ -6,18 +6,19 @@ import gzip
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import async_img2ds.cli
+from async_img2ds.cli.outcome import say
 from async_img2ds.cli.spelling import Spelling, joined
 from async_img2ds.hints import FASTER
 from async_img2ds.options import POSITIONAL, flags
 from origin import free_port
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from origin import Origin
 
 FLAGS = {flag.name: flag for flag in flags()}
@@ -217,3 +218,22 @@ def test_without_an_image_library_the_two_lines_are_said(tmp_path: Path) -> None
 def _joined(boxed: str) -> str:
     """Return the words of a message that was folded into a box."""
     return " ".join(boxed.replace("│", " ").split())
+
+
+def test_passwords_in_urls_are_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither of folders nor of lists; Azure's container stands in the same place, and is none."""
+    say('dataset: ssh://me:secret@host/x, list: https://a%40b:secret@host, {"url": "s3://secret@b"}')
+    say("dataset: abfss://container@account.dfs.core.windows.net/x, abfs://me:secret@account", err=True)
+    said = capsys.readouterr()
+
+    assert said.out == 'dataset: ssh://host/x, list: https://host, {"url": "s3://b"}\n'
+    assert said.err == "dataset: abfss://container@account.dfs.core.windows.net/x, abfs://account\n"
+
+
+def test_commands_print_by_nothing_else() -> None:
+    """So what one of them is told to print has no passwords in it, whatever it is."""
+    printing = re.compile(r"\b(?:echo|secho|print)\(|std(?:out|err)\.write\(")
+    folder = Path(async_img2ds.cli.__file__).parent
+    found = {path.name for path in folder.rglob("*.py") if printing.search(path.read_text())}
+
+    assert found == {"outcome.py"}

@@ -261,6 +261,16 @@ def test_list_over_http_is_streamed(tmp_path: Path, server: str) -> None:
         open_list(f"{server}/none.txt")
 
 
+def test_password_of_a_list_is_not_told(tmp_path: Path, server: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not where a file is called by its URL, as in the warning of one that is named otherwise than it is read."""
+    written(tmp_path / "list.csv", b"a\n")
+    found = open_list(f"{server.replace('//', '//me:secret@')}/list.csv", input_format="txt")
+
+    assert "list.csv is read as txt" in caplog.text
+    assert "secret" not in caplog.text
+    assert [file.name for file in found.files] == [f"{server}/list.csv"]
+
+
 def test_parquet_over_http_is_read_by_position(tmp_path: Path) -> None:
     """Of a file that a server has, only what is needed."""
     table = pa.table({"url": [f"http://h.test/{n}" for n in range(1000)], "unwanted": [os.urandom(20_000)] * 1000})

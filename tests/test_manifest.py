@@ -13,7 +13,7 @@ import pytest
 from async_img2ds import OptionsError, StorageError, download, manifest, purge, retry, summary, verify
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.shards import DATA_ENDINGS
-from async_img2ds.storage import MANIFEST, SUMS, WIDS, LocalStore
+from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, SUMS, WIDS, LocalStore
 from policy.test_markers import IMG2DATASETS
 from test_cli import aimg2ds
 from test_summary import markers
@@ -174,6 +174,22 @@ def test_the_first_line_is_the_dataset_and_each_other_a_shard(dataset: Callable[
     assert json.loads(first.rstrip(",") + "}")["dataset"] == told(folder)["dataset"]
     assert (second, last) == ('"shards": [', "]}")
     assert [json.loads(line.rstrip(","))["name"] for line in shards] == ["00000", "00001", "00002"]
+
+
+def test_manifest_of_a_version_before_is_read_and_replaced(dataset: Callable[[str], Path]) -> None:
+    """By the names that it had: it is told to be old, and goes with the first shard that changes or with the next."""
+    folder = dataset("webdataset")
+    manifest(str(folder), progress="none")
+    for new, old in zip((SUMS, WIDS, MANIFEST), LISTINGS_BEFORE, strict=True):
+        (folder / new).rename(folder / old)
+    true = summary(str(folder), progress="none").manifest
+    (folder / "00000_stats.json").unlink()
+    old = summary(str(folder), progress="none").manifest
+    manifest(str(folder), progress="none")
+
+    assert true == ""
+    assert f"{LISTINGS_BEFORE[-1]} is not of the shards that are there" in old
+    assert not {*LISTINGS_BEFORE} & {path.name for path in folder.iterdir()}
 
 
 def test_the_same_dataset_has_the_same_manifest(dataset: Callable[[str], Path]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +27,10 @@ from async_img2ds import InputError, OptionsError, PartitionReport, StorageError
 from async_img2ds.distributors.base import Stop
 from async_img2ds.lists import partition as module
 from async_img2ds.lists import passes, reading, temporary
-from async_img2ds.lists.partition import run_partition
+from async_img2ds.lists.partition import BESIDE, BESIDE_BEFORE, run_partition
 from async_img2ds.lists.passes import numbers_for
 from async_img2ds.options import PartitionOptions
+from async_img2ds.storage import LIST_SUMMARY, LocalStore
 from lists import as_arrow, as_parquet, encoded, written
 from processes import wait_until
 from test_cli import aimg2ds
@@ -308,18 +311,55 @@ def test_strangers_are_not_mixed_with_the_list(tmp_path: Path) -> None:
     assert list(out.iterdir()) == [other]
 
 
-@pytest.mark.parametrize("lost", ["_partition.json", "by-host-00000.parquet"])
-def test_list_that_is_not_whole_is_written_anew(tmp_path: Path, lost: str) -> None:
-    """As a run that was killed leaves it: without the file that is written last, or without another."""
+@pytest.mark.parametrize("is_killed", [False, True], ids=["lost", "killed"])
+def test_list_that_is_not_whole_is_written_anew(tmp_path: Path, *, is_killed: bool) -> None:
+    """When a file of it is gone, or as a run that was killed leaves it, which may have been that of another list."""
     content = as_parquet(pa.table({"url": urls()}))
     written_anew(tmp_path, content)
     whole = contents(tmp_path / "out")
-    (tmp_path / "out" / lost).unlink()
+    if is_killed:
+        told = {"schema_version": 1, "made_of": [{"name": "other.parquet", "bytes": 7}]}
+        (tmp_path / "out" / LIST_SUMMARY).write_text(json.dumps(told))
+    else:
+        (tmp_path / "out" / "by-host-00000.parquet").unlink()
     (tmp_path / "out" / "by-host-00007.parquet").write_bytes(b"of a longer list")
     again = written_anew(tmp_path, content)
 
     assert not again.is_old
     assert contents(tmp_path / "out") == whole
+
+
+@pytest.mark.parametrize("summary", [None, b"{", b'{"files": {"by-host-00000.parquet": 1}, "made_of": []}'])
+def test_list_of_which_nothing_is_known_is_not_replaced(tmp_path: Path, summary: bytes | None) -> None:
+    """It may be anybody's: copied there without what is said of it, or with that of another."""
+    content = as_parquet(pa.table({"url": urls()}))
+    written_anew(tmp_path, content)
+    told = tmp_path / "out" / LIST_SUMMARY
+    told.unlink() if summary is None else told.write_bytes(summary)
+    before = contents(tmp_path / "out")
+
+    with pytest.raises(OptionsError, match=r"by-host-00000\.parquet, of a list of which nothing is known"):
+        written_anew(tmp_path, content)
+    assert contents(tmp_path / "out") == before
+
+
+def test_list_is_said_to_be_begun_until_it_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its summary is there before its first file, so that what a kill leaves is known; one that fails leaves none."""
+    seen = []
+
+    def see(store: LocalStore, name: str) -> None:
+        seen.append((name, (tmp_path / "out" / LIST_SUMMARY).exists()))
+        if name == "by-host-00000.parquet":
+            raise OSError(errno.EIO, "of the disk")
+        publish(store, name)
+
+    publish = LocalStore.publish
+    monkeypatch.setattr(LocalStore, "publish", see)
+
+    with pytest.raises(StorageError, match="of the disk"):
+        written_anew(tmp_path, as_parquet(pa.table({"url": urls()})))
+    assert seen == [(LIST_SUMMARY, False), ("by-host-00000.parquet", True)]
+    assert not (tmp_path / "out").exists()
 
 
 def test_list_that_breaks_leaves_nothing(tmp_path: Path) -> None:
@@ -573,7 +613,7 @@ def test_fetch_goes_on_with_the_list_beside_the_dataset(whole: dict[str, Any], t
     out = tmp_path / "out"
     options = {**whole, "output_folder": out, "partition_by": "host"}
     download(**options)
-    before, lying = fetched(out), seen_from_outside(out / "_list")
+    before, lying = fetched(out), seen_from_outside(out / BESIDE)
     for path in out.glob("00002*"):
         path.unlink()
     again = download(**options)
@@ -581,8 +621,8 @@ def test_fetch_goes_on_with_the_list_beside_the_dataset(whole: dict[str, Any], t
     assert (again.shards_done, again.shards_skipped) == (1, 4)
     assert verify(str(out), progress="none").good
     assert fetched(out) == before
-    assert seen_from_outside(out / "_list") == lying
-    assert names(out / "_list") == ["_partition.json", "by-host-00000.parquet"]
+    assert seen_from_outside(out / BESIDE) == lying
+    assert names(out / BESIDE) == ["_partition.json", "by-host-00000.parquet"]
 
 
 def test_list_beside_the_dataset_has_only_what_is_asked_for(tmp_path: Path) -> None:
@@ -592,7 +632,23 @@ def test_list_beside_the_dataset_has_only_what_is_asked_for(tmp_path: Path) -> N
     options: dict[str, Any] = {"input_format": "csv", "caption_col": "caption", "partition_by": "host", **NET}
     download(path, output_folder=tmp_path / "out", **options)
 
-    assert table(tmp_path / "out" / "_list").to_pylist() == [{"caption": "x", "url": "http://10.0.0.1/a.jpg"}]
+    assert table(tmp_path / "out" / BESIDE).to_pylist() == [{"caption": "x", "url": "http://10.0.0.1/a.jpg"}]
+
+
+def test_list_beside_the_dataset_may_be_removed(whole: dict[str, Any], tmp_path: Path) -> None:
+    """It is written again, as it was, or taken from where versions before have put it."""
+    out = tmp_path / "out"
+    options = {**whole, "output_folder": out, "partition_by": "host"}
+    download(**options)
+    before = contents(out / BESIDE)
+    (out / BESIDE).rename(out / BESIDE_BEFORE)
+    old = download(**options)
+    stays = not (out / BESIDE).exists()
+    shutil.rmtree(out / BESIDE_BEFORE)
+    again = download(**options)
+
+    assert (old.shards_skipped, again.shards_skipped, stays) == (5, 5, True)
+    assert contents(out / BESIDE) == before
 
 
 def test_dataset_begun_in_another_order_is_refused(whole: dict[str, Any], tmp_path: Path) -> None:
@@ -604,23 +660,29 @@ def test_dataset_begun_in_another_order_is_refused(whole: dict[str, Any], tmp_pa
     with pytest.raises(OptionsError, match="was begun without"):
         download(**options, partition_by="host")
     assert names(tmp_path / "out") == before
+    (tmp_path / "out" / BESIDE_BEFORE).mkdir()
+    (tmp_path / "out" / BESIDE_BEFORE / LIST_SUMMARY).write_text("{}")
     download(**options, partition_by="host", incremental_mode="overwrite")
+    assert not (tmp_path / "out" / BESIDE_BEFORE).exists()
     with pytest.raises(InputError, match="was made of other URLs"):
         download(**options)
 
 
 def test_dataset_of_another_list_is_refused_or_overwritten(whole: dict[str, Any], tmp_path: Path) -> None:
-    """Its own list is not replaced while there are shards of it."""
+    """Its own list is not replaced while there are shards of it, nor are they mixed with another when it is gone."""
     options = {**whole, "output_folder": tmp_path / "out", "partition_by": "host"}
     download(**options)
     lines = Path(whole["url_list"]).read_text().splitlines(keepends=True)
     Path(whole["url_list"]).write_text("".join(lines[:21]))
 
-    with pytest.raises(OptionsError, match="was made of other files than this one: list"):
+    with pytest.raises(OptionsError, match=r"was made of other files than this one: list.*incremental_mode overwrite"):
+        download(**options)
+    shutil.rmtree(tmp_path / "out" / BESIDE)
+    with pytest.raises(OptionsError, match=r"or of another list; .*incremental_mode overwrite"):
         download(**options)
     report = download(**options, incremental_mode="overwrite")
     assert (report.count, report.shards_done) == (20, 2)
-    assert table(tmp_path / "out" / "_list").num_rows == 20
+    assert table(tmp_path / "out" / BESIDE).num_rows == 20
 
 
 @pytest.mark.parametrize("mode", ["extend", "extend_new"])
@@ -637,7 +699,7 @@ def test_fetch_that_is_stopped_while_its_list_is_written_leaves_nothing(tmp_path
     with subprocess.Popen(
         [*command, "--partition_by", "host"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        wait_until(lambda: is_under_way(tmp_path / "out" / "_list"))
+        wait_until(lambda: is_under_way(tmp_path / "out" / BESIDE))
         process.send_signal(signal.SIGINT)
 
     assert process.returncode == 130

@@ -20,7 +20,7 @@ from async_img2ds import hub as hub_module
 from async_img2ds.dataset import push as pushing
 from async_img2ds.hub import Destination, Hub
 from async_img2ds.policy.card import BEGIN, END
-from async_img2ds.storage import MANIFEST, SUMS, WIDS, LocalStore, patience
+from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, SUMS, WIDS, LocalStore, patience
 from fake_hub import TOKEN, FakeHub, Repo, fake_hub
 from test_cli import aimg2ds
 from test_manifest import as_img2dataset_leaves_it, sha256sum_checks
@@ -132,6 +132,19 @@ def test_the_same_is_not_sent_again(hub: FakeHub, dataset: Path) -> None:
     assert (len(hub.uploads), len(hub.repos[REPO].commits)) == before
     assert (report.files_sent, report.bytes_sent, report.commits, report.card) == (0, 0, 0, "the same")
     assert report.files_there == 15
+
+
+def test_files_by_the_names_of_versions_before_are_replaced(hub: FakeHub, dataset: Path) -> None:
+    """In the commit that tells the same by the names of today."""
+    pushed(dataset)
+    branch = hub.repos[REPO].branches["main"]
+    for new, old in zip((SUMS, WIDS, MANIFEST), LISTINGS_BEFORE, strict=True):
+        branch[old] = branch.pop(new)
+    hub.repos[REPO].commits.clear()
+    pushed(dataset)
+
+    assert len(hub.repos[REPO].commits) == 1
+    assert set(hub.repos[REPO].files) == {*files(dataset), *OF_ALL}
 
 
 def test_shards_that_changed_are_sent_alone(hub: FakeHub, dataset: Path, tmp_path: Path, origin: Origin) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import socket
 import sys
 import tempfile
 import threading
@@ -422,6 +423,29 @@ def test_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
     with pytest.raises(OptionsError, match=r"hdfs:// .*install Java and a Hadoop client.*JAVA_HOME.*CLASSPATH"):
         file_system("hdfs://127.0.0.1:9/folder")
+
+
+def test_folder_of_a_server_that_refuses_is_told_in_words() -> None:
+    """Also where the library connects when it is asked for nothing yet."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    with pytest.raises(StorageError, match=rf"output_folder: ftp://127.0.0.1:{port}/x cannot be reached: .*refused"):
+        open_store(f"ftp://me:secret@127.0.0.1:{port}/x")
+
+
+def test_looking_at_a_server_that_fails_is_an_error_of_its_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the library raises, and at the first look already: whether somebody else writes there."""
+    store = remote(Path("/unreachable")).store
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no credentials")
+
+    for method in ("cat_file", "ls"):
+        with monkeypatch.context() as patch:
+            patch.setattr(type(fsspec.filesystem("memory")), method, fail)
+            with pytest.raises(OSError, match="RuntimeError: no credentials"):
+                store.is_in_use()
 
 
 def test_unknown_file_system_is_refused() -> None:

@@ -189,13 +189,10 @@ def test_stats_files_are_found_in_the_order_of_their_numbers(names: dict[tuple[i
     stems = {f"{number:0{digits}d}": is_empty for (digits, number), is_empty in names.items()}
 
     class Listed(LocalStore):
-        def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        def entries(self, folder: str = "") -> Iterator[tuple[str, int | None]]:
             assert folder == ""
             yield from ((f"{stem}_stats.json", 0 if is_empty else 9) for stem, is_empty in stems.items())
             yield from [("notes_stats.json", 1), ("00000.tar", 9), ("\u0661_stats.json", 9)]
-
-        def folders(self) -> Iterator[str]:
-            return iter(())
 
     found = Found.in_store(Listed(None))  # type: ignore[arg-type]  # of which nothing is asked
 

@@ -72,8 +72,12 @@ class Trace:
     last_modified: str | None = None
 
 
-# Who asks, and with what password, as it stands in a URL (RFC 3986 3.2.1).
-_CREDENTIALS: Final = re.compile(r"(?<=://)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
+# Who asks, and with what password, as it stands in a URL (RFC 3986 3.2.1); but what stands there in Azure's
+# abfs://container@account is a name of what is asked for.
+_CREDENTIALS: Final = re.compile(
+    r"(?<=://)(?!(?:(?<=abfs://)|(?<=abfss://))[a-z0-9$-]+@[^/?#\s@]*(?:[/?#\s]|$))[^/?#\s@]*(?:@[^/?#\s@]*)*@",
+    re.IGNORECASE,
+)
 
 
 def redacted(text: str) -> str:

@@ -18,7 +18,7 @@ from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
-from async_img2ds.storage import MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SETTINGS, SUMS, WIDS
+from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SETTINGS, SUMS, WIDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -136,7 +136,7 @@ def _next_shard(store: Store) -> int:
     """Return a number above those of all shards, the unfinished ones of a killed run included: nobody knows these."""
     stems = (
         name.partition(".")[0].removesuffix("_stats")
-        for name in (*store.folders(), *(n for n, _ in store.names()))
+        for name, _ in store.entries()
         if not name.endswith(JOURNAL)  # which goes, unread
     )
     return max((int(stem) for stem in stems if stem.isascii() and stem.isdigit()), default=-1) + 1
@@ -201,7 +201,7 @@ def drop_manifest(store: Store) -> None:
 
     It would tell of others than there are, and who reads by it would miss some or fail.
     """
-    there = [name for name in (SUMS, WIDS, MANIFEST) if is_there(store, name)]
+    there = [name for name in (SUMS, WIDS, MANIFEST, *LISTINGS_BEFORE) if is_there(store, name)]
     for name in there:  # the manifest last: as long as it is there, it is true
         with suppress(FileNotFoundError):  # another rank was first
             store.remove([name])
@@ -259,22 +259,28 @@ def remove_shards(store: Store, stems: Collection[str]) -> None:
 
 def unfinished_shards(store: Store) -> list[str]:
     """Return the stems of the shards of which killed runs have left files, and which nobody has finished."""
-    marked = {name.removesuffix(MARKER) for name in finished_shards(store).values()}
-    there = [name.partition(".") for name, _ in store.names()]
-    begun = {stem for stem, _, ending in there if ending in DATA_ENDINGS} | set(store.folders())
-    return sorted(stem for stem in begun - marked if stem.isascii() and stem.isdigit())
+    marked: set[str] = set()
+    begun: set[str] = set()
+    for name, size in store.entries():
+        stem, _, ending = name.partition(".")
+        if size and Naming.finished_shard(name) is not None:
+            marked.add(name.removesuffix(MARKER))
+        elif stem.isascii() and stem.isdigit() and ((size is None and not ending) or ending in DATA_ENDINGS):
+            begun.add(stem)
+    return sorted(begun - marked)
 
 
 def remove_data(store: Store, stems: Collection[str]) -> None:
     """Delete the files and samples of the shards *stems*, whose markers are not there."""
     removed = set(stems)
-    data = [name.partition(".") for name, _ in store.names()]
+    entries = list(store.entries())
+    data = [name.partition(".") for name, size in entries if size is not None]
     ours = {*DATA_ENDINGS, REDO.removeprefix(".")}
     # An index first: without its tar nobody would know whose it is.
     indexed = removed & {stem for stem, _, ending in data if ending == "tar"}
     store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending == INDEX_ENDING and stem in indexed])
     store.remove([f"{stem}.{ending}" for stem, _, ending in data if ending in ours and stem in removed])
-    for folder in removed.intersection(store.folders()):
+    for folder in removed.intersection(name for name, size in entries if size is None):
         samples = (name for name, _ in store.names(folder))
         store.remove([f"{folder}/{name}" for name in samples if _is_sample(name)])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from async_img2ds.blocking import begun
 from async_img2ds.distributors.base import DOUBLING
-from async_img2ds.errors import StorageError
+from async_img2ds.errors import StorageError, redacted
 from async_img2ds.existing import STARTS, checked, clear, drop_manifest, keep_settings, removal_in, sweep_journals
 from async_img2ds.inputs import UrlList
 from async_img2ds.policy.markers import digest_of_options
@@ -110,7 +110,7 @@ def _plan(options: Options, held: ExitStack, is_wanted: Callable[[], bool], sett
     except OSError as error:
         raise StorageError(f"output_folder: {error}") from error
     if not url_list.rows_read and not url_list.rows_known:
-        logger.warning("url_list: %s has no rows", ", ".join(options.input.url_list))
+        logger.warning("url_list: %s has no rows", redacted(", ".join(options.input.url_list)))
 
     def work_for(processes: int, cores: int) -> Work:
         return ShardWork(options, store, Machine(processes, cores), rules, removal)

@@ -12,7 +12,7 @@ from async_img2ds.errors import AsyncImg2dsError, InputOutOfReach, MissingExtraE
 from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES
 from async_img2ds.policy.host_rules import NO_RULES, HostRules
 from async_img2ds.sources import parse_source
-from async_img2ds.storage import file_system, is_out_of_reach, protocols
+from async_img2ds.storage import file_system, folder_system, is_out_of_reach, protocols
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -166,7 +166,7 @@ def check_shared(output_folder: str) -> None:
         OptionsError: it is in the memory of one process.
 
     """
-    fs, _ = file_system(output_folder)
+    fs, _ = folder_system(output_folder)
     if "memory" in protocols(fs):
         raise OptionsError("output_folder: memory:// is each process's own, and workers are others; choose a folder")
 
@@ -211,7 +211,7 @@ def check_apart(files: Iterable[ListFile], output_folder: str) -> None:
         OptionsError: the output folder is the folder of one of *files*.
 
     """
-    fs, path = file_system(output_folder)
+    fs, path = folder_system(output_folder)
     for file in files:
         folder, _, name = os.path.realpath(file.path).rpartition("/")
         if type(file.fs) is not type(fs) or os.path.realpath(path) not in (folder, os.path.realpath(file.folder)):

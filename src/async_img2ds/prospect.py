@@ -38,7 +38,7 @@ from async_img2ds.policy.estimates import (
     share_of,
 )
 from async_img2ds.run import run
-from async_img2ds.storage import MARKER, file_system, open_store, protocols, sweep_staging, temporary_folder
+from async_img2ds.storage import MARKER, folder_system, open_store, protocols, sweep_staging, temporary_folder
 from async_img2ds.worker.room import disk_usage
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def _with_what_is_beside(images: Estimate, found: _Found, rows: int) -> Estimate
 
 def _room_at(output_folder: str) -> int | None:
     """Return how many bytes are free where *output_folder* is or will be; None elsewhere than on this machine."""
-    fs, path = file_system(output_folder)
+    fs, path = folder_system(output_folder)
     if "file" not in protocols(fs):
         return None
     there = next(folder for folder in (Path(path), *Path(path).parents) if folder.exists())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
+from async_img2ds import manifest
+from async_img2ds.lists.partition import BESIDE
 from consumers.made import SIZE, first_shard_fails, values_come_late
 from fake_hub import fake_hub
 from samples import LISTED, write
@@ -123,6 +126,19 @@ def test_table_beside_the_images_is_a_dataset(maker: Maker, tmp_path: Path) -> N
     found = {row["key"]: row for row in load("parquet", made, "*.parquet", tmp_path)}
 
     assert {key: {name: found[key][name] for name in row} for key, row in made.rows.items()} == made.rows
+
+
+@pytest.mark.parametrize("output_format", ["parquet", "webdataset"])
+def test_what_lies_beside_the_shards_is_not_read(maker: Maker, tmp_path: Path, output_format: str) -> None:
+    """Of a folder without a word on its files it reads the tables, whatever is written down beside them."""
+    made = maker.dataset(output_format, partition_by="host")
+    folder = tmp_path / "copy"
+    shutil.copytree(made.folder, folder)
+    manifest(str(folder), progress="none")
+    loaded = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
+
+    assert (folder / BESIDE).is_dir()
+    assert sorted(row["url"] for row in loaded) == sorted(row["url"] for row in made.rows.values())
 
 
 def pushed(made: Made, folder: Path) -> Path:

@@ -17,6 +17,8 @@ __all__ = ["Program"]
 
 # A run that waits for anything for so long does not end.
 RUN_MOST_S = 120
+# The commands that start no workers.
+ALONE = ("manifest", "partition", "summary")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Program:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start ``aimg2ds`` with *words*."""
-        command = [str(Path(sys.executable).parent / "aimg2ds"), *words, "--progress=none", "--processes_count=2"]
+        command = [str(Path(sys.executable).parent / "aimg2ds"), *words, "--progress=none"]
+        command += [] if words[0] in ALONE else ["--processes_count=2"]
         return subprocess.Popen(
             command, env=self.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -207,6 +207,38 @@ def test_missing_credentials_are_told_before_anything_is_fetched(s3: Place, web:
     assert web.requests() == []
 
 
+@pytest.mark.parametrize("command", ["summary", "verify"])
+def test_store_that_cannot_be_read_is_told_in_a_line(s3: Place, tmp_path: Path, command: str) -> None:
+    """For want of credentials, or of a server, with the status of what could not be done."""
+    env = {"FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{s3.port}", "AWS_EC2_METADATA_DISABLED": "true"}
+    said = Program(replace(s3, variables=env), tmp_path).run(command, f"{s3.root}/denied", status=3)
+
+    assert re.fullmatch("aimg2ds: output_folder: .*credentials.*\n", said)
+
+
+def test_passwords_in_urls_are_told_by_no_command(sftp: Place, web: Origin, tmp_path: Path) -> None:
+    """Neither in what they print at the end, nor where they refuse something, nor in files."""
+    user = sftp.variables["FSSPEC_SSH_USERNAME"]
+    others = {name: value for name, value in sftp.variables.items() if name != "FSSPEC_SSH_USERNAME"}
+    program = Program(replace(sftp, variables=others), tmp_path)
+    at = sftp.root.replace("ssh://", f"ssh://{user}:s3cr3t@")
+    listed(sftp, f"{sftp.root}/secret-list/urls.csv", [web.url("rocket.jpg")])
+    out = f"{at}/secret"
+    words = ["--number_sample_per_shard=10", "--allow_net=127.0.0.0/8"]
+    said = [
+        program.run("partition", f"{at}/secret-list/urls.csv", f"{at}/secret-by-host", *words[:1]),
+        program.run("fetch", f"{at}/secret-by-host", "--input_format=parquet", f"--output_folder={out}", *words),
+        program.run("fetch", f"{at}/secret-by-host", f"--output_folder={out}", *words, status=2),
+        program.run("summary", out),
+        program.run("verify", out),
+        program.run("manifest", out),
+        program.run("retry", out, "--class=http_status_5xx"),
+    ]
+
+    assert [text for text in said if "s3cr3t" in text] == []
+    assert "dataset: ssh://127.0.0.1/" in said[1]
+
+
 @pytest.mark.parametrize("name", ["s3", "azure", "gcs"])
 def test_bucket_that_is_not_there_is_refused(
     request: pytest.FixtureRequest, web: Origin, tmp_path: Path, name: str

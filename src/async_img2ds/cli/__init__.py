@@ -24,6 +24,7 @@ from async_img2ds.cli.command import add_command
 from async_img2ds.cli.doctor import doctor
 from async_img2ds.cli.fetch import fetch
 from async_img2ds.cli.manifest import list_files
+from async_img2ds.cli.outcome import say
 from async_img2ds.cli.partition import partition
 from async_img2ds.cli.plan import plan
 from async_img2ds.cli.push import push
@@ -85,7 +86,7 @@ def _show_version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
     if asked:
         from importlib.metadata import version
 
-        typer.echo(f"aimg2ds {version('async-img2ds')}")
+        say(f"aimg2ds {version('async-img2ds')}")
         raise typer.Exit
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import NAMED_MAX, not_done, reasons
 from async_img2ds.cli.logs import end_in_json
-from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, told_by_status
+from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, say, told_by_status
 from async_img2ds.cli.spelling import given
 from async_img2ds.options import PURGE_GROUPS, RETRY_GROUPS, PurgeOptions, RetryOptions, later_flags
 
@@ -101,11 +98,10 @@ def _do_again(
     with told_by_status():
         options = read(**given(words, allowed))
         report, signalled = asyncio.run(run_until_signalled(partial(run, options), options.run.grace_s, options.run))
-    with suppress(OSError):
-        if options.run.log_format == "json":
-            typer.echo(end_in_json(report))
-        elif not options.run.quiet:
-            typer.echo(told(report, options))
-        if signalled and not options.run.is_terse:
-            typer.echo(f"interrupted: {AGAIN} {so_as}", err=True)
+    if options.run.log_format == "json":
+        say(end_in_json(report))
+    elif not options.run.quiet:
+        say(told(report, options))
+    if signalled and not options.run.is_terse:
+        say(f"interrupted: {AGAIN} {so_as}", err=True)
     end(signalled, complete=report.complete)

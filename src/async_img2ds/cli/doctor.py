@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,7 @@ import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.layout import beside, width
-from async_img2ds.cli.outcome import DEFECTIVE, told_by_status
+from async_img2ds.cli.outcome import DEFECTIVE, say, told_by_status
 from async_img2ds.cli.spelling import given
 from async_img2ds.options import DOCTOR_GROUPS, DoctorOptions, doctor_flags
 
@@ -35,8 +34,7 @@ def doctor(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
     with told_by_status():
         options = DoctorOptions.of(**given(words, allowed))
         report = asyncio.run(_run_doctor(options))
-    with suppress(OSError):
-        typer.echo(_as_json(report) if options.checkup.json else "\n".join(_in_words(report, width())))
+    say(_as_json(report) if options.checkup.json else "\n".join(_in_words(report, width())))
     if report.problems:
         raise typer.Exit(DEFECTIVE)
 

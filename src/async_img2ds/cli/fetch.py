@@ -6,17 +6,14 @@ import asyncio
 import json
 import os
 import shlex
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
 from async_img2ds import startup
 from async_img2ds.cli.figures import both_ways, failures
 from async_img2ds.cli.logs import end_in_json
-from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, told_by_status
+from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, say, told_by_status
 from async_img2ds.cli.spelling import given
 from async_img2ds.flags import Flag, flags_of
 from async_img2ds.options import GROUPS, Options, flags
@@ -41,18 +38,17 @@ def fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made be
         options = Options.of(**given(words, tuple(flags())))
         options = replace(options, run=options.run.placed(os.environ))
         if options.input.recipe and not options.run.is_terse:
-            typer.echo(recipe_in_words(options), err=True)
+            say(recipe_in_words(options), err=True)
         if options.run.explain and not options.run.is_terse:
-            typer.echo(_worst_case_in_words(options), err=True)
+            say(_worst_case_in_words(options), err=True)
         run = options.run
         report, signalled = asyncio.run(run_until_signalled(partial(_run_fetch, options), run.grace_s, run))
-    with suppress(OSError):  # a reader that has gone, or a full disk behind a pipe, does not undo the work
-        if options.run.log_format == "json":
-            typer.echo(end_in_json(report))
-        elif not options.run.quiet:
-            typer.echo(_summary(report, options))
-        if signalled and not options.run.is_terse:
-            typer.echo(f"interrupted: {_GO_ON[options.output.incremental_mode]} to go on", err=True)
+    if run.log_format == "json":
+        say(end_in_json(report))
+    elif not run.quiet:
+        say(_summary(report, options))
+    if signalled and not run.is_terse:
+        say(f"interrupted: {_GO_ON[options.output.incremental_mode]} to go on", err=True)
     end(signalled, complete=report.complete)
 
 

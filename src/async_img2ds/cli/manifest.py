@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import size
-from async_img2ds.cli.outcome import told_by_status
+from async_img2ds.cli.outcome import say, told_by_status
 from async_img2ds.options import ManifestOptions
 
 if TYPE_CHECKING:
@@ -29,8 +26,7 @@ def list_files(**words: Any) -> None:  # noqa: ANN401  typed by the signature ma
         startup.settle()
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         report = run_manifest(options)
-    with suppress(OSError):
-        typer.echo(_listed(report, options.output_folder))
+    say(_listed(report, options.output_folder))
 
 
 def _listed(report: ManifestReport, folder: str) -> str:
@@ -45,7 +41,7 @@ def _listed(report: ManifestReport, folder: str) -> str:
         lines.append(f"{report.missing:,} shards below the highest are not there, or not finished, and not in it")
     if report.folders_unlisted:
         lines.append(
-            f"the samples of {report.folders_unlisted:,} folders are not in _sha256sums.txt, as the stats files have "
+            f"the samples of {report.folders_unlisted:,} folders are not in _sha256sums, as the stats files have "
             "one sum for all of a folder; --compute reads them"
         )
     return "\n".join([*lines, f"written: {', '.join(report.written)}", f"dataset: {folder}"])

@@ -12,7 +12,7 @@ import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.logs import begin_logging
-from async_img2ds.errors import AsyncImg2dsError, InputError, InputOutOfReach, OptionsError
+from async_img2ds.errors import AsyncImg2dsError, InputError, InputOutOfReach, OptionsError, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from async_img2ds.distributors.base import Stop
     from async_img2ds.options import RunOptions
 
-__all__ = ["AGAIN", "DEFECTIVE", "INCOMPLETE", "REFUSED", "end", "run_until_signalled", "told_by_status"]
+__all__ = ["AGAIN", "DEFECTIVE", "INCOMPLETE", "REFUSED", "end", "run_until_signalled", "say", "told_by_status"]
 
 T = TypeVar("T")
 
@@ -32,16 +32,25 @@ INCOMPLETE: Final = 3
 AGAIN: Final = "run the same command again"
 
 
+def say(text: str, *, err: bool = False) -> None:
+    """Print *text* without the credentials of URLs in it, which logs would keep.
+
+    A reader that has gone, or a full disk behind a pipe, does not undo the work.
+    """
+    with suppress(OSError):
+        typer.echo(redacted(text), err=err)
+
+
 @contextmanager
 def told_by_status() -> Iterator[None]:
     """Say in a line what a command cannot do, and end with the status for it."""
     try:
         yield
     except (OptionsError, InputError) as error:
-        typer.echo(f"aimg2ds: {error}", err=True)
+        say(f"aimg2ds: {error}", err=True)
         raise typer.Exit(INCOMPLETE if isinstance(error, InputOutOfReach) else REFUSED) from None
     except AsyncImg2dsError as error:
-        typer.echo(f"aimg2ds: {error}", err=True)
+        say(f"aimg2ds: {error}", err=True)
         raise typer.Exit(INCOMPLETE) from None
     except KeyboardInterrupt:
         raise typer.Exit(128 + signal.SIGINT) from None

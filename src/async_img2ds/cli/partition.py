@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, told_by_status
+from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, say, told_by_status
 from async_img2ds.cli.spelling import given
 from async_img2ds.options import PARTITION_GROUPS, PartitionOptions, partition_flags
 
@@ -26,8 +23,7 @@ def partition(**words: Any) -> None:  # noqa: ANN401  typed by the signature mad
     with told_by_status():
         options = PartitionOptions.of(**given(words, allowed))
         report, signalled = asyncio.run(run_until_signalled(partial(_run_partition, options), None))
-    with suppress(OSError):
-        typer.echo(_rearranged(report, options))
+    say(_rearranged(report, options))
     end(signalled, complete=not report.interrupted)
 
 

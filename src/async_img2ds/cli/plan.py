@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
 from async_img2ds import startup
 from async_img2ds.cli.figures import size
 from async_img2ds.cli.layout import beside, cut, width
-from async_img2ds.cli.outcome import end, run_until_signalled, told_by_status
+from async_img2ds.cli.outcome import end, run_until_signalled, say, told_by_status
 from async_img2ds.cli.spelling import given
 from async_img2ds.flags import flags_of
 from async_img2ds.options import PLAN_GROUPS, PlanOptions
@@ -46,8 +43,7 @@ def plan(**words: Any) -> None:  # noqa: ANN401  typed by the signature made bel
         options = PlanOptions.of(**given(words, allowed))
         grace_s = options.fetch.run.grace_s if options.survey.sample else None
         report, signalled = asyncio.run(run_until_signalled(partial(_run_survey, options), grace_s))
-    with suppress(OSError):
-        typer.echo(_as_json(report) if options.survey.json else "\n".join(_in_words(report, options, width())))
+    say(_as_json(report) if options.survey.json else "\n".join(_in_words(report, options, width())))
     end(signalled, complete=True)
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
-
-import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import NAMED_MAX, size
-from async_img2ds.cli.outcome import told_by_status
+from async_img2ds.cli.outcome import say, told_by_status
 from async_img2ds.options import PushOptions
 
 if TYPE_CHECKING:
@@ -31,8 +28,7 @@ def push(**words: Any) -> None:  # noqa: ANN401  typed by the signature made bel
         startup.settle()
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         report = run_push(options)
-    with suppress(OSError):
-        typer.echo(_pushed(report))
+    say(_pushed(report))
 
 
 # What became of a card → what is said of it.

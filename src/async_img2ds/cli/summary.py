@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import both_ways, failures, moment, runs
-from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, told_by_status
+from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, say, told_by_status
 from async_img2ds.options import SummaryOptions
 
 if TYPE_CHECKING:
@@ -29,8 +28,7 @@ def summarize(**words: Any) -> None:  # noqa: ANN401  typed by the signature mad
 
         startup.settle()
         report = run_summary(options)
-    with suppress(OSError):
-        typer.echo(_as_json(report) if options.json else _added_up(report, options.output_folder))
+    say(_as_json(report) if options.json else _added_up(report, options.output_folder))
     if report.unread:
         raise typer.Exit(INCOMPLETE)
     if report.damaged:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from async_img2ds import startup
-from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, told_by_status
+from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, say, told_by_status
 from async_img2ds.options import VerifyOptions
 
 if TYPE_CHECKING:
@@ -24,8 +23,7 @@ def verify(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
     with told_by_status():
         options = VerifyOptions(**{name: word for name, word in words.items() if word is not None})
         report = asyncio.run(_run_verify(options))
-    with suppress(OSError):
-        typer.echo(_findings(report))
+    say(_findings(report))
     if report.unread:
         raise typer.Exit(INCOMPLETE)
     if not report.good:

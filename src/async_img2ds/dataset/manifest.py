@@ -1,8 +1,8 @@
 """manifest(output_folder): write down what a dataset has, for whoever copies, checks or indexes it.
 
-``_manifest.json`` says what it is and what files it has, ``_sha256sums.txt`` what ``sha256sum -c`` checks, and
-``_wids.json`` how many samples each tar has. All are written as the stats files are read, and the first says by these
-whether it is still true.
+``_manifest`` says what it is and what files it has, ``_sha256sums`` what ``sha256sum -c`` checks, and ``_wids`` how
+many samples each tar has. All are written as the stats files are read, and the first says by these whether it is still
+true.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import is_there
 from async_img2ds.options import ManifestOptions
 from async_img2ds.preflight import check_shared
-from async_img2ds.storage import MANIFEST, open_store
+from async_img2ds.storage import MANIFEST, MANIFEST_BEFORE, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from async_img2ds.dataset.stats import StatsFile
     from async_img2ds.storage import Store
@@ -50,7 +50,7 @@ class ManifestReport:
         successes: rows with an image among these.
         files: of which there is a sum, and for folders of samples one in all.
         bytes: that these have.
-        folders_unlisted: folders whose samples ``_sha256sums.txt`` does not have one by one.
+        folders_unlisted: folders whose samples ``_sha256sums`` does not have one by one.
         missing: how many numbers below the highest no finished shard has.
         indexed: tars of which an index was made.
         seconds: wall time.
@@ -144,31 +144,36 @@ def _index_tars(store: Store, found: Found, *, compute: bool) -> int:
     return indexed
 
 
-def untrue_manifest(store: Store, digest: str | None = None) -> str:
+def untrue_manifest(store: Store, there: str | Iterable[tuple[int, str]]) -> str:
     """Return in words that the manifest in *store* is not true; nothing if it is, if there is none, or nobody can tell.
 
-    *digest* is that of the stats files that are there, empty if some could not be read; if None they are read here.
+    *there* is the digest of the stats files that are there, empty if some could not be read; or number and stem of
+    each, to be read here.
     """
-    if not is_there(store, MANIFEST):
+    name = next((name for name in (MANIFEST, MANIFEST_BEFORE) if is_there(store, name)), None)
+    if name is None:
         return ""
-    head = _read_head(store)
+    head = _read_head(store, name)
     if head is None:
-        return f"{MANIFEST} is none that this program has written; aimg2ds manifest makes one"
-    if digest is None:
-        digests = DigestOfMarkers()
-        for file in read_stats(store, Found.in_store(store)):
-            digests.add(file)
-        digest = digests.hexdigest()
+        return f"{name} is none that this program has written; aimg2ds manifest makes one"
+    digest = there if isinstance(there, str) else _digest_of(store, there)
     if digest in ("", head.get("markers_sha256")):
         return ""
     told = f"it tells of {head.get('shards')} shards with {head.get('rows')} rows"
-    return f"{MANIFEST} is not of the shards that are there: {told}; aimg2ds manifest makes it anew"
+    return f"{name} is not of the shards that are there: {told}; aimg2ds manifest makes it anew"
 
 
-def _read_head(store: Store) -> dict[str, Any] | None:
-    """Return what the manifest in *store* says of the dataset as a whole, which is its first line."""
+def _digest_of(store: Store, found: Iterable[tuple[int, str]]) -> str:
+    digests = DigestOfMarkers()
+    for file in read_stats(store, sorted(found, key=lambda one: (one[0], len(one[1])))):
+        digests.add(file)
+    return digests.hexdigest()
+
+
+def _read_head(store: Store, name: str) -> dict[str, Any] | None:
+    """Return what the manifest called *name* in *store* says of the dataset as a whole, which is its first line."""
     content = b""
-    with store.open(MANIFEST) as file:
+    with store.open(name) as file:
         while b"\n" not in content and len(content) < HEAD_BYTES_MAX and (piece := file.read(_PIECE_BYTES)):
             content += piece
     try:

@@ -16,7 +16,7 @@ from async_img2ds.dataset.stats import TOLD_MAX, gaps
 from async_img2ds.errors import OptionsError, StorageError
 from async_img2ds.existing import is_there
 from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING
-from async_img2ds.storage import MANIFEST, SAMPLE_NAME, SUMS, WIDS, FolderSum, sum_in
+from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, SAMPLE_NAME, SUMS, WIDS, FolderSum, sum_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -191,8 +191,8 @@ class ManifestFiles:
         for name in names:
             self._store.check()
             self._store.publish(name)
-        if not self._tars and is_there(self._store, WIDS):
-            self._store.remove([WIDS])
+        gone = LISTINGS_BEFORE if self._tars else (WIDS, *LISTINGS_BEFORE)
+        self._store.remove([name for name in gone if is_there(self._store, name)])
         return head, names
 
     def _head(self, added: AddedUp, found: Found) -> dict[str, Any]:

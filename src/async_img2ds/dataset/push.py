@@ -32,7 +32,17 @@ from async_img2ds.policy.card import BEGIN, CardFacts, card, renewed
 from async_img2ds.preflight import check_importable, check_shared
 from async_img2ds.progress import Totals, show_progress
 from async_img2ds.records import Done, FileSum, Tally
-from async_img2ds.storage import MANIFEST, SUMS, WIDS, LocalStore, file_system, open_store, protocols, sum_in
+from async_img2ds.storage import (
+    LISTINGS_BEFORE,
+    MANIFEST,
+    SUMS,
+    WIDS,
+    LocalStore,
+    file_system,
+    open_store,
+    protocols,
+    sum_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -312,7 +322,7 @@ class _Push:
 
     def _untrue(self) -> list[str]:
         """Return those of the files that tell of the whole which will not be true with the first commit."""
-        return [] if self.commits else [name for name in (MANIFEST, SUMS, WIDS) if name in self.there]
+        return [] if self.commits else [name for name in (MANIFEST, SUMS, WIDS, *LISTINGS_BEFORE) if name in self.there]
 
     def send_rest(self, facts: CardFacts, folder: Path) -> None:
         """Send the card, and the manifest that lies in *folder*, behind all that they tell of."""
@@ -328,7 +338,8 @@ class _Push:
             additions.append(Addition(CARD, content, hashlib.sha256(content).hexdigest()))
         if additions:
             self.hub.send(additions)
-            self._commit("Tell what the dataset has")
+            old = [] if self.commits else [name for name in LISTINGS_BEFORE if name in self.there]
+            self._commit("Tell what the dataset has", old)
             self.files_sent += len(additions)
 
     def _card(self, facts: CardFacts) -> str | None:

@@ -73,16 +73,17 @@ class Found:
     def in_store(cls, store: Store) -> Self:
         """Return those in *store*, which is listed once."""
         found = cls()
-        for name, size in store.names():
+        for name, size in store.entries():
             stem = name.removesuffix(MARKER)
-            if Naming.finished_shard(name) is not None and stem.isascii() and len(stem) <= DIGITS_MAX:
+            if REDO_NAME.fullmatch(name):  # a folder on disk, an object elsewhere
+                found.torn.append(name.removesuffix(REDO))
+            elif size is None:
+                continue
+            elif Naming.finished_shard(name) is not None and stem.isascii() and len(stem) <= DIGITS_MAX:
                 if size:
                     found.numbers.setdefault(len(stem), array("Q")).append(int(stem))
                 else:
                     found.empty.append(name)
-            elif REDO_NAME.fullmatch(name):
-                found.torn.append(name.removesuffix(REDO))
-        found.torn += [name.removesuffix(REDO) for name in store.folders() if REDO_NAME.fullmatch(name)]
         found.numbers = {digits: array("Q", sorted(numbers)) for digits, numbers in found.numbers.items()}
         found.empty.sort()
         return found

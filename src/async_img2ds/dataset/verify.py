@@ -28,7 +28,7 @@ from async_img2ds.records import Checked, Defect, Lost, Shard
 from async_img2ds.storage import LEFTOVER_NAME, REDO, REDO_NAME, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
     from async_img2ds.progress import Display
@@ -228,7 +228,7 @@ async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_u
         strangers=tuple(found.strangers()),
         unread={shards[at].stem: reason for at, reason in found.totals.lost.items()},
         set_back=tuple(sorted(found.defective)) if repairs else (),
-        manifest=await asyncio.to_thread(untrue_manifest, store),
+        manifest=await asyncio.to_thread(untrue_manifest, store, [(int(files.stem), files.stem) for files in shards]),
         is_in_use=bool(is_in_use),
         seconds=time.monotonic() - began,
     )
@@ -236,9 +236,10 @@ async def _verified(options: VerifyOptions, store: Store, stop: Stop, *, is_in_u
 
 def files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
     """Return the finished shards, and in words what else lies in the folder that is not somebody else's."""
-    sizes, leftovers, torn = _sorted_out(store)
+    entries = list(store.entries())
+    sizes, leftovers, torn = _sorted_out((name, size) for name, size in entries if size is not None)
     replaced: set[str] = set()
-    for name in store.folders():
+    for name, _ in (entry for entry in entries if entry[1] is None):
         if REDO_NAME.fullmatch(name):
             replaced.add(name.removesuffix(REDO))
         elif name.isascii() and name.isdigit():
@@ -262,11 +263,13 @@ def files_in(store: Store) -> tuple[list[ShardFiles], list[str]]:
     ]
 
 
-def _sorted_out(store: Store) -> tuple[dict[str, dict[str, int | None]], list[str], list[str]]:
-    """Return the files of shards, by stem and name, those that were left over, and stems of shards half replaced."""
+def _sorted_out(
+    files: Iterable[tuple[str, int]],
+) -> tuple[dict[str, dict[str, int | None]], list[str], list[str]]:
+    """Return the *files* of shards, by stem and name, those that were left over, and stems of shards half replaced."""
     sizes: dict[str, dict[str, int | None]] = {}
     leftovers, torn, indexes = [], [], []
-    for name, size in store.names():
+    for name, size in files:
         stem, _, ending = name.partition(".")
         if Naming.finished_shard(name) is not None:
             sizes.setdefault(stem.removesuffix("_stats"), {})[name] = size

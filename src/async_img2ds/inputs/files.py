@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from async_img2ds.errors import AsyncImg2dsError, InputError, InputOutOfReach
+from async_img2ds.errors import AsyncImg2dsError, InputError, InputOutOfReach, redacted
 from async_img2ds.inputs.streams import ListFile
 from async_img2ds.options import INPUT_FORMATS
 from async_img2ds.storage import file_system, in_a_line, is_out_of_reach, protocols
@@ -106,7 +106,7 @@ def _matching(fs: Any, path: str, url: str, input_format: str) -> list[ListFile]
 
 def _list_file(fs: Any, info: dict[str, Any], input_format: str, *, found: bool = False) -> ListFile:  # noqa: ANN401
     path = str(info["name"])
-    name = path if "file" in protocols(fs) else str(fs.unstrip_protocol(path))
+    name = path if "file" in protocols(fs) else redacted(str(fs.unstrip_protocol(path)))
     size = info.get("size")  # which an HTTP server may not say
     return ListFile(fs, path, name, None if size is None else int(size), split_format(input_format)[1], found)
 

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from async_img2ds.blocking import waited_for
 from async_img2ds.distributors.base import Stop
 from async_img2ds.errors import AsyncImg2dsError, NoRoom, OptionsError, StorageError
-from async_img2ds.existing import finished_shards
+from async_img2ds.existing import STARTS
 from async_img2ds.inputs.whole_list import WholeList
 from async_img2ds.lists.passes import Passes, UnwantedError
 from async_img2ds.lists.reading import Lines, in_thread, say_nothing
 from async_img2ds.lists.temporary import Disk
 from async_img2ds.options import InputOptions, PartitionOptions, partition_flags
+from async_img2ds.policy.markers import digest_of_urls
 from async_img2ds.preflight import check_apart, check_shared
 from async_img2ds.storage import (
     LIST_NAME,
@@ -38,14 +39,19 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from async_img2ds.existing import Start
     from async_img2ds.lists.reading import Told
     from async_img2ds.options import Options
+    from async_img2ds.policy.markers import Made
     from async_img2ds.storage import Store
 
 __all__ = ["PartitionReport", "in_host_order", "partition", "run_partition"]
 
-# The folder in a dataset's in which its list lies. Readers of whole folders pass over names that begin so.
-BESIDE: Final = "_list"
+# The folder in a dataset's in which its list lies. All readers of whole folders pass over names that begin with a dot;
+# of others Hugging Face's datasets would read it as a part of the dataset.
+BESIDE: Final = ".aimg2ds-list"
+# What versions before called it.
+BESIDE_BEFORE: Final = "_list"
 # Rows in a file of the new list, about, and so much more or less that it has whole shards.
 FILE_ROWS: Final = 2**20
 # Another one when rows come in another order, so that no list is gone on with by a version that deals otherwise.
@@ -127,16 +133,16 @@ async def in_host_order(options: Options, stop: Stop) -> Options | None:
     """
     if options.input.partition_by is None:
         return options
-    beside = f"{options.output.output_folder.rstrip('/')}/{BESIDE}"
     told = Lines("by host") if options.run.progress != "none" else say_nothing
-    if await in_thread("partition", partial(_write_beside, options, beside, told), stop) is None:
+    beside = await in_thread("partition", partial(_write_beside, options, told), stop)
+    if beside is None:
         return None
     listed = replace(options.input, url_list=(beside,), input_format="parquet", partition_by=None, recipe=None)
     return replace(options, input=listed)
 
 
-def _write_beside(options: Options, beside: str, told: Told, is_wanted: Callable[[], bool]) -> PartitionReport | None:
-    """Write the list of a dataset that goes to *options*' output folder, which is held meanwhile."""
+def _write_beside(options: Options, told: Told, is_wanted: Callable[[], bool]) -> str | None:
+    """Write the list of a dataset that goes to *options*' output folder, which is held meanwhile; return where."""
     folder = options.output.output_folder
     check_shared(folder)
     listed = WholeList.open(options.input, every=False)
@@ -146,13 +152,17 @@ def _write_beside(options: Options, beside: str, told: Told, is_wanted: Callable
         held.callback(store.close)
         with _storage_errors():
             store.prepare()
-            is_begun = options.output.incremental_mode != "overwrite" and bool(finished_shards(store))
-            if is_begun and not store.content(f"{BESIDE}/{LIST_SUMMARY}"):
-                raise OptionsError(
-                    f"partition_by: the dataset in {folder} was begun without, so its shards are of another order; "
-                    "go on without it, or choose another folder"
-                )
-        return _written(listed, options.input, beside, told, is_wanted, replaces=not is_begun)
+            start = STARTS["overwrite" if options.output.incremental_mode == "overwrite" else "incremental"](store)
+            name = BESIDE
+            if store.content(f"{BESIDE_BEFORE}/{LIST_SUMMARY}") and not store.content(f"{BESIDE}/{LIST_SUMMARY}"):
+                if start.finished:
+                    name = BESIDE_BEFORE
+                else:
+                    there = (entry for entry, _ in store.names(BESIDE_BEFORE) if is_of_list(entry))
+                    store.remove([f"{BESIDE_BEFORE}/{entry}" for entry in there])
+        beside = f"{folder.rstrip('/')}/{name}"
+        report = _written(listed, options.input, beside, told, is_wanted, start=start)
+    return None if report is None else beside
 
 
 def _written(
@@ -162,11 +172,13 @@ def _written(
     told: Told,
     is_wanted: Callable[[], bool],
     *,
-    replaces: bool = False,
+    start: Start | None = None,
 ) -> PartitionReport | None:
-    """Write *listed* anew to *folder*, unless it is there; another that is there is refused unless it *replaces* it.
+    """Write *listed* anew to *folder*, unless it is there; another that is there is refused.
 
-    Return None, and leave nothing, if that is not wanted any more.
+    If it is the list of a dataset, *start* says what finished shards of that were made of: one that would be made of
+    other rows is refused, and where there are none another list is replaced. Return None, and leave nothing, if that
+    is not wanted any more.
     """
     origin = _origin(listed, options)
     elsewhere = _folder_named(options.temp_folder)
@@ -178,17 +190,20 @@ def _written(
             standing = _standing(store)
             if standing and {name: standing.get(name) for name in origin} == origin:
                 return _told_by(standing, is_old=True)
-            if standing and not replaces:
-                raise OptionsError(f"output_folder: {_difference(folder, standing, origin)}")
-            _refuse_strangers(store, folder)
+            if standing and (start is None or start.finished):
+                advice = _TO_PARTITION if start is None else _TO_FETCH
+                raise OptionsError(f"output_folder: {_difference(folder, standing, origin)}; {advice}")
+            _refuse_strangers(store, folder, origin if start is None else None)
         with _storage_errors("temp_folder"):
             parent = elsewhere or store.disk()
             sweep_staging(parent)
             disk = Disk(held.enter_context(temporary_folder(parent)))
         passes = Passes(listed, options.number_sample_per_shard, disk, told, is_wanted)
         groups = passes.deal(passes.read())
-        with _Files(store, options.number_sample_per_shard) as files:
+        with _Files(store, options.number_sample_per_shard, origin) as files:
             for shard, rows in passes.in_order(groups):
+                if start is not None and shard in start.made:
+                    _check_begun(shard, start.made[shard], rows.column(options.url_col))
                 files.write(shard, rows)
             if not passes.rows:
                 files.write(0, listed.schema.empty_table())
@@ -196,6 +211,16 @@ def _written(
             summary = files.finish({**origin, **made})
         return replace(_told_by(summary), temporary_bytes=disk.bytes_most)
     return None
+
+
+def _check_begun(shard: int, made: Made, urls: pa.ChunkedArray) -> None:
+    """Refuse a list of which *shard*, with these *urls*, is not what the finished one was *made* of."""
+    if made.rows != len(urls) or made.urls not in (None, digest_of_urls(urls)):
+        raise OptionsError(
+            f"partition_by: shard {shard} that lies in the output folder has other rows than it would have: the "
+            "dataset was begun without partition_by, or of another list; go on as it was begun, or choose another "
+            "folder, or begin it anew with --incremental_mode overwrite"
+        )
 
 
 def _origin(listed: WholeList, options: InputOptions) -> dict[str, Any]:
@@ -211,7 +236,7 @@ def _origin(listed: WholeList, options: InputOptions) -> dict[str, Any]:
 
 
 def _standing(store: Store) -> dict[str, Any] | None:
-    """Return what is said of the list that lies in *store*, if it is whole."""
+    """Return what is said of the list that lies in *store*, if it is finished and whole."""
     try:
         told = orjson.loads(store.content(LIST_SUMMARY))
         is_whole = told["files"].items() <= dict(store.names()).items()
@@ -228,23 +253,49 @@ def _told_by(summary: Mapping[str, Any], *, is_old: bool = False) -> PartitionRe
 
 def _difference(folder: str, standing: Mapping[str, Any], origin: Mapping[str, Any]) -> str:
     """Say what list lies in *folder* that is not the one of *origin*."""
-    advice = "choose another folder, or remove that list"
     if standing.get("made_of") != origin["made_of"]:
         made_of = [f"{file['name']} ({file['bytes']} bytes)" for file in standing.get("made_of", ())]
         told = ", ".join(made_of[:3]) + (f" and {len(made_of) - 3} more" if len(made_of) > 3 else "")  # noqa: PLR2004  named beside it
-        return f"the list in {folder} was made of other files than this one: {told}; {advice}"
+        return f"the list in {folder} was made of other files than this one: {told}"
     before, now = standing.get("made_with", {}), origin["made_with"]
     told = ", ".join(f"{name} {before.get(name)!r}, not {now[name]!r}" for name in now if before.get(name) != now[name])
-    return f"the list in {folder} was made with other options, or by another version: {told}; {advice}"
+    return f"the list in {folder} was made with other options, or by another version: {told}"
 
 
-def _refuse_strangers(store: Store, folder: str) -> None:
-    """Refuse a folder with files that would be read as parts of the list."""
+# What to do about another list.
+_TO_PARTITION: Final = "choose another folder, or remove that list"
+_TO_FETCH: Final = "choose another folder, or begin the dataset anew with --incremental_mode overwrite"
+
+
+def is_of_list(name: str) -> bool:
+    """Whether a file of that name is one of a list that was written anew."""
+    return name == LIST_SUMMARY or LIST_NAME.fullmatch(name) is not None
+
+
+def _refuse_strangers(store: Store, folder: str, origin: Mapping[str, Any] | None) -> None:
+    """Refuse a folder with files that would be read as parts of the list of that *origin*, or are those of another one.
+
+    What is left of the same list is neither, nor what a run that was killed has begun of any. No *origin* says that
+    the folder is for such lists alone.
+    """
+    may_go = origin is None or _is_remainder(store, origin)
     for name, _ in store.names():
-        if name.endswith(".parquet") and not LIST_NAME.fullmatch(name):
-            raise OptionsError(
-                f"output_folder: {folder} has {name}, which would be read as a part of the list; choose another folder"
-            )
+        if not name.endswith(".parquet") or (may_go and LIST_NAME.fullmatch(name)):
+            continue
+        said = ", of a list of which nothing is known or a part is gone" if LIST_NAME.fullmatch(name) else ""
+        raise OptionsError(
+            f"output_folder: {folder} has {name}{said}, which would be read as a part of the list; choose another "
+            "folder, or remove it"
+        )
+
+
+def _is_remainder(store: Store, origin: Mapping[str, Any]) -> bool:
+    """Whether what lies in *store* is of the list of that *origin*, or was begun of another and never finished."""
+    try:
+        told = orjson.loads(store.content(LIST_SUMMARY))
+        return "files" not in told or {name: told.get(name) for name in origin} == origin
+    except (ValueError, TypeError, AttributeError):
+        return False
 
 
 def _folder_named(temp_folder: str | None) -> Path | None:
@@ -267,14 +318,19 @@ def _storage_errors(option: str = "output_folder") -> Iterator[None]:
 
 
 class _Files:
-    """Writes the shards of a list in files, in place of those that there are; all are removed if the block fails."""
+    """Writes the shards of a list in files, in place of those that there are; all are removed if the block fails.
 
-    def __init__(self, store: Store, rows_per_shard: int) -> None:
+    As long as it is not finished its summary names no files: by that what a kill leaves is known.
+    """
+
+    def __init__(self, store: Store, rows_per_shard: int, origin: Mapping[str, Any]) -> None:
         self._store = store
+        self._origin = origin
         self._rows_per_shard = rows_per_shard
         self._shards_each = max(1, FILE_ROWS // rows_per_shard)
         self._sizes: dict[str, int] = {}
         self._name = ""
+        self._is_begun = False
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
@@ -284,7 +340,7 @@ class _Files:
         if kind is not None:
             with suppress(Exception):  # whatever it is, it has failed for another reason before
                 self._store.discard(self._name)
-                self._store.remove(list(self._sizes))
+                self._store.remove([*self._sizes, LIST_SUMMARY] if self._is_begun else [])
         self._store.release()
 
     def write(self, shard: int, rows: pa.Table) -> None:
@@ -294,7 +350,7 @@ class _Files:
                 if shard:
                     self._publish()
                 else:
-                    self._remove_others()
+                    self._begin()
                 self._name = f"by-host-{shard // self._shards_each:05d}.parquet"
                 self._writer = pq.ParquetWriter(self._store.stage(self._name), rows.schema, compression="zstd")
             assert self._writer is not None
@@ -305,10 +361,20 @@ class _Files:
         with _storage_errors():
             self._publish()
             summary = {**told, "files": self._sizes}
-            self._name = LIST_SUMMARY
-            self._store.stage(LIST_SUMMARY).write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-            self._store.publish(LIST_SUMMARY)
+            self._sum_up(summary)
         return summary
+
+    def _begin(self) -> None:
+        """Say that a list is begun, and remove what there is of another one."""
+        self._is_begun = True
+        self._sum_up(self._origin)
+        there = sorted(name for name, _ in self._store.names() if LIST_NAME.fullmatch(name))
+        self._store.remove(there)
+
+    def _sum_up(self, told: Mapping[str, Any]) -> None:
+        self._name = LIST_SUMMARY
+        self._store.stage(LIST_SUMMARY).write_bytes(orjson.dumps(told, option=orjson.OPT_INDENT_2))
+        self._store.publish(LIST_SUMMARY)
 
     def _publish(self) -> None:
         assert self._writer is not None
@@ -321,9 +387,3 @@ class _Files:
         except Exception as error:  # each file system raises its own
             raise StorageError(f"output_folder: {self._name} cannot be written: {error}") from error
         self._sizes[self._name] = size
-
-    def _remove_others(self) -> None:
-        """Remove what there is of another list, first that it is whole."""
-        there = {name for name, _ in self._store.names()}
-        self._store.remove(sorted(there & {LIST_SUMMARY}))
-        self._store.remove(sorted(filter(LIST_NAME.fullmatch, there)))

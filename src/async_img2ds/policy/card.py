@@ -157,8 +157,8 @@ def _how_to_read(facts: CardFacts) -> Iterator[str]:
         "`error_class` and `key`; the images have the same key."
     )
     yield tables + (
-        " `NNNNN_stats.json` counts them, `_manifest.json` tells of all files, and `sha256sum -c _sha256sums.txt` "
-        "checks a copy." + (" `_wids.json` is the index of shards that wids reads." if facts.ending == "tar" else "")
+        " `NNNNN_stats.json` counts them, `_manifest` tells of all files, and `sha256sum -c _sha256sums` "
+        "checks a copy." + (" `_wids` is the index of shards that wids reads." if facts.ending == "tar" else "")
     )
 
 

@@ -20,7 +20,9 @@ from async_img2ds.storage.base import (
     LEFTOVER_NAME,
     LIST_NAME,
     LIST_SUMMARY,
+    LISTINGS_BEFORE,
     MANIFEST,
+    MANIFEST_BEFORE,
     MARKER,
     PARTIAL,
     REDO,
@@ -33,7 +35,7 @@ from async_img2ds.storage.base import (
     Store,
 )
 from async_img2ds.storage.contested import ContestedStore
-from async_img2ds.storage.filesystems import file_system, protocols
+from async_img2ds.storage.filesystems import file_system, folder_system, protocols
 from async_img2ds.storage.local import LocalStore
 from async_img2ds.storage.patience import in_a_line, is_out_of_reach
 from async_img2ds.storage.remote import RemoteStore
@@ -47,8 +49,10 @@ __all__ = [
     "LEFTOVER_NAME",
     "MANIFEST",
     "SETTINGS",
+    "LISTINGS_BEFORE",
     "LIST_NAME",
     "LIST_SUMMARY",
+    "MANIFEST_BEFORE",
     "MARKER",
     "PARTIAL",
     "REDO",
@@ -67,6 +71,7 @@ __all__ = [
     "file_system",
     "in_a_line",
     "is_out_of_reach",
+    "folder_system",
     "open_store",
     "protocols",
     "sum_in",
@@ -81,7 +86,7 @@ def open_store(output_folder: str, share: Share = ALL, *, contested: bool = Fals
     *contested* says that two attempts at one shard may commit at a time. Nothing is created yet. The store can be
     pickled, so that workers use the one that their driver opened and closes.
     """
-    fs, path = file_system(output_folder)
+    fs, path = folder_system(output_folder)
     if "file" in protocols(fs):
         return LocalStore(Path(path), share)
     kind = ContestedStore if contested else RemoteStore

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTEMPTS",
     "LEFTOVER_NAME",
-    "MANIFEST",
+    "LISTINGS_BEFORE",
     "LIST_NAME",
     "LIST_SUMMARY",
+    "MANIFEST",
+    "MANIFEST_BEFORE",
     "MARKER",
     "PARTIAL",
     "REDO",
@@ -48,9 +50,13 @@ ATTEMPTS: Final = ".aimg2ds-attempts"
 # What was asked to be removed; readers of whole folders pass over names that begin so.
 REMOVED: Final = "_removed.txt"
 # What ``aimg2ds manifest`` has written of the dataset: what it is, the sums of its files, and wids' index of its tars.
-MANIFEST: Final = "_manifest.json"
-SUMS: Final = "_sha256sums.txt"
-WIDS: Final = "_wids.json"
+# Hugging Face's datasets takes a folder for one of the ending that most files have, so these have none.
+MANIFEST: Final = "_manifest"
+SUMS: Final = "_sha256sums"
+WIDS: Final = "_wids"
+# What versions before called them.
+MANIFEST_BEFORE: Final = "_manifest.json"
+LISTINGS_BEFORE: Final = ("_sha256sums.txt", "_wids.json", MANIFEST_BEFORE)
 # The options of the last run that wrote here, which the command line reads; a name with a dot, which readers pass over.
 SETTINGS: Final = ".aimg2ds.toml"
 # The files of a list that was written anew, and what is said of them, last.
@@ -58,9 +64,8 @@ LIST_NAME: Final = re.compile(r"by-host-[0-9]+\.parquet")
 LIST_SUMMARY: Final = "_partition.json"
 # The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and those
 # that are not a shard's.
-_SINGLE: Final = (
-    rf"\.aimg2ds\.toml|_removed\.txt|_manifest\.json|_sha256sums\.txt|_wids\.json|_partition\.json|{LIST_NAME.pattern}"
-)
+_LISTINGS: Final = r"_manifest(\.json)?|_sha256sums(\.txt)?|_wids(\.json)?"
+_SINGLE: Final = rf"\.aimg2ds\.toml|_removed\.txt|{_LISTINGS}|_partition\.json|{LIST_NAME.pattern}"
 LEFTOVER_NAME: Final = re.compile(rf"([0-9]+(_stats)?(\.[a-z]+)*|{_SINGLE})(\.[0-9a-f]{{8}})?\.partial")
 REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
 # The files of samples in a folder bear their keys, which are digits.
@@ -94,11 +99,14 @@ class Store(Protocol):
     def check(self) -> None:
         """See that no other run writes to the folder now, or raise TakenOver."""
 
-    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+    def entries(self, folder: str = "") -> Iterator[tuple[str, int | None]]:
+        """Yield what lies in the folder itself, or in one of its folders, by one listing.
 
-    def folders(self) -> Iterator[str]:
-        """Yield the names of the folders that lie in the folder itself."""
+        Of files name and size in bytes, of folders the name and None.
+        """
+
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files alone, of the same listing."""
 
     def open(self, name: str) -> IO[bytes]:
         """Open the file *name* for reading."""

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import fsspec
 
-from async_img2ds.errors import MissingExtraError, OptionsError
+from async_img2ds.errors import AsyncImg2dsError, MissingExtraError, OptionsError, StorageError
 
-__all__ = ["OBJECT_STORES", "file_system", "protocols"]
+__all__ = ["OBJECT_STORES", "file_system", "folder_system", "protocols"]
 
 # File systems without folders, whose top ones are buckets, and whose files appear when they are whole.
 OBJECT_STORES: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"})
@@ -55,6 +55,22 @@ def file_system(url: str) -> tuple[Any, str]:
             said, *_ = str(error).splitlines() or [""]
             raise OptionsError(f"{_DRIVERS[scheme]} ({said})") from error
         raise
+
+
+def folder_system(url: str) -> tuple[Any, str]:
+    """Do as :func:`file_system` for the folder of a dataset; some file systems connect when they are made.
+
+    Raises:
+        OptionsError: as there.
+        StorageError: it cannot be reached, or lets nobody in.
+
+    """
+    try:
+        return file_system(url)
+    except AsyncImg2dsError:
+        raise
+    except Exception as error:  # each file system raises its own
+        raise StorageError(f"output_folder: {url} cannot be reached: {str(error) or type(error).__name__}") from error
 
 
 def _ssh(url: str) -> tuple[Any, str]:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.errors import TakenOver
 from async_img2ds.ranks import ALL
+from async_img2ds.storage.listing import entries_in
+from async_img2ds.storage.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -269,12 +271,8 @@ class Lease:
         return [f"{self._root}/{name}" for name in rivals_of(self._share, self._ranks())]
 
     def _ranks(self) -> list[str]:
-        folder = f"{self._root}/{RANKS}"
-        self._fs.invalidate_cache(folder)
-        try:
-            return sorted(str(path).rstrip("/").rpartition("/")[2] for path in self._fs.ls(folder, detail=False))
-        except FileNotFoundError:
-            return []
+        # Of a folder that is not there some of fsspec's file systems list all that lies beside it.
+        return sorted(name for name, _ in entries_in(self._fs, f"{self._root}/{RANKS}", Patience()))
 
     def is_live(self) -> bool:
         """Whether any run seems to hold the folder: its file was renewed not long ago, by its own clock."""

@@ -5,18 +5,22 @@ Of each fsspec's ``ls`` makes a dict of all that the server says, and gives them
 
 from __future__ import annotations
 
+import errno
+from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fsspec.asyn import sync
 
 from async_img2ds.storage.filesystems import protocols
+from async_img2ds.storage.patience import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from async_img2ds.storage.patience import Patience
 
-__all__ = ["entries_in"]
+__all__ = ["entries_in", "is_listed"]
 
 # The name of a file and its size in bytes, the name of a folder and None.
 Entry: TypeAlias = "tuple[str, int | None]"
@@ -28,19 +32,32 @@ _FIELDS: Final = "items(name,size),prefixes,nextPageToken"
 
 def entries_in(fs: Any, path: str, patience: Patience) -> Iterator[Entry]:  # noqa: ANN401  fsspec's file systems are untyped
     """Yield what lies in the folder *path* of *fs*, asked for with *patience*; nothing if there is none."""
+    with suppress(FileNotFoundError):
+        for name, size in _listed(fs, path, patience):
+            if short := name.rstrip("/").rpartition("/")[2]:
+                yield short, size
+
+
+def is_listed(fs: Any, path: str, patience: Patience) -> bool:  # noqa: ANN401  as above
+    """Whether there is a folder or bucket *path* in *fs*, as its first page tells, asked for with *patience*.
+
+    An object store has a folder that has nothing in it.
+    """
+    try:
+        next(_listed(fs, path, patience), None)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _listed(fs: Any, path: str, patience: Patience) -> Iterator[Entry]:  # noqa: ANN401  as above
     lister = next((_LISTERS[name] for name in protocols(fs) if name in _LISTERS), _listed_at_once)
-    for name, size in lister(fs, path, patience):
-        if short := name.rstrip("/").rpartition("/")[2]:
-            yield short, size
+    return lister(fs, path, patience)
 
 
 def _listed_at_once(fs: Any, path: str, patience: Patience) -> Iterator[Entry]:  # noqa: ANN401  as above
     fs.invalidate_cache(path)
-    try:
-        entries = patience(fs.ls, path, detail=True)
-    except FileNotFoundError:
-        return
-    for entry in entries:
+    for entry in patience(fs.ls, path, detail=True):
         if entry["type"] in ("file", "directory"):
             yield entry["name"], int(entry["size"] or 0) if entry["type"] == "file" else None
 
@@ -82,7 +99,12 @@ def _listed_by_azure(fs: Any, path: str, patience: Patience) -> Iterator[Entry]:
         return [], None
 
     while True:
-        entries, token = patience(sync, fs.loop, page_at, token)
+        try:
+            entries, token = patience(sync, fs.loop, page_at, token)
+        except OSError as error:
+            if status_of(error) == HTTPStatus.NOT_FOUND:  # the container
+                raise FileNotFoundError(errno.ENOENT, "there is none", path) from error
+            raise
         for entry in entries:
             if entry.name != prefix:
                 yield entry.name, getattr(entry, "size", None)

@@ -129,8 +129,8 @@ class LocalStore:
         if self._lease is not None:
             self._lease.check()
 
-    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
+    def entries(self, folder: str = "") -> Iterator[tuple[str, int | None]]:
+        """Yield what lies in the folder itself, or in one of its folders: files with their sizes, folders with None."""
         with suppress(FileNotFoundError), os.scandir(self._root / folder) as entries:  # which may be millions
             for entry in entries:
                 try:
@@ -139,13 +139,12 @@ class LocalStore:
                     if error.errno not in (errno.ENOENT, errno.ELOOP):  # gone meanwhile, or a link to nothing
                         raise
                     continue
-                if size is not None and entry.name != HOLDER:
+                if entry.name != HOLDER and (size is not None or entry.is_dir(follow_symlinks=False)):
                     yield entry.name, size
 
-    def folders(self) -> Iterator[str]:
-        """Yield the names of the folders that lie in the folder itself."""
-        with suppress(FileNotFoundError), os.scandir(self._root) as entries:
-            yield from (entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
+        """Yield the files alone."""
+        yield from ((name, size) for name, size in self.entries(folder) if size is not None)
 
     def open(self, name: str) -> IO[bytes]:
         """Open the file *name* for reading."""

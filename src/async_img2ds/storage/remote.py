@@ -29,7 +29,7 @@ from async_img2ds.storage.base import (
 )
 from async_img2ds.storage.filesystems import OBJECT_STORES, protocols
 from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, locked
-from async_img2ds.storage.listing import entries_in
+from async_img2ds.storage.listing import entries_in, is_listed
 from async_img2ds.storage.patience import OUTAGE_MOST_S, Patience
 from async_img2ds.storage.staging import remove_unheld, sweep_staging
 
@@ -114,31 +114,24 @@ class RemoteStore:
 
     def _can_be_listed(self, bucket: str) -> bool:
         """Whether *bucket* is there; raises what is in the way of finding out, such as missing credentials."""
-        with suppress(FileNotFoundError):
-            self._fs.ls(bucket)
-            return True
-        return False
+        return is_listed(self._fs, bucket, self._patience)
 
     def is_in_use(self) -> bool:
         """Whether a run is writing to the folder, as it says itself."""
-        return self._lease.is_live()
+        return self._patience(self._lease.is_live)
 
     def check(self) -> None:
         """See that no other run writes to the folder now, or raise TakenOver."""
         self._patience(self._lease.check)
 
+    def entries(self, folder: str = "") -> Iterator[tuple[str, int | None]]:
+        """Yield what lies in the folder itself, or in one of its folders: files with their sizes, folders with None."""
+        entries = entries_in(self._fs, f"{self._root}/{folder}".rstrip("/"), self._patience)
+        yield from ((name, size) for name, size in entries if name != HOLDER)
+
     def names(self, folder: str = "") -> Iterator[tuple[str, int]]:
-        """Yield the files that lie in the folder itself, or in one of its folders: name and size in bytes."""
-        for name, size in self._entries(folder):
-            if size is not None and name != HOLDER:
-                yield name, size
-
-    def folders(self) -> Iterator[str]:
-        """Yield the names of the folders that lie in the folder itself."""
-        yield from (name for name, size in self._entries("") if size is None)
-
-    def _entries(self, folder: str) -> Iterator[tuple[str, int | None]]:
-        return entries_in(self._fs, f"{self._root}/{folder}".rstrip("/"), self._patience)
+        """Yield the files alone."""
+        yield from ((name, size) for name, size in self.entries(folder) if size is not None)
 
     def open(self, name: str) -> IO[bytes]:
         """Open the file *name* for reading."""
@@ -163,7 +156,7 @@ class RemoteStore:
             with suppress(FileNotFoundError):
                 self._patience(self._fs.rm_file, path)
         for folder in {name.rpartition("/")[0] for name in names} - {""}:
-            if not any(self._entries(folder)):  # to some file systems removing a folder is removing all that is in it
+            if not any(self.entries(folder)):  # to some file systems removing a folder is removing all that is in it
                 with suppress(OSError):
                     self._fs.rmdir(f"{self._root}/{folder}")
 
@@ -329,7 +322,7 @@ class RemoteStore:
                 self._sweep_there()
         self._lease.give_back()
         with suppress(Exception):  # each file system raises its own; it is not there, or another rank has just come
-            if not self._has_buckets and not any(self._entries(RANKS)):
+            if not self._has_buckets and not any(self.entries(RANKS)):
                 self._fs.rmdir(f"{self._root}/{RANKS}")
         shutil.rmtree(self._staging, ignore_errors=True)
         self.release()
