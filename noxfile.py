@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import nox
@@ -132,10 +133,47 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style."""
+    """Check style, and the files that other machines read."""
     session.install(*nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    github = Path(".github")
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *_yaml_in(github / "workflows"))
+    forms = [name for name in _yaml_in(github / "ISSUE_TEMPLATE") if not name.endswith("config.yml")]
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-issue-forms", *forms)
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/, and refuse links that lead nowhere; nox -s docs -- serve shows it."""
+    session.install(".[pillow]", *nox.project.dependency_groups(PROJECT, "docs"))
+    # Material says at each start that MkDocs 2 will be another program; which one is used stands in pyproject.toml.
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]), env=quiet)
+    if not session.posargs:
+        session.run("python", "website/links.py")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build sdist and wheel into dist/, and do the tutorial with the wheel in a clean environment."""
+    session.install(*nox.project.dependency_groups(PROJECT, "release"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build", silent=True)
+    session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
+    [built] = Path("dist").glob("*.whl")
+    names = zipfile.ZipFile(built).namelist()
+    if "async_img2ds/py.typed" not in names:
+        session.error(f"{built} has no py.typed, so that nobody would see its types")
+    if strangers := [name for name in names if not name.startswith(("async_img2ds/", "async_img2ds-"))]:
+        session.error(f"{built} has what is not the package: {', '.join(strangers[:5])}")
+    clean = Path(session.virtualenv.location) / "clean"
+    python = str(clean / "bin" / "python")
+    session.run("python", "-m", "venv", "--clear", str(clean), silent=True)
+    session.run(python, "-m", "pip", "install", "--quiet", f"{built}[pillow]", "webdataset", external=True)
+    session.run(str(clean / "bin" / "aimg2ds"), "--version", external=True)
+    session.run(python, "tests/tutorial.py", external=True, env={"PYTHONPATH": None})
 
 
 @nox.session
@@ -206,6 +244,10 @@ def system_packages(session: nox.Session, names: list[str]) -> None:
     # Servers that packages start by themselves would take ports; the tests start their own.
     install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
     session.run(*sudo, *install, *missing, external=True, silent=True, env=quiet)
+
+
+def _yaml_in(folder: Path) -> list[str]:
+    return [str(path) for path in sorted(folder.glob("*.yml"))]
 
 
 def _output(command: list[str]) -> str:

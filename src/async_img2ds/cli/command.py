@@ -35,6 +35,8 @@ def add_command(
     spelling = Spelling(tuple(flag for _, flag in in_groups), order)
 
     class Spelled(TyperCommand):
+        declared = tuple(in_groups)  # from which its page is made
+
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401  typer's own copy of click's Context
             with told_by_status():
                 words = spelling.in_one_spelling(args, os.environ)
