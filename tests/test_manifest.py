@@ -13,7 +13,7 @@ import pytest
 from async_img2ds import OptionsError, StorageError, download, manifest, purge, retry, summary, verify
 from async_img2ds.outputs.base import WRITERS
 from async_img2ds.policy.shards import DATA_ENDINGS
-from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, SUMS, WIDS, LocalStore
+from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, SETTINGS, SUMS, WIDS, LocalStore
 from policy.test_markers import IMG2DATASETS
 from test_cli import aimg2ds
 from test_summary import markers
@@ -92,7 +92,7 @@ def test_all_files_are_told_with_their_sums(dataset: Callable[[str], Path], name
 
     assert [shard["shard"] for shard in content["shards"]] == [0, 1, 2]
     assert [(shard["rows"], shard["images"]) for shard in content["shards"]] == [(3, 2), (3, 2), (1, 1)]
-    assert set(files) == {path.name for path in folder.iterdir()} - {MANIFEST, SUMS, WIDS}
+    assert set(files) == {path.name for path in folder.iterdir()} - {MANIFEST, SUMS, WIDS, SETTINGS}
     for one in files.values():
         if "files" not in one:
             there = (folder / one["name"]).read_bytes()
@@ -110,7 +110,7 @@ def test_sha256sum_checks_what_is_there(dataset: Callable[[str], Path], name: st
     """Every file but the samples of a folder, for which the stats files have one sum."""
     folder = dataset(name)
     report = made(folder)
-    in_folder = len([path for path in folder.iterdir() if path.is_file()])
+    in_folder = len([path for path in folder.iterdir() if path.is_file() and path.name != SETTINGS])
 
     assert sha256sum_checks(folder) == in_folder - len(report.written)
     assert report.folders_unlisted == (3 if name == "files" else 0)
@@ -124,7 +124,10 @@ def test_samples_are_summed_one_by_one_on_request(dataset: Callable[[str], Path]
     before = (folder / MANIFEST).read_bytes()
     made(folder, compute=True)
 
-    assert sha256sum_checks(folder) == len([path for path in folder.rglob("*") if path.is_file()]) - 2
+    assert (
+        sha256sum_checks(folder)
+        == len([path for path in folder.rglob("*") if path.is_file() and path.name != SETTINGS]) - 2
+    )
     assert (folder / MANIFEST).read_bytes() == before
 
 
@@ -358,7 +361,7 @@ def test_a_folder_that_is_written_to_is_refused(dataset: Callable[[str], Path]) 
     finally:
         store.close()
 
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "another run is writing" in done.stderr
     assert not (folder / MANIFEST).exists()
 
@@ -381,7 +384,7 @@ def test_it_is_written_to_any_file_system(dataset: Callable[[str], Path]) -> Non
     made(f"simplecache::file://{folder}")
 
     assert {name: (folder / name).read_bytes() for name in before} == before
-    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert not [path for path in folder.iterdir() if path.name.startswith(".") and path.name != SETTINGS]
 
 
 def test_what_a_killed_attempt_has_left_is_swept(dataset: Callable[[str], Path]) -> None:

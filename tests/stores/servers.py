@@ -16,6 +16,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import fsspec
@@ -111,7 +112,8 @@ def s3() -> Iterator[Place]:
         "FSSPEC_S3_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, port, env={**os.environ, **variables}) as pid:
+    # What it records on request, it writes where it was started.
+    with TemporaryDirectory() as folder, _running(command, port, env={**os.environ, **variables}, cwd=folder) as pid:
         fs = fsspec.filesystem(
             "s3",
             key="none",
