@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,3 +35,20 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
+
+
+def below(pid: int, name: str) -> list[int]:
+    """Return the processes called *name* that *pid* has started, or that those have."""
+    found: list[int] = []
+    for child in _children(pid):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += [child] if Path(f"/proc/{child}/comm").read_text().strip() == name else []
+        found += below(child, name)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return []

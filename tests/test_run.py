@@ -736,7 +736,7 @@ def test_second_run_into_a_folder_in_use_is_refused(origin: Origin, tmp_path: Pa
         first.send_signal(signal.SIGCONT)
         first.communicate()
 
-    assert (first.returncode, second.returncode) == (0, 2)
+    assert (first.returncode, second.returncode) == (0, 3)
     assert "another run is writing" in second.stderr
     assert len(contents(tmp_path / "out")) == 600
 

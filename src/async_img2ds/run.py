@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from inspect import Signature
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds.blocking import waited_for
 from async_img2ds.distributors.base import ShardFeed, Stop, distributor
+from async_img2ds.errors import WorkerError
 from async_img2ds.journal import drop_journals, journals_in
 from async_img2ds.lists.partition import in_host_order
 from async_img2ds.options import Options, parameters
@@ -25,7 +26,7 @@ from async_img2ds.records import Done, Lost, RunReport
 from async_img2ds.wandb import tracking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from async_img2ds.inputs import UrlList
     from async_img2ds.progress import Display
@@ -98,7 +99,8 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
                 emit = partial(_take_in, totals, display, [track, figures.take])
                 for shard_id in plan.torn:
                     emit(Lost(os.getpid(), shard_id, _TORN))
-                await distribute(plan.work_for, feed, emit, stop, options.run)
+                with _adding_what_is_done(totals):
+                    await distribute(plan.work_for, feed, emit, stop, options.run)
             if not (feed.error or totals.lost or stop.drain.is_set()):  # all is there; what lists of before left may go
                 await asyncio.to_thread(_drop_journals, plan.store, options.run.share)
         finally:
@@ -106,6 +108,18 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
     if feed.error is not None:
         raise feed.error
     return _report(totals, plan.url_list, time.monotonic() - began, interrupted=stop.drain.is_set())
+
+
+@contextmanager
+def _adding_what_is_done(totals: Totals) -> Iterator[None]:
+    """Have an error that ends the run say what is finished, too."""
+    try:
+        yield
+    except WorkerError as error:
+        if not totals.shards_done:
+            raise
+        done = f"{totals.shards_done} shards with {totals.committed.count} rows"
+        raise WorkerError(f"{error}; {done} are finished, and the same command goes on") from error
 
 
 def _drop_journals(store: Store, share: Share) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from async_img2ds import download
-from processes import wait_until
+from processes import below, wait_until
 from test_run import QUIET, contents, write_list
 
 if TYPE_CHECKING:
@@ -167,3 +168,27 @@ def test_signal_drains_and_says_so(origin: Origin, tmp_path: Path, engine: str) 
     subprocess.run(command(tmp_path, "out", engine), check=True, capture_output=True)
     assert len(contents(out)) == 1200
     assert markers(out) == 120
+
+
+@pytest.mark.parametrize(("engine", "heart"), [("pyspark", "java"), ("ray", "raylet")])
+def test_engine_that_dies_in_the_midst_ends_the_run_with_a_sentence(
+    origin: Origin, tmp_path: Path, engine: str, heart: str
+) -> None:
+    """Nobody waits for one that was started for this run alone, which leaves nothing half made behind."""
+    write_list(tmp_path / "urls.txt", origin, 2000)
+    words = options(tmp_path, "out", distributor=engine, crawl_delay=0.2, grace_s=0)
+    command = [str(Path(sys.executable).parent / "aimg2ds"), "fetch", str(words.pop("url_list"))]
+    command += [f"--{name}={value}" for name, value in words.items()]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+        wait_until(lambda: any((tmp_path / "out").glob("*.partial*")))
+        for pid in below(run.pid, heart):
+            os.kill(pid, signal.SIGKILL)
+        _, said = run.communicate(timeout=120)
+
+    assert run.returncode == 3
+    assert re.search(
+        rf"^aimg2ds: {'Spark' if engine == 'pyspark' else 'Ray'} has ended in the midst", said, re.MULTILINE
+    )
+    assert "Traceback" not in said
+    assert [path.name for path in (tmp_path / "out").glob("*") if "partial" in path.name] == []

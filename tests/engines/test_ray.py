@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from async_img2ds.records import Report
     from origin import Origin
 
-run_ray = pytest.importorskip("async_img2ds.distributors.ray").run_ray
+ray_distributor = pytest.importorskip("async_img2ds.distributors.ray")
+run_ray = ray_distributor.run_ray
 
 
 def work_for(work: Work) -> WorkFor:
@@ -82,31 +83,80 @@ def test_cluster_that_is_named_is_used_and_left_running(ray_cluster: str, origin
 
 
 # Where nobody listens; Ray would knock for a quarter of an hour.
-NOWHERE = {"RAY_ADDRESS": "127.0.0.1:1", "RAY_NUM_REDIS_GET_RETRIES": "1"}
+NOWHERE = {"RAY_ADDRESS": "127.0.0.1:1"}
 
 
-def test_cluster_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
-    """The run ends as one whose workers would not run, with a sentence, and leaves no folder."""
-    (tmp_path / "urls.txt").write_text("http://x.test/\n")
-    ran = subprocess.run(command(tmp_path), check=False, capture_output=True, text=True, env=os.environ | NOWHERE)
+def test_cluster_that_cannot_be_reached_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be on its way up for a while; then the run ends as one whose workers would not run, with a sentence."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(ray_distributor, "KNOCKING_S", 2.0)
+    said = r"cannot connect to Ray: nobody listens at 127\.0\.0\.1:1 \(Connection refused\), which RAY_ADDRESS names"
 
-    assert ran.returncode == 3
-    assert "aimg2ds: cannot connect to Ray" in ran.stderr
-    assert not (tmp_path / "out").exists()
+    with pytest.raises(WorkerError, match=said):
+        ray_distributor._connect(2)
 
 
 def test_nobody_waits_for_a_cluster_that_cannot_be_reached(tmp_path: Path) -> None:
-    """Ctrl-C ends the run while Ray is still knocking."""
+    """Ctrl-C ends the run while it is still knocking; it leaves no folder."""
     (tmp_path / "urls.txt").write_text("http://x.test/\n")
-    patient = {**NOWHERE, "RAY_NUM_REDIS_GET_RETRIES": "1000"}
-    with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True, env=os.environ | patient) as process:
+    with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True, env=os.environ | NOWHERE) as process:
         assert process.stderr is not None
-        next(line for line in process.stderr if "Failed to connect" in line)
+        next(line for line in process.stderr if "nobody listens at 127.0.0.1:1" in line)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=20)
 
     assert process.returncode == 130
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--ray_resources=fetching=1",
+            "ray_resources: an actor wants 1 of fetching, and the Ray that was started here",
+        ),
+        ("--ray_cpus=100", "ray_cpus: an actor wants 100 of CPU, and the Ray that was started here has 2"),
+    ],
+)
+def test_what_a_ray_of_its_own_never_has_is_refused(tmp_path: Path, words: str, said: str) -> None:
+    """Nobody adds a machine to it, so an actor would wait for ever."""
+    (tmp_path / "urls.txt").write_text("http://x.test/\n")
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    ran = subprocess.run(
+        [*command(tmp_path), "--processes_count=2", words],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
+
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_is_waited_for_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A cluster may get a machine that has it, so nothing is refused; Ctrl-C ends the waiting."""
+    monkeypatch.setattr(ray_distributor, "WATCH_S", 0.2)
+    monkeypatch.setattr(ray_distributor, "WAITING_S", 0.4)
+    stop = Stop()
+
+    async def wait() -> None:
+        feed = ShardFeed(iter([Shard(0, b"rows", 10)]), 1)
+        options = RunOptions(processes_count=1, ray_resources=("fetching=1",), grace_s=0)
+        running = asyncio.create_task(run_ray(work_for(workloads.behave), feed, lambda _: None, stop, options))
+        while "no actor has begun" not in caplog.text:
+            await asyncio.sleep(0.1)
+        stop.ask()
+        await running
+
+    asyncio.run(wait())
+
+    assert "each wants 1 of CPU, 1 of fetching, and the cluster has 2 of CPU, 0 of fetching in all" in caplog.text
 
 
 SCRIPT = """

@@ -207,3 +207,37 @@ def test_machine_without_java_is_told_what_it_lacks(tmp_path: Path) -> None:
     assert "aimg2ds: cannot start Spark" in ran.stderr
     assert "Java" in ran.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+STOPPED = """
+import threading, time
+from pathlib import Path
+from pyspark.sql import SparkSession
+from async_img2ds import download
+settings = {{"spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false", "spark.log.level": "FATAL"}}
+session = SparkSession.builder.master("local[2]").config(map=settings).getOrCreate()
+
+def stop():
+    while not any(Path({out!r}).glob("*.partial*")):
+        time.sleep(0.1)
+    session.stop()
+
+threading.Thread(target=stop, daemon=True).start()
+try:
+    download(**{options!r})
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_session_that_is_stopped_in_the_midst_ends_the_run_with_a_sentence(origin: Origin, tmp_path: Path) -> None:
+    """As a notebook does in another cell."""
+    write_list(tmp_path / "urls.txt", origin, 2000)
+    out = str(tmp_path / "out")
+    options = {**QUIET, "url_list": str(tmp_path / "urls.txt"), "output_folder": out, "crawl_delay": 0.2}
+    options |= {"distributor": "pyspark", "number_sample_per_shard": 10}
+    script = STOPPED.format(out=out, options=options)
+    ran = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, timeout=120)
+
+    assert ran.stdout.startswith("WorkerError Spark has ended in the midst of the run"), ran.stderr
+    assert ran.returncode == 0

@@ -142,6 +142,11 @@ class Crew:
             for _ in range(count):
                 places.create_task(self._keep_one(work))
 
+    @property
+    def waits(self) -> bool:
+        """Whether none of its workers has begun."""
+        return bool(self._workers) and not any(worker.has_asked for worker in self._workers)
+
     async def drop(self) -> None:
         """Have every worker drop what it has open, and end those that do not."""
         self._stopped = True

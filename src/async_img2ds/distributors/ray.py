@@ -5,11 +5,15 @@ The only module that knows Ray.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
+import re
 import signal
+import socket
 import threading
+import time
 import traceback
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
@@ -26,7 +30,7 @@ from async_img2ds.blocking import begun
 from async_img2ds.distributors.base import obeying
 from async_img2ds.distributors.crew import Crew, End, Want, asked_for
 from async_img2ds.distributors.local import usable_cores
-from async_img2ds.errors import WorkerError
+from async_img2ds.errors import OptionsError, WorkerError
 from async_img2ds.records import Shard
 
 if TYPE_CHECKING:
@@ -43,6 +47,13 @@ logger = logging.getLogger(__name__)
 # Calls that an actor takes at a time: one that waits for something to say, one that brings a shard or the end, and one
 # that tells it to drop what it has.
 ACTOR_CALLS_MAX: Final = 3
+# How often it is looked whether Ray is there, and for how long nothing is said of actors that wait for their resources.
+WATCH_S: Final = 5.0
+WAITING_S: Final = 60.0
+# For how long a head node may be on its way up when it is looked for, and how long it may take to answer.
+KNOCKING_S: Final = 30.0
+CONNECTING_S: Final = 5.0
+_HOST_AND_PORT: Final = re.compile(r"(?:ray://)?(?P<host>[^:/]+|\[[^\]]+\]):(?P<port>[0-9]+)")
 
 
 async def run_ray(
@@ -54,32 +65,93 @@ async def run_ray(
     and if there is none either, one is started here; what was begun is ended.
 
     Raises:
-        WorkerError: Ray cannot be reached or started, or actors die before they ask for work.
+        OptionsError: an actor wants more than a Ray has that was started here.
+        WorkerError: Ray cannot be reached or started, or is gone, or actors die before they ask for work.
 
     """
     if ray.is_initialized():
-        await _run(work_for, feed, emit, stop, options)
+        await _run(work_for, feed, emit, stop, options, is_ours=False)
         return
     connect = partial(_connect, options.processes_count or usable_cores())
-    async with begun(connect, ray.shutdown, stop.drain) as connected:
-        if connected is not None:
+    async with begun(connect, ray.shutdown, stop.drain) as is_ours:
+        if is_ours is not None:
             _take_sigterm_back()
-            await _run(work_for, feed, emit, stop, options)
+            await _run(work_for, feed, emit, stop, options, is_ours=is_ours)
 
 
 async def _run(
-    work_for: WorkFor, feed: ShardFeed, emit: Callable[[Report], None], stop: Stop, options: RunOptions
+    work_for: WorkFor,
+    feed: ShardFeed,
+    emit: Callable[[Report], None],
+    stop: Stop,
+    options: RunOptions,
+    *,
+    is_ours: bool,
 ) -> None:
+    has = ray.cluster_resources()
+    if is_ours:
+        _refuse_impossible(has, options)
     crew = Crew(partial(_started, count(1), _wanted(options)), feed, emit)
-    async with obeying(stop, feed, options.grace_s, crew.drop):
-        places = await feed.look_ahead(options.processes_count or _room(ray.cluster_resources(), options))
+    async with obeying(stop, feed, options.grace_s, crew.drop), asyncio.TaskGroup() as tasks:
+        places = await feed.look_ahead(options.processes_count or _room(has, options))
+        watch = tasks.create_task(_watch(crew, options, is_ours=is_ours))
         await crew.run(work_for(processes=places, cores=math.ceil(options.ray_cpus)), places)
+        watch.cancel()
+
+
+def _refuse_impossible(has: Mapping[str, float], options: RunOptions) -> None:
+    """Refuse what a Ray that *has* these resources never gives, where nobody adds a machine to it."""
+    for name, amount in _takes(options).items():
+        if amount > has.get(name, 0):
+            option = "ray_cpus" if name == "CPU" else "ray_resources"
+            raise OptionsError(
+                f"{option}: an actor wants {amount:g} of {name}, and the Ray that was started here has "
+                f"{has.get(name, 0):g}; ask for less, or name a cluster that has it by RAY_ADDRESS"
+            )
+
+
+async def _watch(crew: Crew, options: RunOptions, *, is_ours: bool) -> None:
+    """See that Ray is there, as its calls wait for ever if it is not, and say what is waited for.
+
+    Raises:
+        WorkerError: a Ray of which this run is the only user has no machine any more; nobody would add one.
+
+    """
+    waited_s, tell_s = 0.0, WAITING_S
+    while True:
+        await asyncio.sleep(WATCH_S)
+        waited_s = waited_s + WATCH_S if crew.waits else 0.0
+        if is_ours and not await asyncio.to_thread(_has_node):
+            raise WorkerError("Ray has ended in the midst of the run: its node on this machine is gone")
+        if not waited_s:
+            tell_s = WAITING_S
+        elif waited_s >= tell_s:
+            tell_s *= 2
+            wanted = ", ".join(f"{amount:g} of {name}" for name, amount in _takes(options).items())
+            has = await asyncio.to_thread(ray.cluster_resources)
+            there = ", ".join(f"{has.get(name, 0):g} of {name}" for name in _takes(options))
+            logger.warning(
+                "no actor has begun for %.0f s: each wants %s, and the cluster has %s in all, which others may use, "
+                "too; waiting",
+                *(waited_s, wanted, there),
+            )
+
+
+def _has_node() -> bool:
+    try:
+        return any(node["Alive"] for node in ray.nodes())
+    except (RayError, RuntimeError, OSError):  # as ray.nodes says that nobody is there to ask
+        return False
 
 
 def _room(has: Mapping[str, float], options: RunOptions) -> int:
     """Return how many actors a cluster takes that *has* these resources; one, which waits for more, if none."""
-    takes = {"CPU": options.ray_cpus, **options.resources}
-    return max(1, int(min(has.get(name, 0) / amount for name, amount in takes.items())))
+    return max(1, int(min(has.get(name, 0) / amount for name, amount in _takes(options).items())))
+
+
+def _takes(options: RunOptions) -> dict[str, float]:
+    """Return what an actor takes, as a cluster counts it."""
+    return {"CPU": options.ray_cpus, **options.resources}
 
 
 def _wanted(options: RunOptions) -> dict[str, Any]:
@@ -96,7 +168,8 @@ def _wanted(options: RunOptions) -> dict[str, Any]:
 
 
 def _connect(cpus: int) -> bool:
-    """Connect to Ray; return that it has been done."""
+    """Connect to Ray, or start one here; return whether that was done."""
+    _knock(os.environ.get("RAY_ADDRESS", ""))
     # Nobody has been asked whether Ray may report its use to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     quiet = {"include_dashboard": False, "logging_level": logging.ERROR}
@@ -105,9 +178,38 @@ def _connect(cpus: int) -> bool:
             ray.init(num_cpus=cpus, **quiet)
         except ValueError:  # there is a cluster, which knows its own
             ray.init(**quiet)
+            return False
     except (RayError, OSError, RuntimeError, ValueError) as error:  # as ray.init says its many reasons
         raise WorkerError(f"cannot connect to Ray, nor start it here: {_sentence(error)}") from error
     return True
+
+
+def _knock(address: str) -> None:
+    """See that somebody listens at *address*, where Ray would knock for minutes, and say little of it.
+
+    Raises:
+        WorkerError: nobody does for KNOCKING_S.
+
+    """
+    found = _HOST_AND_PORT.fullmatch(address)
+    if not found:
+        return
+    until, is_told = time.monotonic() + KNOCKING_S, False
+    while True:
+        try:
+            socket.create_connection((found["host"].strip("[]"), int(found["port"])), CONNECTING_S).close()
+        except OSError as error:
+            if time.monotonic() > until:
+                raise WorkerError(
+                    f"cannot connect to Ray: nobody listens at {address} ({error.strerror or error}), which "
+                    "RAY_ADDRESS names; say where its head node is, or unset it to have a Ray started here"
+                ) from error
+            if not is_told:
+                logger.warning("nobody listens at %s, which RAY_ADDRESS names; knocking for %g s", address, KNOCKING_S)
+                is_told = True
+            time.sleep(1)
+        else:
+            return
 
 
 def _take_sigterm_back() -> None:

@@ -14,7 +14,7 @@ import sys
 import uuid
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -146,8 +146,47 @@ def _leave() -> None:
 
 def _disconnect() -> None:
     context = SparkContext._active_spark_context  # noqa: SLF001  as above
-    if context is not None:
+    if context is None:
+        return
+    try:
         context.stop()
+    except (Py4JError, OSError):  # its process is gone, and whoever starts Spark next would be led there
+        context.stop()  # what is left of it, here
+        SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001  PySpark knows no other way
+
+
+class _Failed(Exception):
+    """Spark has refused what was asked of it, or failed at it, for the *cause*."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextmanager
+def _asking(context: Any) -> Iterator[None]:  # noqa: ANN401  PySpark's
+    """Tell in exceptions of ours what goes wrong with Spark during the block.
+
+    Raises:
+        _Failed: what was asked for has failed, and Spark is there.
+        WorkerError: Spark is not there any more: its process has ended, or its session was stopped.
+
+    """
+    try:
+        yield
+    except (Py4JError, PySparkException, OSError, AttributeError) as error:
+        if _is_over(context):
+            raise WorkerError(f"Spark has ended in the midst of the run ({_sentence(error)})") from error
+        if isinstance(error, AttributeError):  # which is what it raises of a session that was stopped
+            raise
+        raise _Failed(cast("Exception", error)) from error
+
+
+def _is_over(context: Any) -> bool:  # noqa: ANN401  PySpark's
+    try:
+        return context._jsc is None or bool(context._jsc.sc().isStopped())  # noqa: SLF001  PySpark has no name for it
+    except (Py4JError, OSError, AttributeError):
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -236,10 +275,11 @@ class _Jobs:
         ids = list(job.open)
         context = self.spark.context
         try:
-            context.setJobGroup(self._group, f"async-img2ds: {len(ids)} shards from {min(ids)}")
-            context.parallelize(job.tasks, len(job.tasks)).foreachPartition(partial(_do, work, self._told))
-        except (Py4JError, PySparkException) as error:
-            return cast("Exception", error)
+            with _asking(context):
+                context.setJobGroup(self._group, f"async-img2ds: {len(ids)} shards from {min(ids)}")
+                context.parallelize(job.tasks, len(job.tasks)).foreachPartition(partial(_do, work, self._told))
+        except _Failed as failed:
+            return failed.cause
         return None
 
     async def _follow(self, running: asyncio.Future[Exception | None]) -> None:
@@ -253,9 +293,13 @@ class _Jobs:
 
     async def _cancel(self, running: asyncio.Future[Exception | None]) -> None:
         """Have Spark cancel all jobs, and see whether the one that is *running* has heard; it may yet be on its way."""
-        with suppress(Py4JError):  # the job has the same to say
-            await asyncio.to_thread(self.spark.context.cancelJobGroup, self._group)
+        with suppress(_Failed, WorkerError):  # the job has the same to say
+            await asyncio.to_thread(self._cancel_all)
         await asyncio.wait((running,), timeout=REPORTS_S)
+
+    def _cancel_all(self) -> None:
+        with _asking(self.spark.context):
+            self.spark.context.cancelJobGroup(self._group)
 
     def _pass_on(self) -> None:
         told: deque[Done | Lost] = self._told.value
