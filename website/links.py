@@ -16,8 +16,12 @@ __all__ = ["broken", "main"]
 
 def broken(place: PurePosixPath) -> list[str]:
     """Return the links of the page at *place* in the repository that lead nowhere."""
-    page = (repository.ROOT / place).read_text()
-    return [target for target in repository.targets(page) if not (repository.ROOT / place.parent / target).exists()]
+    lost = []
+    for target, anchor in repository.targets((repository.ROOT / place).read_text()):
+        path = repository.ROOT / place.parent / target
+        if not path.exists() or (anchor and anchor not in repository.anchors(path.read_text())):
+            lost.append(f"{target}#{anchor}" if anchor else target)
+    return lost
 
 
 def main() -> int:

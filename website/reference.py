@@ -305,9 +305,9 @@ def _as_markdown(text: str, types: Mapping[str, str]) -> str:
             name = f"[`{found[1]}`](#{found[1]})" if found[1] in async_img2ds.__all__ else f"`{found[1]}`"
             lines += ["", f"{name}{kind}", f":   {_marked_up(found[2])}"]
         else:
-            outside = bool(line) and not line.startswith(" ")  # of the list that may stand above it
-            lines += [*([""] if outside and section else []), _marked_up(line)]
-            section = "" if outside else section
+            # What stands at the margin below a list is not of its last entry.
+            ends = line[:1].strip() and lines and lines[-1].startswith((" ", ":"))
+            lines += [*([""] if ends else []), _marked_up(line)]
     return "\n".join(lines)
 
 

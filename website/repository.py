@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["PAGES", "ROOT", "as_page", "in_site", "linked", "rewritten", "targets"]
+__all__ = ["PAGES", "ROOT", "anchors", "as_page", "in_site", "linked", "rewritten", "targets"]
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = PurePosixPath("docs")
@@ -54,10 +54,17 @@ def rewritten(page: str, place: PurePosixPath) -> str:
     return _each_link(page, place, renamed)
 
 
-def targets(page: str) -> list[str]:
-    """Return the files that *page* links to, as it names them."""
+def targets(page: str) -> list[tuple[str, str]]:
+    """Return the files that *page* links to, as it names them, each with the anchor in it, if there is one."""
     parts = (part for part in _CODE.split(page) if not part.startswith("`"))
-    return [found[1] for part in parts for found in _LINK.finditer(part) if not _is_elsewhere(found[1])]
+    links = [(found[1], (found[2] or "")[1:]) for part in parts for found in _LINK.finditer(part)]
+    return [(target, anchor) for target, anchor in links if not _is_elsewhere(target)]
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors that *page* has by its headings, where the code is hosted."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 def _is_elsewhere(target: str) -> bool:
