@@ -25,6 +25,7 @@ __all__ = [
     "REDO",
     "REDO_NAME",
     "REMOVED",
+    "REPORT",
     "SAMPLE_NAME",
     "SUMS",
     "WIDS",
@@ -49,12 +50,16 @@ REMOVED: Final = "_removed.txt"
 MANIFEST: Final = "_manifest.json"
 SUMS: Final = "_sha256sums.txt"
 WIDS: Final = "_wids.json"
+# The page that ``aimg2ds report`` makes of it.
+REPORT: Final = "_report.html"
 # The files of a list that was written anew, and what is said of them, last.
 LIST_NAME: Final = re.compile(r"by-host-[0-9]+\.parquet")
 LIST_SUMMARY: Final = "_partition.json"
 # The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and those
 # that are not a shard's.
-_SINGLE: Final = rf"_removed\.txt|_manifest\.json|_sha256sums\.txt|_wids\.json|_partition\.json|{LIST_NAME.pattern}"
+_SINGLE: Final = (
+    rf"_removed\.txt|_manifest\.json|_sha256sums\.txt|_wids\.json|_report\.html|_partition\.json|{LIST_NAME.pattern}"
+)
 LEFTOVER_NAME: Final = re.compile(rf"([0-9]+(_stats)?(\.[a-z]+)*|{_SINGLE})(\.[0-9a-f]{{8}})?\.partial")
 REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
 # The files of samples in a folder bear their keys, which are digits.
