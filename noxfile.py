@@ -22,8 +22,20 @@ SERVERS = ["iproute2", "nginx-light", "strace", "tinyproxy-bin", "unbound"]
 
 # Tests of schedules, crashes, disks, hosts and lists, which take half of the time and look at no pixel: once is enough.
 ONCE = [
-    *("chaos", "contested", "holders", "open_web", "partition", "patience", "pauses", "permits", "ranks", "room"),
-    *("doctor", "examples", "simulation", "storage", "stream", "summary", "survey"),
+    *(
+        "chaos",
+        "charts",
+        "contested",
+        "holders",
+        "open_web",
+        "partition",
+        "patience",
+        "pauses",
+        "permits",
+        "ranks",
+        "room",
+    ),
+    *("charts", "doctor", "examples", "simulation", "storage", "stream", "summary", "survey"),
 ]
 
 # What ``compat`` compares with: the last release.
@@ -97,6 +109,14 @@ def stores(session: nox.Session) -> None:
     azurite = Path(session.virtualenv.location) / "azurite"
     session.run("npm", "install", "--silent", "--no-fund", "--prefix", str(azurite), AZURITE, external=True)
     session.run("pytest", "tests/stores", *session.posargs, env={"AZURITE": str(azurite / "node_modules" / ".bin")})
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Look at the page of a dataset in a browser, light and dark, large and small; two minutes, installs Chromium."""
+    system_packages(session, ["chromium", "fonts-dejavu-core"])
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "pages"))
+    session.run("pytest", "tests/pages", *session.posargs)
 
 
 @nox.session

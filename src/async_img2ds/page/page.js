@@ -72,7 +72,8 @@
   }
   function replaceParts(newer) {
     const at = [scrollX, scrollY], focused = document.activeElement && document.activeElement.id;
-    const anchor = [...document.querySelectorAll("main section")].find((each) => each.getBoundingClientRect().bottom > 80);
+    const begun = [...document.querySelectorAll("main section")].filter((each) => each.getBoundingClientRect().top < innerHeight / 2);
+    const anchor = scrollY > 0 && begun.at(-1);
     const top = anchor && anchor.getBoundingClientRect().top;
     for (const id of ["p-where", ...[...document.querySelectorAll("[data-part]")].map((each) => each.id)]) {
       const old = by(id), fresh = newer.getElementById(id);
