@@ -101,6 +101,14 @@ def stores(session: nox.Session) -> None:
 
 
 @nox.session
+def pages(session: nox.Session) -> None:
+    """Look at the page of a dataset in a browser, light and dark, large and small; two minutes, installs Chromium."""
+    system_packages(session, ["chromium", "fonts-dejavu-core"])
+    session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "pages"))
+    session.run("pytest", "tests/pages", *session.posargs)
+
+
+@nox.session
 def fleet(session: nox.Session) -> None:
     """Fetch 20,000 URLs on Spark, Ray and three ranks, with one machine killed each time, and measure; 20 minutes."""
     system_packages(session, ["nginx-light", *([] if shutil.which("java") else ["openjdk-17-jre-headless"])])

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         OutputOptions,
         RunOptions,
     )
+    from async_img2ds.page.report import DatasetReport, report
     from async_img2ds.prospect import SurveyReport, survey
     from async_img2ds.records import Defect, RunReport, Status
     from async_img2ds.run import download, download_async
@@ -66,6 +67,8 @@ __all__ = [
     "Defect",
     "summary",
     "Summary",
+    "report",
+    "DatasetReport",
     "manifest",
     "ManifestReport",
     "push",
@@ -111,6 +114,8 @@ _HOMES = {
     "doctor": "checkup.doctor",
     "DoctorReport": "checkup.doctor",
     "Defect": "records",
+    "report": "page.report",
+    "DatasetReport": "page.report",
     "manifest": "dataset.manifest",
     "ManifestReport": "dataset.manifest",
     "push": "dataset.push",

@@ -18,7 +18,18 @@ from async_img2ds.policy.markers import Made, Marker, check_alike
 from async_img2ds.policy.removal import Removal
 from async_img2ds.policy.shards import DATA_ENDINGS, INDEX_ENDING, SAMPLE_ENDINGS, Naming
 from async_img2ds.policy.url_sets import KnownUrls
-from async_img2ds.storage import LISTINGS_BEFORE, MANIFEST, MARKER, REDO, REDO_NAME, REMOVED, SETTINGS, SUMS, WIDS
+from async_img2ds.storage import (
+    LISTINGS_BEFORE,
+    MANIFEST,
+    MARKER,
+    REDO,
+    REDO_NAME,
+    REMOVED,
+    REPORT,
+    SETTINGS,
+    SUMS,
+    WIDS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
@@ -197,16 +208,20 @@ def keep_removal(store: Store, removal: Removal) -> None:
 
 
 def drop_manifest(store: Store) -> None:
-    """Remove what ``aimg2ds manifest`` has written, and say so: done by whoever is about to change shards.
+    """Remove what ``aimg2ds manifest`` and ``report`` have written, and say so: for whoever is about to change shards.
 
-    It would tell of others than there are, and who reads by it would miss some or fail.
+    It would tell of others than there are, and who reads by it would miss some or fail. A page may show images that are
+    being removed.
     """
-    there = [name for name in (SUMS, WIDS, MANIFEST, *LISTINGS_BEFORE) if is_there(store, name)]
+    there = [name for name in (SUMS, WIDS, REPORT, MANIFEST, *LISTINGS_BEFORE) if is_there(store, name)]
     for name in there:  # the manifest last: as long as it is there, it is true
         with suppress(FileNotFoundError):  # another rank was first
             store.remove([name])
     if there:
-        logger.warning("removed %s, as shards change; aimg2ds manifest makes them anew", ", ".join(there))
+        by = " and ".join(
+            command for command, is_by in (("manifest", there != [REPORT]), ("report", REPORT in there)) if is_by
+        )
+        logger.warning("removed %s, as shards change; aimg2ds %s makes them anew", ", ".join(there), by)
 
 
 def keep_settings(store: Store, settings: str) -> None:

@@ -43,6 +43,7 @@ __all__ = [
     "PushOptions",
     "PlanOptions",
     "RETRY_GROUPS",
+    "ReportOptions",
     "RetryOptions",
     "RunOptions",
     "StreamOptions",
@@ -598,6 +599,46 @@ class SummaryOptions(Checked):
         choices=("auto", "rich", "plain", "none"),
         help="How progress is shown; auto: rich on a terminal, else plain lines.",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportOptions(Checked):
+    """How to show a dataset as a page."""
+
+    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_file: str | None = option(
+        None, help="Where the page goes, on disk or at any fsspec URL. Default: _report.html in the dataset's folder."
+    )
+    open: bool = option(default=False, help="Open the page in a browser.")
+    watch: bool = option(
+        default=False,
+        help="Write no file, but serve the page to this machine alone, made anew as shards are finished, until Ctrl-C.",
+    )
+    port: int = option(8737, least=0, most=65_535, help="Port at which --watch serves; 0 takes any that is free.")
+    every_s: float = option(
+        10.0,
+        least=1.0,
+        most=A_DAY_S,
+        help="With --watch the page is made anew after so many seconds at the earliest.",
+    )
+    thumbnails: int = option(
+        240, least=0, most=1000, help="Show so many images, small, as far as two megabytes go; 0 for none."
+    )
+    seed: int = option(0, least=0, help="Another one draws other shards, rows and images.")
+    progress: str = option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        if self.watch and self.output_file is not None:
+            raise OptionsError("watch serves the page and writes none; leave out output_file or watch")
+        if not self.watch and self.output_file is None:
+            _check_not_hub(self.output_folder, "--output_file FILE puts the page on a disk")
+        if self.open and not self.watch and "://" in (self.output_file or self.output_folder):
+            raise OptionsError("open shows a page that is on this machine; name a file on a disk with --output_file")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from async_img2ds.cli.outcome import say
 from async_img2ds.cli.partition import partition
 from async_img2ds.cli.plan import plan
 from async_img2ds.cli.push import push
+from async_img2ds.cli.report import report
 from async_img2ds.cli.summary import summarize
 from async_img2ds.cli.verify import verify
 from async_img2ds.flags import flags_of
@@ -41,6 +42,7 @@ from async_img2ds.options import (
     RETRY_GROUPS,
     ManifestOptions,
     PushOptions,
+    ReportOptions,
     SummaryOptions,
     VerifyOptions,
     doctor_flags,
@@ -114,5 +116,6 @@ add_command(
 )
 add_command(app, "verify", verify, {VerifyOptions: flags_of(VerifyOptions)}, ("output_folder",))
 add_command(app, "summary", summarize, {SummaryOptions: flags_of(SummaryOptions)}, ("output_folder",))
+add_command(app, "report", report, {ReportOptions: flags_of(ReportOptions)}, ("output_folder",))
 add_command(app, "manifest", list_files, {ManifestOptions: flags_of(ManifestOptions)}, ("output_folder",))
 add_command(app, "push", push, {PushOptions: flags_of(PushOptions)}, ("output_folder", "destination"))

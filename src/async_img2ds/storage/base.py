@@ -28,6 +28,7 @@ __all__ = [
     "REDO",
     "REDO_NAME",
     "REMOVED",
+    "REPORT",
     "SAMPLE_NAME",
     "SUMS",
     "WIDS",
@@ -59,13 +60,15 @@ MANIFEST_BEFORE: Final = "_manifest.json"
 LISTINGS_BEFORE: Final = ("_sha256sums.txt", "_wids.json", MANIFEST_BEFORE)
 # The options of the last run that wrote here, which the command line reads; a name with a dot, which readers pass over.
 SETTINGS: Final = ".aimg2ds.toml"
+# The page that ``aimg2ds report`` makes of it.
+REPORT: Final = "_report.html"
 # The files of a list that was written anew, and what is said of them, last.
 LIST_NAME: Final = re.compile(r"by-host-[0-9]+\.parquet")
 LIST_SUMMARY: Final = "_partition.json"
 # The files and folders of ours that end so, and nobody else's: those of a shard, and of one attempt at it, and those
 # that are not a shard's.
 _LISTINGS: Final = r"_manifest(\.json)?|_sha256sums(\.txt)?|_wids(\.json)?"
-_SINGLE: Final = rf"\.aimg2ds\.toml|_removed\.txt|{_LISTINGS}|_partition\.json|{LIST_NAME.pattern}"
+_SINGLE: Final = rf"\.aimg2ds\.toml|_removed\.txt|_report\.html|{_LISTINGS}|_partition\.json|{LIST_NAME.pattern}"
 LEFTOVER_NAME: Final = re.compile(rf"([0-9]+(_stats)?(\.[a-z]+)*|{_SINGLE})(\.[0-9a-f]{{8}})?\.partial")
 REDO_NAME: Final = re.compile(r"[0-9]+\.redo")
 # The files of samples in a folder bear their keys, which are digits.
