@@ -237,3 +237,10 @@ def test_commands_print_by_nothing_else() -> None:
     found = {path.name for path in folder.rglob("*.py") if printing.search(path.read_text())}
 
     assert found == {"outcome.py"}
+
+
+def test_help_shows_what_stands_in_brackets() -> None:
+    """Lists of values are no markup."""
+    told = " ".join(aimg2ds("fetch", "--help").stdout.replace("│", " ").split())
+
+    assert "[x_min, y_min, x_max, y_max]" in told

@@ -362,6 +362,27 @@ def test_list_is_said_to_be_begun_until_it_is_finished(tmp_path: Path, monkeypat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_columns_of_numbers_and_words_are_words(tmp_path: Path, ending: str) -> None:
+    """As they would be within one file, where the format says no types."""
+    rows: list[dict[str, Any]] = [{"url": f"http://h{at}.test/", "size": at} for at in range(3)]
+    others: list[dict[str, Any]] = [{"url": f"http://h{at}.test/x", "size": f"A{at}"} for at in range(3)]
+    paths = [written(tmp_path / f"{at}.{ending}", encoded(some, ending)) for at, some in enumerate((rows, others))]
+    partition([str(path) for path in paths], input_format=ending, output_folder=tmp_path / "out", progress="none")
+
+    assert sorted(table(tmp_path / "out").column("size").to_pylist()) == ["0", "1", "2", "A0", "A1", "A2"]
+
+
+def test_zeros_before_a_number_are_kept(tmp_path: Path) -> None:
+    """Such a column has names, as of places; 0 and 0.5 are numbers."""
+    content = b"url,zip,size,share\nhttp://a.test/,00017,0,0.5\nhttp://b.test/,4711,17,-0.25\n"
+    path = written(tmp_path / "list.csv", content)
+    partition(path, input_format="csv", output_folder=tmp_path / "out", progress="none")
+    found = table(tmp_path / "out").sort_by("url").select(["zip", "size", "share"]).to_pylist()
+
+    assert found == [{"zip": "00017", "size": 0, "share": 0.5}, {"zip": "4711", "size": 17, "share": -0.25}]
+
+
 def test_list_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     """Neither temporary files nor a folder, and what lay there before stays."""
     broken = b'{"url": "http://a.test/"}\n' * 300_000 + b"{\n"

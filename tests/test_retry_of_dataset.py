@@ -393,6 +393,25 @@ def test_nothing_to_retry_is_refused(tmp_path: Path) -> None:
             retry(str(tmp_path), **{name: "1"})
 
 
+def test_files_that_are_not_opened_are_left_alone(tmp_path: Path, photographs: Path) -> None:
+    """As no later retry would mean them if they failed for that; with the option of the fetch they are read."""
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    (images / "late.jpg").touch()
+    (tmp_path / "urls.txt").write_text(f"{images}/late.jpg\n")
+    download(tmp_path / "urls.txt", output_folder=out, allow_sources=f"file:{images}", **NET)
+    (images / "late.jpg").write_bytes((photographs / "rocket.jpg").read_bytes())
+    before = files(out)
+    said = aimg2ds("retry", str(out), "--progress=none").stdout
+    untouched = files(out) == before
+    report = retry(str(out), allow_sources=f"file:{images}", **NET)
+
+    assert "0 failed rows fetched again" in said
+    assert "left alone: 1 failed rows that name files or objects; --allow_sources opens them" in said
+    assert untouched
+    assert (report.rows, report.successes, report.rows_closed) == (1, 1, 0)
+
+
 def test_command_line(web: Web, tmp_path: Path) -> None:
     """The flag is --class, repeatable; the end is told in words."""
     web.fetch(tmp_path / "out", output_format="webdataset")

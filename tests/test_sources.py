@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import re
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,7 @@ from async_img2ds.fetch.sources import THREADS, SourceReader
 from async_img2ds.options import FetchOptions
 from async_img2ds.policy.sources import Sources
 from async_img2ds.policy.urls import AddressPolicy
-from async_img2ds.sources import parse_source
+from async_img2ds.sources import BUCKETS, parse_source
 from test_fetcher_seam import FakeClient
 from test_run import metadata, stored
 
@@ -331,6 +332,23 @@ def test_store_that_fails_is_asked_again(faulty: Proxy) -> None:
     assert (body.content, body.attempts) == (b"image", 3)
     assert (failed.error_class, failed.http_status, failed.attempts) == (ErrorClass.HTTP_STATUS_5XX, 500, 3)
     assert len(faulty.seen) == 3
+
+
+@needs_store
+@pytest.mark.parametrize("url", ["s3://$web/x.jpg", "s3://a--x-s3/x.jpg", "s3://b..b/x.jpg"])
+def test_name_that_the_library_takes_for_none_is_the_rows(
+    faulty: Proxy, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Nobody is asked, and no row is a defect of this program for it."""
+    monkeypatch.setitem(fsspec.config.conf, "s3", {})
+    monkeypatch.delenv("FSSPEC_S3_ENDPOINT_URL")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setitem(BUCKETS, "s3", re.compile(".*"))
+    refused = failure(url, allow_sources=url.rpartition("/")[0])
+
+    assert refused.error_class is ErrorClass.URL_INVALID
+    assert refused.attempts <= 1
+    assert faulty.seen == []
 
 
 @needs_store

@@ -448,6 +448,21 @@ def test_looking_at_a_server_that_fails_is_an_error_of_its_file_system(monkeypat
                 store.is_in_use()
 
 
+@pytest.mark.parametrize("url", ["s3://", "s3:///", "s3a://"])
+def test_folder_without_a_bucket_is_refused(url: str) -> None:
+    """In words, before the library asks for a bucket without a name."""
+    with pytest.raises(OptionsError, match=r"output_folder: .* names no bucket"):
+        open_store(url)
+
+
+def test_credentials_in_the_url_of_a_bucket_are_refused_untold() -> None:
+    """Nobody reads them there: they would be the name of a bucket, in whatever is said of it."""
+    with pytest.raises(OptionsError, match=r"s3://bucket/x: credentials .* are not read") as caught:
+        file_system("s3://KEY:s3cr3t@bucket/x")
+
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_unknown_file_system_is_refused() -> None:
     """A scheme that nobody knows is the caller's mistake, and is shown."""
     with pytest.raises(OptionsError, match=r"nosuch://folder.*nosuch"):

@@ -192,13 +192,26 @@ def test_what_a_killed_run_has_left_is_told_and_goes(dataset: Callable[[bool], P
     assert (folder / "9.json").exists()
 
 
-def test_going_on_without_it_is_refused(dataset: Callable[[bool], Path], origin: Origin, tmp_path: Path) -> None:
-    """A dataset has it of all shards or of none."""
-    folder = dataset(True)
-    (tmp_path / "urls.txt").write_text("".join(f"{origin.url(path)}\n" for path in PATHS))
-    options: dict[str, Any] = {**SHAPE, **QUIET}
-    with pytest.raises(OptionsError, match="tar_index was True and is False"):
-        download(tmp_path / "urls.txt", output_folder=folder, ordered=True, **options)
+@pytest.mark.parametrize("begun_with", [False, True])
+def test_going_on_without_it_is_told(
+    whole: Callable[[bool], Path],
+    dataset: Callable[[bool], Path],
+    caplog: pytest.LogCaptureFixture,
+    *,
+    begun_with: bool,
+) -> None:
+    """And is no hindrance: whoever has made indexes of a dataset that is not finished has begun it without."""
+    folder, listed = dataset(begun_with), whole(True).parent / "urls.csv"
+    for path in folder.glob("00003*"):
+        path.unlink()
+    manifest(str(folder), tar_index=True, progress="none")
+    columns = {"input_format": "csv", "caption_col": "text"}
+    report = download(listed, output_folder=folder, ordered=True, **columns, **SHAPE, **QUIET)
+
+    assert (report.shards_done, report.shards_skipped) == (1, 3)
+    assert "tars that lie there have an index, and this run makes none" in caplog.text
+    assert manifest(str(folder), tar_index=True, progress="none").indexed == 1
+    assert verify(str(folder), progress="none").good
 
 
 # What is done to the first index with members, and what is said of it. The stats file agrees with the sum.

@@ -140,6 +140,11 @@ def checked(start: Start, options: Options) -> Start:
         return replace(start, made={shard_id: Made(made.rows, None, None) for shard_id, made in start.made.items()})
     for shard_id in sorted(start.made)[:1]:
         check_alike(shard_id, start.made[shard_id], options.shape())
+        if (start.made[shard_id].made_with or {}).get("tar_index", False) and not options.output.tar_index:
+            logger.warning(
+                "tar_index: tars that lie there have an index, and this run makes none; with --tar_index it does, and "
+                "aimg2ds manifest --tar_index makes those that lack in the end"
+            )
     return start
 
 

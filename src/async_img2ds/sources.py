@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from async_img2ds.errors import OptionsError
 
-__all__ = ["KINDS", "LOCAL", "Source", "parse_source"]
+__all__ = ["BUCKETS", "CONTAINER_AT_ACCOUNT", "KINDS", "LOCAL", "Source", "parse_source"]
 
 LOCAL: Final = "file"
 # The scheme of a URL → the one that its kind of place is called by. Those that lead to a machine of the list's choice
@@ -21,6 +21,19 @@ KINDS: Final = {
     **dict.fromkeys(("az", "abfs", "abfss"), "az"),
     LOCAL: LOCAL,
 }
+# What each cloud calls a bucket; so no address and no name of Amazon's own for one (ARN). Azure's containers may be
+# named with their account.
+BUCKETS: Final = {
+    "s3": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}"),
+    "gs": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,221}"),
+    "az": re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:@[a-z0-9]{3,24}\.(?:dfs|blob)\.core\.windows\.net)?"),
+}
+# How a URL begins that has a container before its account, where others have a user before their host.
+CONTAINER_AT_ACCOUNT: Final = (
+    r"^\s*(?i:abfss?|az)://[A-Za-z0-9$-]+@[a-z0-9]{3,24}\.(?:dfs|blob)\.core\.windows\.net(?:[/?#]|$)"
+)
+# A bucket whose name says at which host it is, and not the account's own: S3's directory buckets.
+_ELSEWHERE: Final = "--x-s3"
 _WORDS: Final = re.compile(r"(?P<scheme>[a-z0-9]+)(?::(?://)?(?P<place>.*))?", re.DOTALL)
 
 
@@ -32,8 +45,14 @@ class Source:
     place: str
 
     def holds(self, path: str) -> bool:
-        """Whether *path*, of the same kind and without ``..``, lies in it."""
-        return not self.place or path.startswith(f"{self.place}/")
+        """Whether *path*, of the same kind and without ``..``, lies in it.
+
+        All buckets are those whose host the user's configuration chooses: not those of which the name does.
+        """
+        if self.place:
+            return path.startswith(f"{self.place}/")
+        bucket = path.partition("/")[0]
+        return "@" not in bucket and not bucket.endswith(_ELSEWHERE)
 
 
 def parse_source(text: str) -> Source:
@@ -57,6 +76,7 @@ def parse_source(text: str) -> Source:
         place = posixpath.normpath("/" + place.lstrip("/"))
     if kind == LOCAL and (not place.startswith("/") or place == "/"):
         raise OptionsError(f"allow_sources takes a folder behind file:, such as file:/data/images; got {text!r}")
-    if any(part in (".", "..") for part in place.split("/")):
-        raise OptionsError(f"allow_sources takes whole names of buckets and folders; got {text!r}")
+    is_bucket = kind == LOCAL or not place or BUCKETS[kind].fullmatch(place.partition("/")[0])
+    if not is_bucket or any(part in (".", "..") for part in place.split("/")):
+        raise OptionsError(f"allow_sources takes whole names of buckets and folders, and no patterns; got {text!r}")
     return Source(kind, place)

@@ -32,6 +32,8 @@ def refusal(url: str | None, sources: Sources = ALL) -> FetchFailure:
         ("/data/images/a b%20c.jpg", "file:///data/images", "/data/images/a b%20c.jpg"),
         ("file:///data/images/a%20b.jpg", "file:///data/images", "/data/images/a b.jpg"),
         ("FILE:///data/images/x.jpg", "file:///data/images", "/data/images/x.jpg"),
+        ("file:/data/images/a%20b.jpg", "file:///data/images", "/data/images/a b.jpg"),
+        ("file://localhost/data/images/x.jpg", "file:///data/images", "/data/images/x.jpg"),
     ],
 )
 def test_what_is_named_is_read(listed: str, host: str, path: str) -> None:
@@ -73,6 +75,7 @@ def test_what_lies_elsewhere_is_blocked(listed: str) -> None:
     "listed",
     [
         *("s3://", "s3://bucket", "s3://bucket/", "s3:///x.jpg", "s3://bucket/folder/", "az://cats@account.example/x"),
+        *("s3://$web/x.jpg", "s3://-/x.jpg", "gs://$web/x.jpg", "az://a.b/x.jpg", "s3://b@acct.dfs.core.windows.net/x"),
         *("s3://arn:aws:s3:us-east-1:1:accesspoint/x/y", "s3://buc ket/x.jpg", "s3://user:password@bucket/x.jpg"),
         *("s3://bucket/x\x00.jpg", "/data/images/x\n.jpg", "/data/images/", "s3://" + "b" * 20_000),
     ],
@@ -85,7 +88,8 @@ def test_what_is_malformed_is_no_url(listed: str) -> None:
 @pytest.mark.parametrize(
     "listed",
     [
-        *("file://host/data/images/x.jpg", "file://localhost/data/images/x.jpg", "file:/data/images/x.jpg"),
+        *("file://host/data/images/x.jpg", "file://localhosts/data/images/x.jpg", "file://me@localhost/data/x.jpg"),
+        *("file://localhost//data/images/x.jpg", "file://localhost:80/data/images/x.jpg"),
         *("file:data/images/x.jpg", "file:////data/images/x.jpg", "//data/images/x.jpg", "data/images/x.jpg"),
         *("local:///data/images/x.jpg", "local:/data/images/x.jpg", "memory://x.jpg", "memory:/x.jpg"),
         *("simplecache::s3://bucket/x.jpg", "filecache::file:///data/images/x.jpg", "zip://x.jpg::file:///data/a.zip"),
@@ -113,6 +117,31 @@ def test_nothing_is_read_unless_it_is_allowed(listed: str) -> None:
 def test_urls_of_the_web_are_what_they_are() -> None:
     """Whatever is allowed beside them."""
     assert ALL.parse("https://h.example/x.jpg") == urls.parse("https://h.example/x.jpg")
+
+
+def test_host_of_an_object_is_the_choice_of_the_user() -> None:
+    """A row does not choose it, by an account or by the zone in the name of a bucket, unless its place is named."""
+    account = "abfss://cats@account1.dfs.core.windows.net"
+    everything, named = (
+        Sources(map(parse_source, ["s3", "az"])),
+        Sources(map(parse_source, [account, "s3://a--x--x-s3"])),
+    )
+
+    for url in (f"{account}/x.jpg", "s3://a--x--x-s3/x.jpg"):
+        assert refusal(url, everything).error_class is ErrorClass.SOURCE_BLOCKED
+    assert path_of(named.parse(f"{account}/x.jpg")) == "cats@account1.dfs.core.windows.net/x.jpg"
+    assert path_of(named.parse("s3://a--x--x-s3/x.jpg")) == "a--x--x-s3/x.jpg"
+    assert refusal(f"{account.replace('1', '2')}/x.jpg", named).error_class is ErrorClass.SOURCE_BLOCKED
+    assert refusal("az://cats/x.jpg", named).error_class is ErrorClass.SOURCE_BLOCKED
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x.jpg", "/data/x.jpg", "file:/data/x.jpg", "gs://photos/2024/x.jpg"])
+def test_what_is_closed_names_a_file_or_an_object(url: str) -> None:
+    """And none that is allowed; a URL of the web never is, and neither is what is none at all."""
+    assert Sources().is_closed(url)
+    assert not Sources(map(parse_source, ["s3", "gs://photos", "file:/data"])).is_closed(url)
+    for other in ("https://h.example/x.jpg", "x.jpg", "ftp://h.example/x", "", None):
+        assert not Sources().is_closed(other)
 
 
 def test_no_redirect_leads_to_a_source() -> None:
@@ -148,6 +177,7 @@ def test_any_text_is_read_or_refused(listed: str) -> None:
         ("s3:bucket/folder/", Source("s3", "bucket/folder")),
         ("gcs://bucket//", Source("gs", "bucket")),
         ("abfs:cats", Source("az", "cats")),
+        ("abfss://c@acct.blob.core.windows.net/a/", Source("az", "c@acct.blob.core.windows.net/a")),
         ("file:/data/images", Source("file", "/data/images")),
         ("file:///data/my%20images/", Source("file", "/data/my images")),
         ("file:/data/images/../cats", Source("file", "/data/cats")),
@@ -163,6 +193,7 @@ def test_sources_are_read_as_people_type_them(typed: str, meant: Source) -> None
     "typed",
     [
         *("file", "file:", "file:/", "file:///", "file:images", "/data/images", "http", "ssh", "memory", "local"),
+        *("s3://*", "gs://photos-[0-9]/x", "s3://me:secret@bucket", "az://c@account", "az://_"),
         *("s3:a/../b", "file://host/data", "zip", "simplecache::s3", "", "S3 bucket"),
     ],
 )

@@ -70,3 +70,19 @@ def test_bucket_that_is_not_there_is_a_404(store: Place, tmp_path: Path) -> None
     assert [(row["error_class"], row["http_status"]) for row in metadata(tmp_path / "out")] == [
         ("http_status_4xx", 404)
     ]
+
+
+def test_container_may_be_named_with_its_account(azure: Place, photographs: Path, tmp_path: Path) -> None:
+    """As Azure does; the row keeps it, and it is read where that account is named, and nowhere else."""
+    account = "abfss://datasets@devstoreaccount1.dfs.core.windows.net"
+    azure.write(f"{azure.root}/account/rocket.jpg", (photographs / "rocket.jpg").read_bytes())
+    rows = {
+        f"{account}/account/rocket.jpg": "success",
+        f"{account}/other/rocket.jpg": "source_blocked",
+        f"{account.replace('account1', 'account2')}/account/rocket.jpg": "source_blocked",
+    }
+    (tmp_path / "urls.txt").write_text("".join(f"{url}\n" for url in rows))
+    options: dict[str, Any] = {"output_format": "webdataset", "allow_sources": f"{account}/account"}
+    said = Program(azure, tmp_path).fetch(str(tmp_path / "urls.txt"), str(tmp_path / "out"), **options)
+
+    assert {row["url"]: row["error_class"] or row["status"] for row in metadata(tmp_path / "out")} == rows, said

@@ -48,6 +48,11 @@ def _healed(report: RetryReport, options: RetryOptions) -> str:
         lines += [f"failed again: {report.rows - report.successes:,}", *reasons(report.error_classes)]
     lines += not_done(report.shards_lost)
     lines += [f"left alone: {count} shards {reason}" for reason, count in report.left_alone.items()]
+    if report.rows_closed:
+        lines.append(
+            f"left alone: {report.rows_closed:,} failed rows that name files or objects; --allow_sources opens them, "
+            "as it did for the fetch"
+        )
     lines.append(f"dataset: {options.again.output_folder}")
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperCommand
 
 from async_img2ds.cli.outcome import told_by_status
@@ -49,12 +50,12 @@ def _parameter(flag: Flag, panel: str) -> inspect.Parameter:
     # All values arrive as words, which the options read themselves: one place that knows what is accepted and says so.
     kind = list[str] if flag.kind is tuple and not flag.required else str
     if flag.required:
-        made: Any = typer.Argument(help=flag.help, show_default=False, metavar=flag.name.upper())
+        made: Any = typer.Argument(help=escape(flag.help), show_default=False, metavar=flag.name.upper())
         return inspect.Parameter(flag.name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, made])
     names = [f"--{flag.name}", *([f"--{flag.also}"] if flag.also else [])]
     made = typer.Option(
         *names,
-        help=flag.help + _default_in_words(flag),
+        help=escape(flag.help + _default_in_words(flag)),
         show_default=False,
         metavar=_metavar(flag),
         rich_help_panel=panel,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from async_img2ds.blocking import waited_for
 from async_img2ds.dataset.again import do_again, hindrance
 from async_img2ds.distributors.base import Stop
 from async_img2ds.options import RetryOptions
+from async_img2ds.policy.sources import Sources
+from async_img2ds.sources import parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +34,7 @@ class RetryReport:
         shards_done: shards that were put in their place.
         shards_lost: shards that stay as they were though there was something to do, by number, with the reason.
         left_alone: how many shards cannot be done again, by reason.
+        rows_closed: failed rows that stay as they were, as they name files or objects that ``allow_sources`` does not.
         seconds: wall time.
         interrupted: whether it was asked to stop before its end.
 
@@ -43,6 +46,7 @@ class RetryReport:
     shards_done: int
     shards_lost: Mapping[int, str]
     left_alone: Mapping[str, int]
+    rows_closed: int
     seconds: float
     interrupted: bool
 
@@ -69,7 +73,8 @@ def retry(output_folder: str, **options: Any) -> RetryReport:  # noqa: ANN401  c
 
 async def run_retry(options: RetryOptions, stop: Stop | None = None) -> RetryReport:
     """Do the whole job as *options* say; *stop* is how to ask for an early end."""
-    failed = _Failed(frozenset(options.again.error_class))
+    sources = Sources(map(parse_source, options.fetch.allow_sources))
+    failed = _Failed(frozenset(options.again.error_class), sources)
     outcome = await do_again(options.again.output_folder, failed, options.fetch, options.run, stop or Stop())
     counts = outcome.totals.committed
     return RetryReport(
@@ -79,6 +84,7 @@ async def run_retry(options: RetryOptions, stop: Stop | None = None) -> RetryRep
         shards_done=outcome.totals.shards_done,
         shards_lost=outcome.lost,
         left_alone={reason: len(stems) for reason, stems in outcome.left_alone.items()},
+        rows_closed=len(failed.closed),
         seconds=outcome.seconds,
         interrupted=outcome.interrupted,
     )
@@ -86,11 +92,16 @@ async def run_retry(options: RetryOptions, stop: Stop | None = None) -> RetryRep
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """The rows that failed for the reasons *classes*."""
+    """The rows that failed for the reasons *classes*, but for files and objects that are not opened by *sources*.
+
+    These would fail for that now, for good, and no other retry would mean them. *closed* has them by their keys.
+    """
 
     classes: frozenset[str]
+    sources: Sources
+    closed: set[str] = field(default_factory=set)
     removes = False
-    columns = ("error_class",)
+    columns = ("error_class", "url", "key")
 
     def begin(self, store: Store) -> None:
         """Leave nothing behind: another retry may mean others."""
@@ -110,4 +121,10 @@ class _Failed:
     def rows(self, table: pa.Table) -> frozenset[int]:
         """Return which rows of a shard have failed so."""
         reasons = table.column("error_class").to_pylist()
-        return frozenset(index for index, reason in enumerate(reasons) if reason in self.classes)
+        meant = [index for index, reason in enumerate(reasons) if reason in self.classes]
+        named = table.select(["url", "key"]).take(meant).to_pylist()
+        closed = {
+            index: row["key"] for index, row in zip(meant, named, strict=True) if self.sources.is_closed(row["url"])
+        }
+        self.closed.update(closed.values())
+        return frozenset(meant) - closed.keys()

@@ -72,6 +72,8 @@ _NOT_REACHED: Final = frozenset(
 _SILENT: Final = frozenset(
     {"ReadTimeoutError", "ServerTimeoutError", "SocketTimeoutError", "ServiceResponseTimeoutError"}
 )
+# What a library takes for no name of anything, before it asks anybody.
+_MALFORMED: Final = frozenset({"ParamValidationError", "EndpointResolutionError"})
 _BROKEN_OFF: Final = frozenset(
     {
         *("IncompleteReadError", "ResponseStreamingError", "ClientPayloadError", "ServerDisconnectedError"),
@@ -320,25 +322,35 @@ class _Store:
         self._kind = kind
         self._timeout_s = timeout_s
         self._threads = threads
-        self._making: asyncio.Future[Any] | None = None
+        # By the account that a path names; most name none.
+        self._making: dict[str, asyncio.Future[Any]] = {}
         self._room = asyncio.Semaphore(READS_MAX)
 
     async def begin(self, path: str) -> _Object:
-        if self._making is None or (self._making.done() and self._making.exception() is not None):
-            self._making = asyncio.wrap_future(self._threads.submit(_made, self._kind, self._timeout_s))
+        bucket, _, key = path.partition("/")
+        bucket, _, host = bucket.partition("@")
+        account = host.partition(".")[0]
+        making = self._making.get(account)
+        if making is None or (making.done() and making.exception() is not None):
+            making = asyncio.wrap_future(self._threads.submit(_made, self._kind, self._timeout_s, account))
+            self._making[account] = making
         try:
-            fs = await asyncio.shield(self._making)
+            fs = await asyncio.shield(making)
         except Exception as error:
             raise LocalFault(clean(f"{self._kind}: {error}")) from error
-        read = _Object(fs, path, self._room)
+        read = _Object(fs, f"{bucket}/{key}", self._room)
         await read.begin()
         return read
 
 
-def _made(kind: str, timeout_s: float) -> Any:  # noqa: ANN401  fsspec's file systems are untyped
-    """Return the file system of *kind*, configured as fsspec is, which tries nothing again that the fetcher will."""
+def _made(kind: str, timeout_s: float, account: str) -> Any:  # noqa: ANN401  fsspec's file systems are untyped
+    """Return the file system of *kind*, configured as fsspec is, which tries nothing again that the fetcher will.
+
+    It is that of Azure's *account*, if one is named.
+    """
     if kind != "s3":
-        return fsspec.filesystem(kind, skip_instance_cache=True)
+        named = {"account_name": account} if account else {}
+        return fsspec.filesystem(kind, skip_instance_cache=True, **named)
     told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
     ours = {"max_pool_connections": READS_MAX, "connect_timeout": timeout_s, "read_timeout": timeout_s}
     once = {"retries": {"total_max_attempts": 1}}
@@ -412,6 +424,8 @@ def _failure(error: Exception, target: Target) -> FetchFailure | LocalFault | No
     chain = list(_chain(error))
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     said = clean(str(error)) or type(error).__name__
+    if not names.isdisjoint(_MALFORMED):
+        return FetchFailure(ErrorClass.URL_INVALID, f"malformed name of an object: {said}")
     if not names.isdisjoint(_NO_CREDENTIALS | _NOT_REACHED) or is_local(error) or _is_stranger(chain):
         return LocalFault(f"{target.host}: {said}")
     if (status := _http_status(error)) is not None:

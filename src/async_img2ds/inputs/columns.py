@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from async_img2ds.inputs.arrays import as_text_of_its_type, storable
+from async_img2ds.sources import CONTAINER_AT_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,9 +94,10 @@ def without_credentials(urls: pa.Array) -> pa.Array:
         return pa.DictionaryArray.from_arrays(urls.indices, without_credentials(urls.dictionary))
     if not pc.any(pc.match_substring(urls, "@")).as_py():
         return urls
-    return pc.replace_substring_regex(urls, _CREDENTIALS, r"\1")
+    without = pc.replace_substring_regex(urls, _CREDENTIALS, r"\1")
+    return pc.if_else(pc.match_substring_regex(urls, CONTAINER_AT_ACCOUNT), urls, without)
 
 
 def bare(url: str) -> str:
     """Return one URL without name and password."""
-    return re.sub(_CREDENTIALS, r"\1", url) if "@" in url else url
+    return re.sub(_CREDENTIALS, r"\1", url) if "@" in url and not re.match(CONTAINER_AT_ACCOUNT, url) else url

@@ -174,6 +174,8 @@ def _nulls() -> pa.Array:
 # A fraction holds whole numbers exactly up to 2**53, which has sixteen digits.
 _LONG: Final = 16
 _LONG_WHOLE: Final = rf"^[+-]?\d{{{_LONG},}}$"
+# A number that is written so is a name, such as a post code, of which a number would not keep the zeros.
+_ZEROS_BEFORE: Final = r"^[+-]?0[0-9]"
 
 
 class _Seen:
@@ -183,6 +185,7 @@ class _Seen:
         self._fitting = list(_TYPES)
         self._empty = True
         self._long = False
+        self._zeros = False
 
     def add(self, texts: pa.Array) -> None:
         values = texts.filter(pc.invert(pc.is_in(texts, value_set=_nulls())))
@@ -194,6 +197,7 @@ class _Seen:
                 values.cast(candidate)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 self._fitting.remove(candidate)
+        self._zeros = self._zeros or pc.any(pc.match_substring_regex(values, _ZEROS_BEFORE)).as_py()
         if not self._long and pc.max(pc.binary_length(values)).as_py() >= _LONG:
             self._long = pc.any(pc.match_substring_regex(values, _LONG_WHOLE)).as_py()
 
@@ -202,7 +206,12 @@ class _Seen:
         if self._empty:
             return pa.null()
         # Long whole numbers beside fractions are names rather than amounts, and would be rounded.
-        return next((kind for kind in self._fitting if not (self._long and pa.types.is_floating(kind))), pa.string())
+        kinds = (kind for kind in self._fitting if not (self._long and pa.types.is_floating(kind)))
+        return next((kind for kind in kinds if not (self._zeros and _is_number(kind))), pa.string())
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _typed(batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> pa.RecordBatch:

@@ -17,9 +17,13 @@ __all__ = ["JoinedTypes", "first_line", "fitted"]
 class JoinedTypes:
     """The types of columns that several files share, widened as the files come."""
 
-    def __init__(self, advice: str) -> None:
-        """Begin with no columns; *advice* is what to do about files that cannot be joined."""
+    def __init__(self, advice: str, *, in_words: bool = False) -> None:
+        """Begin with no columns; *advice* is what to do about files that cannot be joined.
+
+        *in_words* says that values of types with nothing in common are text, as they are within a file that says none.
+        """
         self._advice = advice
+        self._in_words = in_words
         self._fields: dict[str, pa.Field] = {}
         self._from: dict[str, ListFile] = {}
 
@@ -62,6 +66,8 @@ class JoinedTypes:
         try:
             both = pa.unify_schemas([pa.schema([before]), pa.schema([now])], promote_options="permissive").field(0)
         except pa.ArrowException:
+            if self._in_words and not (pa.types.is_nested(before.type) or pa.types.is_nested(now.type)):
+                return now.with_type(pa.string())
             raise InputError(
                 f"url_list: column {now.name!r} is of type {before.type} in {self._from[now.name].name} and of type "
                 f"{now.type} in {file.name}, which have no type in common; {self._advice}"

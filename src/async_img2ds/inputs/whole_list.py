@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ class WholeList:
 
     A column that a file has not is null there; one whose type differs from file to file gets a type that holds the
     values of all. Where a format says no types, what the options ask for as text stays text, and all else gets the
-    narrowest type that holds it, as in a dataset.
+    narrowest type that holds it, as in a dataset; that is text if files have numbers and words.
 
     Attributes:
         every: whether all columns are read, or those that the options ask for.
@@ -37,7 +37,7 @@ class WholeList:
 
     _list: UrlList
     every: bool
-    _joined: JoinedTypes = field(default_factory=lambda: JoinedTypes("make the files agree"))
+    _joined: JoinedTypes
     share_read: float | None = None
 
     @classmethod
@@ -51,7 +51,8 @@ class WholeList:
             OptionsError: a column that was asked for is not there.
 
         """
-        return cls(UrlList.open(options), every)
+        found = UrlList.open(options)
+        return cls(found, every, JoinedTypes("make the files agree", in_words=not found.format.says_types))
 
     @property
     def files(self) -> list[ListFile]:

@@ -157,6 +157,10 @@ def digest_of_options(shape: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(shape, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+# What says of files beside those with samples, which may be made later, too, whether they are there.
+_BESIDE: Final = frozenset({"tar_index"})
+
+
 def check_alike(shard_id: int, made: Made, shape: Mapping[str, Any]) -> None:
     """See that a finished shard is what options of *shape* would make of its rows.
 
@@ -166,7 +170,8 @@ def check_alike(shard_id: int, made: Made, shape: Mapping[str, Any]) -> None:
         OptionsError: it is not.
 
     """
-    if different := differences(made.made_with or {}, shape):
+    then = {name: value for name, value in (made.made_with or {}).items() if name not in _BESIDE}
+    if different := differences(then, shape):
         raise OptionsError(
             f"output_folder: shard {shard_id} that lies there was made otherwise: {'; '.join(different)}. Go on with "
             "the options that it was begun with, choose another folder, or mix both with --resume_anyway"

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from async_img2ds.errors import ErrorClass, FetchFailure
 from async_img2ds.policy import urls
 from async_img2ds.policy.urls import URL_CHARACTERS_MAX, Target
-from async_img2ds.sources import KINDS, LOCAL
+from async_img2ds.sources import BUCKETS, KINDS, LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_SOURCES", "Sources", "blocked", "path_of"]
 
-# What all three clouds call a bucket; so no address, account or name of Amazon's own for one (ARN).
-_BUCKET: Final = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,221}")
+# A file's URL is of this machine if it names none, or says so (RFC 8089 2 and appendix B).
+_FILE: Final = re.compile(r"file:(?://(?:localhost)?)?(?P<path>/(?!/).*)", re.IGNORECASE | re.DOTALL)
 # Control characters and what nothing can store, as in URLs of the web.
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
 
@@ -51,7 +51,7 @@ class Sources:
         if len(text) > URL_CHARACTERS_MAX or _CONTROL.search(path) or not path or path.endswith("/"):
             raise FetchFailure(ErrorClass.URL_INVALID, f"malformed path in a URL of {kind}:")
         bucket = path.partition("/")[0]
-        if kind != LOCAL and (bucket == path or not _BUCKET.fullmatch(bucket)):
+        if kind != LOCAL and (bucket == path or not BUCKETS[kind].fullmatch(bucket)):
             raise FetchFailure(ErrorClass.URL_INVALID, f"malformed bucket in a URL of {kind}:")
         place = next((source for source in places if source.holds(path)), None)
         if place is None or any(part in (".", "..") for part in path.split("/")):
@@ -59,6 +59,16 @@ class Sources:
         # With a colon in it, so that it is nobody's host.
         host = f"{kind}://{bucket or place.place}"
         return Target(f"{kind}://{path}", kind, host, 0)
+
+    def is_closed(self, url: str | None) -> bool:
+        """Whether *url* names a file or an object, and one that is not opened."""
+        if _split((url or "").strip(" \t\r\n"))[0] is None:
+            return False
+        try:
+            self.parse(url)
+        except FetchFailure:
+            return True
+        return False
 
     @property
     def allowed(self) -> tuple[Source, ...]:
@@ -83,8 +93,8 @@ def _split(text: str) -> tuple[str | None, str]:
     """Return the kind of source that *text* is of, None if it is none, and the path in it."""
     if text.startswith("/") and not text.startswith("//"):
         return LOCAL, text
+    if found := _FILE.fullmatch(text):
+        return LOCAL, unquote(found["path"])
     scheme, _, path = text.partition("://")
     kind = KINDS.get(scheme.lower()) if path else None
-    if kind == LOCAL:  # of no other host, not even of one that is called localhost (RFC 8089 2)
-        return (LOCAL, unquote(path)) if path.startswith("/") and not path.startswith("//") else (None, "")
-    return kind, path
+    return (None, "") if kind == LOCAL else (kind, path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from async_img2ds.errors import ErrorClass, FetchFailure
 from async_img2ds.policy.urls import URL_CHARACTERS_MAX, is_address
+from async_img2ds.sources import CONTAINER_AT_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +103,7 @@ ODD: Final = (
 )
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f\ufffd\ud800-\udfff]")
 _WITH_SCHEME: Final = re.compile(r"\s*https?:", re.IGNORECASE)
-_CREDENTIALS: Final = re.compile(r"[^/]*//[^/?#]*@")
+_CREDENTIALS: Final = re.compile(rf"(?!{CONTAINER_AT_ACCOUNT})[^/]*//[^/?#]*@")
 # Names that no public server answers for (RFC 6761, 6762, 8375, and what routers and companies take).
 _LOCAL: Final = re.compile(r"[^.]+|.*\.(?:local|localhost|localdomain|lan|internal|intranet|home|corp|home\.arpa)")
 # RFC 2606 and 6761.

@@ -43,7 +43,7 @@ def file_system(url: str) -> tuple[Any, str]:
     """
     scheme = url.partition("://")[0]
     try:
-        return _ssh(url) if scheme in _SSH else fsspec.core.url_to_fs(url)
+        fs, path = _ssh(url) if scheme in _SSH else fsspec.core.url_to_fs(url)
     except ImportError as error:
         if scheme in _EXTRAS:
             raise MissingExtraError(f"{scheme}://", _EXTRAS[scheme]) from error
@@ -55,6 +55,12 @@ def file_system(url: str) -> tuple[Any, str]:
             said, *_ = str(error).splitlines() or [""]
             raise OptionsError(f"{_DRIVERS[scheme]} ({said})") from error
         raise
+    if not OBJECT_STORES.isdisjoint(protocols(fs)) and "@" in path.partition("/")[0]:
+        raise OptionsError(
+            f"{url}: credentials in the URL of an object store are not read; give them by the environment or a "
+            "file, as docs/stores.md says"
+        )
+    return fs, path
 
 
 def folder_system(url: str) -> tuple[Any, str]:
@@ -66,11 +72,14 @@ def folder_system(url: str) -> tuple[Any, str]:
 
     """
     try:
-        return file_system(url)
+        fs, path = file_system(url)
     except AsyncImg2dsError:
         raise
     except Exception as error:  # each file system raises its own
         raise StorageError(f"output_folder: {url} cannot be reached: {str(error) or type(error).__name__}") from error
+    if not OBJECT_STORES.isdisjoint(protocols(fs)) and not path.strip("/"):
+        raise OptionsError(f"output_folder: {url} names no bucket; give one, and a folder in it")
+    return fs, path
 
 
 def _ssh(url: str) -> tuple[Any, str]:

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     from async_img2ds.storage.patience import Patience
 
-__all__ = ["entries_in", "is_listed"]
+__all__ = ["entries_in", "is_listed", "uploads_below"]
 
 # The name of a file and its size in bytes, the name of a folder and None.
 Entry: TypeAlias = "tuple[str, int | None]"
 
 # Google's and Azure's most; S3 gives a thousand, whatever it is asked for.
 PAGE: Final = 5000
+# S3's most.
+UPLOADS: Final = 1000
 _FIELDS: Final = "items(name,size),prefixes,nextPageToken"
 
 
@@ -73,6 +75,18 @@ def _listed_by_s3(fs: Any, path: str, patience: Patience) -> Iterator[Entry]:  #
         if not (token := page.get("NextContinuationToken")):
             return
         asked["ContinuationToken"] = token
+
+
+def uploads_below(fs: Any, path: str) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401  as above
+    """Yield the uploads that were begun to *path* in S3, or below it, and neither completed nor given up."""
+    bucket, key, _ = fs.split_path(path)
+    asked = {"Bucket": bucket, "Prefix": key, "MaxUploads": UPLOADS}
+    while True:
+        page = fs.call_s3("list_multipart_uploads", **asked)
+        yield from page.get("Uploads", ())
+        if not page.get("IsTruncated"):
+            return
+        asked |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
 def _listed_by_gcs(fs: Any, path: str, patience: Patience) -> Iterator[Entry]:  # noqa: ANN401  as above

@@ -29,7 +29,7 @@ from async_img2ds.storage.base import (
 )
 from async_img2ds.storage.filesystems import OBJECT_STORES, protocols
 from async_img2ds.storage.holders import HOLDER, RANKS, Held, Lease, locked
-from async_img2ds.storage.listing import entries_in, is_listed
+from async_img2ds.storage.listing import entries_in, is_listed, uploads_below
 from async_img2ds.storage.patience import OUTAGE_MOST_S, Patience
 from async_img2ds.storage.staging import remove_unheld, sweep_staging
 
@@ -282,8 +282,7 @@ class RemoteStore:
             return
         bucket, key, _ = self._fs.split_path(path)
         with suppress(Exception):  # who may write there need not be allowed to look
-            begun = self._fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=key).get("Uploads", ())
-            for upload in begun:
+            for upload in list(uploads_below(self._fs, path)):
                 if below or upload["Key"] == key:
                     self._fs.abort_mpu(bucket, upload["Key"], upload["UploadId"])
 
