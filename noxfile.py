@@ -196,8 +196,9 @@ def bench(session: nox.Session) -> None:
     """Run a benchmark by name, as benchmarks/README.md lists them: nox -s bench -- clean."""
     system_packages(session, [*COMPILER, *SERVERS])
     # OpenCV in the versions that img2dataset takes; both only where pixels are compared, as pyarrow imports numpy.
-    compared = {"pixels": ["opencv-python-headless>=4.5.5.62,<5", "numpy"], "quality": ["numpy"]}
-    extras = [package for name in session.posargs for package in compared.get(name, [])]
+    further = {"pixels": ["opencv-python-headless>=4.5.5.62,<5", "numpy"], "quality": ["numpy"]}
+    further["footprint"] = further["requests"] = ["moto[server]>=5.1", "s3fs>=2024.12"]  # the server that it asks
+    extras = [package for name in session.posargs for package in further.get(name, [])]
     session.install(".", *nox.project.dependency_groups(PROJECT, "bench"), *extras)
     install_image_library(session, "simd")
     session.run("python", "benchmarks/bench.py", *session.posargs)

@@ -55,6 +55,20 @@ def _examine_quality(folder: Path, rows: int | None) -> int:
     return quality.examine(folder, rows)
 
 
+def _examine_footprint(folder: Path, rows: int | None) -> int:
+    """What a shard is beside its images, and what it asks of a store."""
+    import footprint  # needs a server that speaks S3, which only this benchmark has
+
+    return footprint.examine(folder, rows)
+
+
+def _examine_requests(folder: Path, rows: int | None) -> int:
+    """What a shard asks of a store."""
+    import footprint
+
+    return footprint.examine_requests(folder, rows)
+
+
 # Name → what runs and keeps it, given a folder for what lies between and the rows that were asked for.
 EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
     "stages": stages.examine,
@@ -62,6 +76,8 @@ EXAMINATIONS: dict[str, Callable[[Path, int | None], int]] = {
     "guard": guard.examine,
     "scale": scale.examine,
     "partition": partition.examine,
+    "footprint": _examine_footprint,
+    "requests": _examine_requests,
 }
 
 
