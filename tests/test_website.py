@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 import async_img2ds
+import offline
 import reference
 import repository
 from async_img2ds import cli
@@ -102,3 +103,21 @@ def test_links_out_of_the_pages_lead_into_the_site() -> None:
     assert repository.linked(page, place) == {
         PurePosixPath(name) for name in ("benchmarks/README.md", "website/links.py", "examples")
     }
+
+
+@pytest.mark.parametrize(
+    ("page", "asked"),
+    [
+        ('<script src="https://cdn.example/x.js"></script>', ["https://cdn.example/x.js"]),
+        ("<img alt=x src=//img.example/1.png>", ["//img.example/1.png"]),
+        ('<link rel=stylesheet href="https://fonts.example/css">', ["https://fonts.example/css"]),
+        ("a { background: url(https://img.example/1.png) }", ["https://img.example/1.png"]),
+        ('@import "http://css.example/x.css";', ["http://css.example/x.css"]),
+        ('<a href="https://example.org/">there</a> <img src="pictures/live.svg">', []),
+        ('<link href="https://docs.example/page/" rel="canonical">', []),
+        ('<svg xmlns="http://www.w3.org/2000/svg"><path fill="url(#a)"/></svg>', []),
+    ],
+)
+def test_page_that_asks_other_servers_is_noticed(page: str, asked: list[str]) -> None:
+    """Whatever makes it ask; a link that people may follow does not."""
+    assert list(offline.asked_elsewhere(page)) == asked

@@ -51,8 +51,8 @@ def walk(folder: Path) -> list[Step]:
     page = PAGE.read_text().replace(PORT, str(_free_port()))
     steps = list(_steps(page, folder))
     script = "".join(f"{step.typed}\necho\necho '{_END}' $?\n" for step in steps)
-    # With monitoring %1 is the server; a terminal has it by itself.
-    shell = ["bash", "-m", "-c", f"{{ {script} }} 2>&1"]
+    # With monitoring %1 is the server; a terminal has it by itself. Where a step before it fails, it is ended, too.
+    shell = ["bash", "-m", "-c", f"trap 'kill $(jobs -p) 2> /dev/null' EXIT\n{{ {script} }} 2>&1"]
     # As after activating the environment, in a terminal of 80 columns.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "80"}

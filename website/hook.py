@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, InclusionLevel
 
+import offline
 import reference
 import repository
 
@@ -21,13 +21,6 @@ __all__ = ["on_config", "on_files", "on_page_markdown", "on_post_build"]
 
 # Below it in the navigation stand the pages of the commands.
 COMMANDS: Final = "reference/commands.md"
-
-# What a browser asks for by itself when it opens a page.
-_ASKED_FOR: Final = re.compile(
-    r"<(?:script|img|iframe|source)\b[^>]*?\bsrc=[\"']?((?:https?:)?//[^\"'\s>]+)"
-    r"|<link\b(?![^>]*rel=[\"']?canonical)[^>]*?\bhref=[\"']?((?:https?:)?//[^\"'\s>]+)"
-    r"|url\([\"']?((?:https?:)?//[^\"')]+)|@import [\"']?((?:https?:)?//[^\"';]+)"
-)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -97,6 +90,5 @@ def on_post_build(config: MkDocsConfig) -> None:
     for path in sorted(Path(config.site_dir).rglob("*")):
         if path.suffix not in (".html", ".css", ".svg"):
             continue
-        for found in _ASKED_FOR.finditer(path.read_text(errors="replace")):
-            address = next(group for group in found.groups() if group)
+        for address in offline.asked_elsewhere(path.read_text(errors="replace")):
             raise PluginError(f"{path.relative_to(config.site_dir)} makes a browser ask for {address}")
