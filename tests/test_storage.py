@@ -12,7 +12,7 @@ import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import fsspec
@@ -20,7 +20,7 @@ import pytest
 from fsspec.registry import _registry
 
 from async_img2ds.errors import InUse, MissingExtraError, OptionsError, StorageError
-from async_img2ds.storage import REDO, AppendFile, Attempt, LocalStore, RemoteStore, file_system, open_store
+from async_img2ds.storage import REDO, AppendFile, Attempt, LocalStore, RemoteStore, file_system, listing, open_store
 from async_img2ds.storage import local as local_stores
 from async_img2ds.storage.attempt import APPEND_BYTES
 from async_img2ds.storage.holders import locked
@@ -461,6 +461,37 @@ def test_credentials_in_the_url_of_a_bucket_are_refused_untold() -> None:
         file_system("s3://KEY:s3cr3t@bucket/x")
 
     assert "s3cr3t" not in str(caught.value)
+
+
+class Uploads:
+    """Tells of *begun* uploads as S3's reference has it: page by page, each behind the key and the id named last."""
+
+    def __init__(self, begun: list[tuple[str, str]]) -> None:
+        self.begun = sorted(begun)
+
+    def split_path(self, path: str) -> tuple[str, str, None]:
+        bucket, _, key = path.partition("/")
+        return bucket, key, None
+
+    def call_s3(self, method: str, **asked: Any) -> dict[str, Any]:
+        assert (method, asked["Bucket"]) == ("list_multipart_uploads", "bucket")
+        last = (asked.get("KeyMarker", ""), asked.get("UploadIdMarker", ""))
+        left = [each for each in self.begun if each[0].startswith(asked["Prefix"]) and each > last]
+        page = left[: asked["MaxUploads"]]
+        told = [{"Key": key, "UploadId": name} for key, name in page]
+        if len(left) == len(page):
+            return {"IsTruncated": False, **({"Uploads": told} if told else {})}
+        return {"IsTruncated": True, "Uploads": told, "NextKeyMarker": page[-1][0], "NextUploadIdMarker": page[-1][1]}
+
+
+@pytest.mark.parametrize("count", [0, 2, 5, 6])
+def test_uploads_that_were_begun_are_found_on_all_pages(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Several of one key among them; a server for tests tells all of them at once."""
+    monkeypatch.setattr(listing, "UPLOADS", 2)
+    begun = [(f"out/0000{number // 3}.tar", str(number)) for number in range(count)]
+    found = listing.uploads_below(Uploads([*begun, ("other/x", "9")]), "bucket/out/")
+
+    assert [(upload["Key"], upload["UploadId"]) for upload in found] == begun
 
 
 def test_unknown_file_system_is_refused() -> None:

@@ -57,7 +57,7 @@ class SshFileSystem(SSHFileSystem):  # type: ignore[misc]  # it is untyped
         """Connect to nothing yet: its base does when it is made, which is when a worker is sent its work."""
         if (timeout_s := how.pop("timeout", None)) is not None:
             how["connect_args"] = {"connect_timeout": timeout_s, **how["connect_args"]}
-        return None, _Channels(lambda: self._connect(host, pool_type, **how))
+        return None, _Channels(lambda: self._connect(host, pool_type, **how), host)
 
     async def _cp_file(self, lpath: str, rpath: str, **_: Any) -> None:  # noqa: ANN401  as its base has it
         """Copy a file: in the server if that can do it, else through this machine; its base types ``cp`` in a shell."""
@@ -82,10 +82,11 @@ class SshFileSystem(SSHFileSystem):  # type: ignore[misc]  # it is untyped
 
 
 class _Channels:
-    """The channels of a connection that *connect* makes."""
+    """The channels of a connection that *connect* makes to *host*."""
 
-    def __init__(self, connect: Callable[[], Awaitable[tuple[Any, Any]]]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[tuple[Any, Any]]], host: str) -> None:
         self._connect = connect
+        self._host = host
         self._connecting = asyncio.Lock()
         self._connection: Any = None
         self._pool: Any = None
@@ -110,17 +111,17 @@ class _Channels:
         except _LOST as error:
             if pool is not None and pool is self._pool:  # a channel may end without its connection
                 self._connection.close()
-            raise _said(error) from error
+            raise _said(error, self._host) from error
         except asyncssh.Error as error:
-            raise _said(error) from error
+            raise _said(error, self._host) from error
 
     async def close(self) -> None:
         if self._pool is not None:
             await self._pool.close()
 
 
-def _said(error: Exception) -> OSError:
-    reason = getattr(error, "reason", "") or str(error) or type(error).__name__
+def _said(error: Exception, host: str) -> OSError:
+    reason = f"{host}: " + (getattr(error, "reason", "") or str(error) or type(error).__name__)
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
         reason += (
             "; if it is the right one, add it by ssh-keyscan HOST >> ~/.ssh/known_hosts, or set FSSPEC_SSH_KNOWN_HOSTS "
