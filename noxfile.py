@@ -105,6 +105,10 @@ def pages(session: nox.Session) -> None:
     """Look at the page of a dataset in a browser, light and dark, large and small; two minutes, installs Chromium."""
     system_packages(session, ["chromium", "fonts-dejavu-core"])
     session.install(".[pillow,tfrecord]", *nox.project.dependency_groups(PROJECT, "pages"))
+    if session.posargs == ["--photograph"]:
+        modules = os.pathsep.join(str(Path(folder).absolute()) for folder in ("benchmarks", "tests/pages"))
+        session.run("python", "tests/pages/photograph.py", env={"PYTHONPATH": modules})
+        return
     session.run("pytest", "tests/pages", *session.posargs)
 
 
