@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -278,6 +279,22 @@ def test_shards_of_img2dataset_are_told_of_with_what_they_lack(tmp_path: Path) -
     assert "made by img2dataset" in seen.text
     assert "untold" in seen.text
     assert "No shard here tells it" in seen.text
+
+
+@pytest.mark.parametrize("output_format", sorted(set(WRITERS) - {"dummy"}))
+def test_images_of_img2dataset_are_found_without_being_told_where(tmp_path: Path, output_format: str) -> None:
+    """Its stats files name no format, and its tables have no reasons; messages do for these."""
+    folder = dataset(tmp_path / "out", output_format)
+    own = {"error_class", "http_status", "attempts", "final_url", "optout", "tls_verified"}
+    table = pq.read_table(folder / "00012.parquet")
+    pq.write_table(table.drop_columns([name for name in table.column_names if name in own]), folder / "00012.parquet")
+    told = {**IMG2DATASETS, "count": ROWS, "successes": ROWS - 3, "failed_to_download": 2, "failed_to_resize": 1}
+    (folder / "00012_stats.json").write_text(json.dumps(told))
+    seen = made(folder)
+
+    assert len(seen.all("img")) == ROWS - 3
+    assert "untold" in seen.text
+    assert "so it is" in seen.text
 
 
 def test_damaged_and_missing_shards_are_named(tmp_path: Path) -> None:

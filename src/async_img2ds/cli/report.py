@@ -48,8 +48,9 @@ def _in_words(made: DatasetReport, options: ReportOptions) -> str:
     share = f"{made.successes / made.rows:.1%}" if made.rows else "–"
     lines = [
         f"{made.path}  {size(made.bytes)}, made in {made.seconds:.1f} s",
-        f"{made.successes:,} of {made.rows:,} images ({share}) in {made.shards:,} shards; samples of "
-        f"{made.rows_looked_at:,} rows in {made.shards_looked_at:,} of these, {made.thumbnails:,} images shown",
+        f"{made.successes:,} of {made.rows:,} images ({share}); shards: {made.shards:,} finished",
+        f"samples: {made.rows_looked_at:,} rows in {made.shards_looked_at:,} of these, "
+        f"{made.thumbnails:,} images shown",
     ]
     if made.is_in_use:
         lines.append("a run is writing to this folder: there will be more; --watch follows it")
