@@ -316,7 +316,7 @@ def test_recipe_makes_of_a_published_list_what_its_users_expect(
     members, images, samples = members_in(out), images_in(out), {row["url"]: row for row in table.to_pylist()}
 
     assert (report.count, report.successes) == (len(urls), len(ROWS))
-    assert sorted(path.name for path in out.iterdir()) == [
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
         f"{shard:0{made.digits}}{ending}" for shard in (0, 1) for ending in (".parquet", ".tar", "_stats.json")
     ]
     assert [samples[url]["key"] for url in urls] == keys

@@ -22,7 +22,7 @@ from async_img2ds.outputs.base import WRITERS
 from async_img2ds.outputs.example import ExampleEncoder, byte_features
 from async_img2ds.outputs.tfrecord import record, records_in
 from async_img2ds.policy.markers import Marker
-from async_img2ds.storage import LocalStore, RemoteStore
+from async_img2ds.storage import SETTINGS, LocalStore, RemoteStore
 from async_img2ds.storage.holders import HOLDER, locked
 from async_img2ds.storage.sums import sum_of
 from test_cli import aimg2ds
@@ -568,7 +568,7 @@ def test_repair_lets_the_fetch_make_it_again(origin: Origin, tmp_path: Path) -> 
     report = verify(str(out), repair=True, progress="none")
 
     assert report.set_back == ("00000", "00001")
-    assert {path.name for path in out.iterdir()} == {"00002", "00002.parquet", "00002_stats.json"}
+    assert {path.name for path in out.iterdir()} - {SETTINGS} == {"00002", "00002.parquet", "00002_stats.json"}
     assert download(**QUIET, **options).shards_done == 2
     assert verify(str(out), progress="none", deep=True).good
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

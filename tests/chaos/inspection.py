@@ -138,7 +138,7 @@ def settled(dataset: Dataset, expected: Mapping[str, Row]) -> tuple[Rows, list[s
 
 def leftovers(contents: Mapping[str, bytes], dataset: Dataset) -> list[str]:
     """Return the files that belong to no finished shard, nor to the dataset as a whole."""
-    return sorted(set(contents) - dataset.files - {"_removed.txt"})
+    return sorted(set(contents) - dataset.files - {"_removed.txt", ".aimg2ds.toml"})
 
 
 def _files_in(contents: Mapping[str, bytes], file: str) -> set[str]:

@@ -34,7 +34,11 @@ class Dataset:
     @cached_property
     def names(self) -> list[str]:
         """The files, relative to the folder."""
-        return sorted(str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file())
+        return sorted(
+            str(path.relative_to(self.folder))
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.name[0] != "."
+        )
 
     @cached_property
     def tables(self) -> dict[str, pa.Table]:

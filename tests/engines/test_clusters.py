@@ -68,7 +68,7 @@ def markers(folder: Path) -> int:
 
 
 def strangers(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.suffix not in (".tar", ".parquet", ".json")]
+    return [path.name for path in folder.iterdir() if path.suffix not in (".tar", ".parquet", ".json", ".toml")]
 
 
 def same_bytes(one: Path, other: Path) -> bool:

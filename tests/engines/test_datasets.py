@@ -91,7 +91,7 @@ def markers(folder: Path) -> int:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.suffix not in (".tar", ".parquet", ".json")]
+    return [path for path in folder.iterdir() if path.suffix not in (".tar", ".parquet", ".json", ".toml")]
 
 
 def workers(driver: int, engine: str) -> list[int]:

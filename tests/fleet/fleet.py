@@ -158,7 +158,7 @@ def served_photographs() -> Iterator[tuple[Path, origin_server.Origin]]:
 
 def compared(out: Path, whole: Path) -> dict[str, Any]:
     """Return in what the dataset *out* is not *whole*."""
-    names = sorted(path.name for path in whole.iterdir())
+    names = sorted(path.name for path in whole.glob("[!.]*"))
     tables = [name for name in names if name.endswith(".parquet")]
     counts = [
         [json.loads((folder / path.name).read_text())["status_dict"] for path in sorted(markers(whole))]
@@ -166,7 +166,7 @@ def compared(out: Path, whole: Path) -> dict[str, Any]:
     ]
     return {
         "rows": sum(pq.read_metadata(out / name).num_rows for name in tables),
-        "same_names": sorted(path.name for path in out.iterdir()) == names,
+        "same_names": sorted(path.name for path in out.glob("[!.]*")) == names,
         "other_archives": [
             name for name in names if name.endswith(".tar") and (out / name).read_bytes() != (whole / name).read_bytes()
         ],
