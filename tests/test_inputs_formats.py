@@ -588,7 +588,7 @@ def test_arrow_file_and_stream_are_read_in_small_pieces(tmp_path: Path, encode: 
 
     assert pa.concat_tables(tables).to_pylist() == [{"caption": row["text"], "url": row["url"]} for row in ROWS]
     assert expected is not None
-    assert 20 <= expected <= 100
+    assert 20 <= expected <= 120  # of 100: what frames the rows of so few counts, too
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd", "uncompressed"])

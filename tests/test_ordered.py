@@ -81,7 +81,11 @@ def test_same_answers_make_the_same_bytes(origin: Origin, tmp_path: Path, output
     download(**options, output_folder=tmp_path / "one", thread_count=1, processes_count=1)
     download(**options, output_folder=tmp_path / "many", thread_count=50, processes_count=2)
     one, many = (
-        {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*") if "stats" not in path.name}
+        {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("[!.]*.*")
+            if "stats" not in path.name
+        }
         for folder in (tmp_path / "one", tmp_path / "many")
     )
 

@@ -103,7 +103,7 @@ def sizes(images: list[bytes]) -> list[tuple[int, int]]:
 
 
 def names_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)) for path in folder.rglob("[!.]*") if path.is_file()}
 
 
 def difference(one: bytes, other: bytes) -> float:

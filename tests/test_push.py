@@ -94,7 +94,7 @@ def pushed(folder: Path | str, place: str = PLACE, **options: Any) -> PushReport
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    return {path.name: path.read_bytes() for path in folder.glob("[!.]*") if path.is_file()}
 
 
 def test_all_of_it_is_there(hub: FakeHub, dataset: Path) -> None:

@@ -567,7 +567,7 @@ def _leftovers(folder: Path) -> list[str]:
 
     def foreign() -> Iterator[str]:
         for path in folder.iterdir():
-            if path.suffix not in (".tar", ".parquet", ".json"):
+            if path.suffix not in (".tar", ".parquet", ".json") and path.name != SETTINGS:
                 yield path.name
 
     return sorted(foreign())

@@ -476,9 +476,8 @@ class RunOptions(Checked):
     )
     config: str | None = option(
         None,
-        help="TOML file of options, one a line, such as image_size = 512. The command line counts more, then variables "
-        "of the environment such as AIMG2DS_IMAGE_SIZE, then this file. A run leaves its own in the output folder, as "
-        ".aimg2ds.toml.",
+        help="TOML file of options. The command line counts more, then variables such as AIMG2DS_IMAGE_SIZE. "
+        "A run leaves its own in the output folder: .aimg2ds.toml.",
     )
     log_format: str = option(
         "text",

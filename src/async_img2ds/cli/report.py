@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import size
-from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, told_by_status
+from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, say, told_by_status
 from async_img2ds.options import ReportOptions
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def report(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
 
         startup.settle()
         made = run_report(options, _say_where)
-    with suppress(OSError):
-        typer.echo("ended" if options.watch else _in_words(made, options))
+    say("ended" if options.watch else _in_words(made, options))
     if made.unread:
         raise typer.Exit(INCOMPLETE)
     if made.damaged:
@@ -39,8 +37,7 @@ def report(**words: Any) -> None:  # noqa: ANN401  typed by the signature made b
 
 
 def _say_where(address: str) -> None:
-    with suppress(OSError):
-        typer.echo(f"{address}  for this machine alone, until Ctrl-C")
+    say(f"{address}  for this machine alone, until Ctrl-C")
 
 
 def _in_words(made: DatasetReport, options: ReportOptions) -> str:

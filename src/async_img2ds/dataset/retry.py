@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from async_img2ds.blocking import waited_for
 from async_img2ds.dataset.again import do_again, hindrance
 from async_img2ds.distributors.base import Stop
@@ -14,8 +16,6 @@ from async_img2ds.sources import parse_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import pyarrow as pa
 
     from async_img2ds.policy.markers import Marker
     from async_img2ds.storage import Store
@@ -122,7 +122,7 @@ class _Failed:
         """Return which rows of a shard have failed so."""
         reasons = table.column("error_class").to_pylist()
         meant = [index for index, reason in enumerate(reasons) if reason in self.classes]
-        named = table.select(["url", "key"]).take(meant).to_pylist()
+        named = table.select(["url", "key"]).take(pa.array(meant, pa.int64())).to_pylist()
         closed = {
             index: row["key"] for index, row in zip(meant, named, strict=True) if self.sources.is_closed(row["url"])
         }
