@@ -52,8 +52,8 @@ def tests(session: nox.Session, library: str) -> None:
     session.install(".[tfrecord]", *nox.project.dependency_groups(PROJECT, "test"))
     install_image_library(session, library)
     wanted = [] if library == "simd" else [f"tests/test_{name}.py" for name in PIXELS]
-    # Two at a time: half of a test is waiting for servers, time-outs and interpreters that start.
-    session.run("pytest", "-n", "2", *wanted, *session.posargs)
+    # More at a time than two cores: most of a test is waiting for servers, time-outs and interpreters that start.
+    session.run("pytest", "-n", "3", *wanted, *session.posargs)
 
 
 @nox.session
