@@ -285,8 +285,8 @@ def _urls(picture: bytes) -> Iterator[Probe]:
 CANARY: Final = "canary.jpg"
 # To whom a URL is none of the one folder, though it may look as if it were.
 _OTHER_KINDS: Final = [
-    *("file://host{folder}/open/x.jpg", "file://localhost{folder}/open/x.jpg", "file://127.0.0.1{folder}/open/x.jpg"),
-    *("file:{folder}/canary.jpg", "file:/{folder}/canary.jpg", "/{folder}/open/x.jpg", "local:{folder}/canary.jpg"),
+    *("file://host{folder}/open/x.jpg", "file://localhost.{folder}/open/x.jpg", "file://127.0.0.1{folder}/open/x.jpg"),
+    *("file:/{folder}/canary.jpg", "/{folder}/open/x.jpg", "local:{folder}/canary.jpg", "file:open/x.jpg"),
     *("local://{folder}/canary.jpg", "LOCAL://{folder}/canary.jpg", "memory://canary.jpg", "dir://{folder}/open"),
     *("simplecache::file://{folder}/canary.jpg", "filecache::local://{folder}/canary.jpg", "url://{folder}/open/x.jpg"),
     *("blockcache::file://{folder}/open/x.jpg", "zip://canary.jpg::file://{folder}/canary.zip", "libarchive://x"),
@@ -300,6 +300,8 @@ _OTHER_KINDS: Final = [
 _OUTSIDE: Final = [
     *("/etc/passwd", "file:///etc/passwd", "FILE:///etc/passwd", "/proc/self/environ", "file:///proc/self/environ"),
     *("{folder}/canary.jpg", "file://{folder}/canary.jpg", "file://{folder}/open/../canary.jpg", "{folder}/open"),
+    *("file:{folder}/canary.jpg", "file://localhost{folder}/canary.jpg", "FILE://LOCALHOST{folder}/canary.jpg"),
+    *("file:{folder}/open/../canary.jpg", "file://localhost{folder}/open/%2e%2e/canary.jpg"),
     *("{folder}/open/../canary.jpg", "{folder}/open/./../canary.jpg", "{folder}/open/deep/../../canary.jpg"),
     *("file://{folder}/open/%2e%2e/canary.jpg", "file://{folder}/open/%2E./canary.jpg", "{folder}/opened/canary.jpg"),
     *("file://{folder}/open%2F..%2Fcanary.jpg", "{folder}/open-more/canary.jpg", "/dev/stdin", "/dev/zero"),
