@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import socket
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import pytest
@@ -14,16 +16,23 @@ from prometheus_client.parser import text_string_to_metric_families
 from async_img2ds import OptionsError
 from async_img2ds.errors import ErrorClass
 from async_img2ds.options import RunOptions
-from async_img2ds.prometheus import serving_metrics
+from async_img2ds.prometheus import Figures, serving_metrics
 from async_img2ds.records import Done, Load, Progress, Spent, Tally
+from origin import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DASHBOARD = Path(__file__).parent.parent / "docs" / "grafana.json"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def serving() -> Iterator[tuple[Figures, int]]:
+    """Yield what is told the reports, and the port at which they are served."""
+    port = free_port()
+    with serving_metrics(RunOptions(metrics_port=port)) as figures:
+        assert figures is not None
+        yield figures, port
 
 
 def scraped(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -52,8 +61,7 @@ def tally(count: int, successes: int) -> Tally:
 
 def test_a_run_is_served_while_it_lasts() -> None:
     """Counts, what limited it, and histograms whose bounds are in seconds and bytes; afterwards nobody listens."""
-    port = free_port()
-    with serving_metrics(RunOptions(metrics_port=port)) as figures:
+    with serving() as (figures, port):
         figures.rows_expected = lambda: 50
         figures.take(Done(1, 0, tally(20, 15), 1.0, Spent({"DNS": 3.5}, {"fetching": 9.0})))
         figures.take(Progress(1, tally(10, 8), Load(in_flight=7, hosts_aside=2, memory_bytes=5_000_000)))
@@ -76,8 +84,7 @@ def test_a_run_is_served_while_it_lasts() -> None:
 
 def test_counts_do_not_fall_when_a_worker_dies() -> None:
     """What it had open is done again by another, and a fall would look like a restart."""
-    port = free_port()
-    with serving_metrics(RunOptions(metrics_port=port)) as figures:
+    with serving() as (figures, port):
         figures.take(Progress(1, tally(10, 8)))
         before = scraped(port)["aimg2ds_rows_total", (("status", "success"),)]
         figures.take(Progress(1, Tally()))
@@ -88,8 +95,7 @@ def test_counts_do_not_fall_when_a_worker_dies() -> None:
 
 def test_labels_are_few_whatever_the_web_says() -> None:
     """Reasons are a closed list, and workers are numbered, so that days of runs leave no more series than one."""
-    port = free_port()
-    with serving_metrics(RunOptions(metrics_port=port)) as figures:
+    with serving() as (figures, port):
         everything = Tally(count=99, error_classes=Counter({str(name): 1 for name in ErrorClass}))
         for process in range(10_000, 10_003):
             figures.take(Progress(process, everything, Load(memory_bytes=1)))
@@ -113,8 +119,7 @@ def test_a_port_that_is_taken_is_refused() -> None:
 
 def test_the_dashboard_asks_for_figures_that_there_are() -> None:
     """Each name that a panel of docs/grafana.json has is served."""
-    port = free_port()
-    with serving_metrics(RunOptions(metrics_port=port)) as figures:
+    with serving() as (figures, port):
         figures.rows_expected = lambda: 50
         figures.take(Done(1, 0, tally(20, 15), 1.0, Spent({"DNS": 3.5}, {"fetching": 9.0})))
         figures.take(Progress(1, tally(10, 8), Load(memory_bytes=1)))

@@ -12,7 +12,8 @@ import pytest
 
 from async_img2ds import Options, OptionsError, download
 from async_img2ds.cli.spelling import Spelling, given
-from async_img2ds.options import POSITIONAL, flags
+from async_img2ds.flags import flags_of
+from async_img2ds.options import PLAN_GROUPS, POSITIONAL, flags
 from async_img2ds.settings import in_environment, in_file, to_toml
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ def test_the_environment_may_name_the_file(tmp_path: Path) -> None:
     file.write_text("image_size = 99\n")
 
     assert spelled(["b.txt"], {"AIMG2DS_CONFIG": str(file)})["image_size"] == "99"
+
+
+def test_a_file_is_read_once_with_the_options_of_its_command(tmp_path: Path) -> None:
+    """So that it may have those that a fetch has not; what it says is all that is left of it."""
+    file = tmp_path / "plan.toml"
+    file.write_text("sample = 500\n")
+    known = tuple(flag for group in PLAN_GROUPS.values() for flag in flags_of(group))
+    read = Spelling(known, POSITIONAL).in_one_spelling(["a.txt", "--config", str(file)])
+
+    assert read == ["--sample=500", "--", "a.txt"]
 
 
 @pytest.mark.parametrize(

@@ -204,12 +204,7 @@ def keep_removal(store: Store, removal: Removal) -> None:
     kept = removal_in(store)
     if removal.named <= kept.named:
         return
-    try:
-        store.stage(REMOVED).write_text(kept.plus(removal).text)
-        store.publish(REMOVED)
-    finally:
-        store.discard(REMOVED)
-        store.release()
+    _keep(store, REMOVED, kept.plus(removal).text)
 
 
 def drop_manifest(store: Store) -> None:
@@ -231,11 +226,15 @@ def drop_manifest(store: Store) -> None:
 
 def keep_settings(store: Store, settings: str) -> None:
     """Write down in *store* with what options it is written to: *settings*, as a file that the command line reads."""
+    _keep(store, SETTINGS, settings)
+
+
+def _keep(store: Store, name: str, text: str) -> None:
     try:
-        store.stage(SETTINGS).write_text(settings, encoding="utf-8")
-        store.publish(SETTINGS)
+        store.stage(name).write_text(text, encoding="utf-8")
+        store.publish(name)
     finally:
-        store.discard(SETTINGS)
+        store.discard(name)
         store.release()
 
 

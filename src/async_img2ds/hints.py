@@ -21,7 +21,8 @@ FASTER: Final[Mapping[str, str]] = {
     "the list's end": "nothing, if rows were few; else a smaller --number_sample_per_shard, which shares out better",
 }
 
-HINTS: Final[Mapping[ErrorClass, str]] = {
+# By the names that stats files have, among which other versions' may be.
+HINTS: Final[Mapping[str, str]] = {
     ErrorClass.URL_INVALID: "not a URL: empty, malformed, or not text; for paths of yours see --allow_sources",
     ErrorClass.URL_SCHEME: "only http and https are fetched; --allow_sources opens buckets and folders of yours",
     ErrorClass.DUPLICATE: "the list has the same URL before (--dedupe)",

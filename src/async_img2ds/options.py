@@ -82,6 +82,18 @@ INPUT_FORMATS: Final = (
 )
 
 
+def _dataset() -> Any:  # noqa: ANN401  as option() itself
+    return option(help="The dataset's folder, on disk or at any fsspec URL.")
+
+
+def _progress() -> Any:  # noqa: ANN401  as option() itself
+    return option(
+        "auto",
+        choices=("auto", "rich", "plain", "none"),
+        help="How progress is shown; auto: rich on a terminal, else plain lines.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputOptions(Checked):
     """What to fetch."""
@@ -490,11 +502,7 @@ class RunOptions(Checked):
         default=False,
         help="Say how long it may take at the worst, and at the end what it waited for and what would make it faster.",
     )
-    progress: str = option(
-        "auto",
-        choices=("auto", "rich", "plain", "none"),
-        help="How progress is shown; auto: rich on a terminal, else plain lines.",
-    )
+    progress: str = _progress()
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
@@ -567,7 +575,7 @@ def _resource(word: str) -> tuple[str, float]:
 class VerifyOptions(Checked):
     """How to check a dataset."""
 
-    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_folder: str = _dataset()
     deep: bool = option(default=False, help="Decode every image and read every JSON, too.")
     repair: bool = option(
         default=False, help="Remove the shards that have defects, so that the run that made them fetches them again."
@@ -575,11 +583,7 @@ class VerifyOptions(Checked):
     processes_count: int | None = option(
         None, least=1, help="Processes that read. Default: the cores this process may use."
     )
-    progress: str = option(
-        "auto",
-        choices=("auto", "rich", "plain", "none"),
-        help="How progress is shown; auto: rich on a terminal, else plain lines.",
-    )
+    progress: str = _progress()
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
@@ -591,20 +595,16 @@ class VerifyOptions(Checked):
 class SummaryOptions(Checked):
     """How to add up a dataset."""
 
-    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_folder: str = _dataset()
     json: bool = option(default=False, help="Print one JSON object, for programs.")
-    progress: str = option(
-        "auto",
-        choices=("auto", "rich", "plain", "none"),
-        help="How progress is shown; auto: rich on a terminal, else plain lines.",
-    )
+    progress: str = _progress()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportOptions(Checked):
     """How to show a dataset as a page."""
 
-    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_folder: str = _dataset()
     output_file: str | None = option(
         None, help="Where the page goes, on disk or at any fsspec URL. Default: _report.html in the dataset's folder."
     )
@@ -624,11 +624,7 @@ class ReportOptions(Checked):
         240, least=0, most=1000, help="Show so many images, small, as far as two megabytes go; 0 for none."
     )
     seed: int = option(0, least=0, help="Another one draws other shards, rows and images.")
-    progress: str = option(
-        "auto",
-        choices=("auto", "rich", "plain", "none"),
-        help="How progress is shown; auto: rich on a terminal, else plain lines.",
-    )
+    progress: str = _progress()
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
@@ -644,7 +640,7 @@ class ReportOptions(Checked):
 class ManifestOptions(Checked):
     """How to write down what a dataset has."""
 
-    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_folder: str = _dataset()
     compute: bool = option(
         default=False,
         help="Read the files of which the stats files do not tell, and compute their sums: those of img2dataset's "
@@ -655,11 +651,7 @@ class ManifestOptions(Checked):
         help="Make the index of each tar that has none, as a fetch with --tar_index does, from the headers of its "
         "members.",
     )
-    progress: str = option(
-        "auto",
-        choices=("auto", "rich", "plain", "none"),
-        help="How progress is shown; auto: rich on a terminal, else plain lines.",
-    )
+    progress: str = _progress()
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
@@ -670,7 +662,7 @@ class ManifestOptions(Checked):
 class PushOptions(Checked):
     """How to put a dataset on the Hugging Face Hub."""
 
-    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_folder: str = _dataset()
     destination: str = option(
         help="The dataset on the Hub that it becomes, as hf://datasets/ORG/NAME or, for a branch, "
         "hf://datasets/ORG/NAME@BRANCH; both are made if they are not there."
@@ -687,11 +679,7 @@ class PushOptions(Checked):
     contact: str | None = option(
         None, help="Whom to ask to have images removed, for the card. Default: the Community tab of the page."
     )
-    progress: str = option(
-        "auto",
-        choices=("auto", "rich", "plain", "none"),
-        help="How progress is shown; auto: rich on a terminal, else plain lines.",
-    )
+    progress: str = _progress()
 
     def __post_init__(self) -> None:
         Checked.__post_init__(self)
@@ -703,7 +691,7 @@ class PushOptions(Checked):
 class AgainOptions(Checked):
     """What to fetch again."""
 
-    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_folder: str = _dataset()
     error_class: tuple[str, ...] = option(
         tuple(sorted(MAY_HEAL)),
         choices=tuple(sorted(set(ErrorClass) - NOT_FETCHED)),
@@ -721,8 +709,6 @@ class AgainOptions(Checked):
 
 # What makes no sense for rows that are done again: how a dataset is shaped is told by itself, and figures of a
 # run over a part of it would be taken for those of the whole.
-# Whose rank it is, and from what file options came, is no option of the next run.
-_NOT_KEPT: Final = frozenset({"rank", "config"})
 _NOT_AGAIN: Final = frozenset(
     {"enable_wandb", "wandb_project", "metrics_port", "metrics_address", "config", "explain"}
     | {"rank", "world_size", "ranks_per_node"}
@@ -755,7 +741,7 @@ class RetryOptions:
 class RemovalOptions(Checked):
     """What to remove."""
 
-    output_folder: str = option(help="The dataset's folder, on disk or at any fsspec URL.")
+    output_folder: str = _dataset()
     hosts: str | None = option(
         None,
         help="A file of host names and addresses, one a line, on disk or at any fsspec URL: images from them, and from "
@@ -970,6 +956,10 @@ class StreamOptions:
         _check_together(self.input, self.image)
         if self.delivery.decode and self.image.disable_all_reencoding:
             raise OptionsError("disable_all_reencoding keeps bodies as they came, and decode does not; choose one")
+
+
+# Whose rank it is, and from what file options came, is no option of the next run.
+_NOT_KEPT: Final = frozenset({"rank", "config"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

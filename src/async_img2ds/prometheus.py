@@ -35,23 +35,22 @@ SIZE_BUCKET_MOST: Final = 27 * BUCKETS_PER_OCTAVE
 
 
 @contextmanager
-def serving_metrics(options: RunOptions) -> Iterator[Figures]:
-    """Yield what is to be told each report of a run, and serve what they come to, if *options* ask for it.
+def serving_metrics(options: RunOptions) -> Iterator[Figures | None]:
+    """Yield what is to be told each report of a run, and serve what they come to; None if *options* do not ask for it.
 
     Raises:
         MissingExtraError: prometheus-client is not installed.
         OptionsError: the port cannot be had.
 
     """
-    figures = Figures()
     if options.metrics_port is None:
-        yield figures
+        yield None
         return
     try:
         from prometheus_client import CollectorRegistry, start_http_server
     except ImportError as error:
         raise MissingExtraError("metrics_port", "metrics") from error
-    registry = CollectorRegistry()
+    figures, registry = Figures(), CollectorRegistry()
     registry.register(figures)
     where = f"{options.metrics_address}:{options.metrics_port}"
     try:

@@ -94,9 +94,12 @@ async def run(options: Options, stop: Stop | None = None) -> RunReport:
         try:
             distribute = distributor(options.run.distributor)
             expected, detailed = plan.url_list.rows_expected, options.run.verbose
-            figures.rows_expected = expected
+            listeners = [track]
+            if figures is not None:
+                figures.rows_expected = expected
+                listeners.append(figures.take)
             with show_progress(options.run.display, expected, detailed=detailed) as display:
-                emit = partial(_take_in, totals, display, [track, figures.take])
+                emit = partial(_take_in, totals, display, listeners)
                 for shard_id in plan.torn:
                     emit(Lost(os.getpid(), shard_id, _TORN))
                 with _adding_what_is_done(totals):

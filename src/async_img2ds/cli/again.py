@@ -10,8 +10,7 @@ from async_img2ds import startup
 from async_img2ds.cli.figures import NAMED_MAX, not_done, reasons
 from async_img2ds.cli.logs import end_in_json
 from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, say, told_by_status
-from async_img2ds.cli.spelling import given
-from async_img2ds.options import PURGE_GROUPS, RETRY_GROUPS, PurgeOptions, RetryOptions, later_flags
+from async_img2ds.options import PurgeOptions, RetryOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -26,9 +25,9 @@ Later = TypeVar("Later", "RetryOptions", "PurgeOptions")
 Changed = TypeVar("Changed", "RetryReport", "PurgeReport")
 
 
-def retry(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def retry(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Fetch failed rows of a finished dataset again, those that may have healed; the others stay as they are."""
-    _do_again(words, RETRY_GROUPS, RetryOptions.of, _run_retry, _healed, so_as="to go on")
+    _do_again(words, RetryOptions.of, _run_retry, _healed, so_as="to go on")
 
 
 async def _run_retry(options: RetryOptions, stop: Stop) -> RetryReport:
@@ -57,9 +56,9 @@ def _healed(report: RetryReport, options: RetryOptions) -> str:
     return "\n".join(lines)
 
 
-def purge(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def purge(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Remove images from a finished dataset on request, by host or URL; their rows stay, and say so."""
-    _do_again(words, PURGE_GROUPS, PurgeOptions.of, _run_purge, _removed, so_as="to remove the rest")
+    _do_again(words, PurgeOptions.of, _run_purge, _removed, so_as="to remove the rest")
 
 
 async def _run_purge(options: PurgeOptions, stop: Stop) -> PurgeReport:
@@ -91,7 +90,6 @@ def _removed(report: PurgeReport, options: PurgeOptions) -> str:
 
 def _do_again(
     words: Mapping[str, Any],
-    groups: Mapping[str, type],
     read: Callable[..., Later],
     run: Callable[[Later, Stop], Awaitable[Changed]],
     told: Callable[[Changed, Later], str],
@@ -99,9 +97,8 @@ def _do_again(
     so_as: str,
 ) -> None:
     """Carry out a command that changes a dataset that is there: *read* its options, *run*, and print what is *told*."""
-    allowed = tuple(flag for group in groups.values() for flag in later_flags(group))
     with told_by_status():
-        options = read(**given(words, allowed))
+        options = read(**words)
         report, signalled = asyncio.run(run_until_signalled(partial(run, options), options.run.grace_s, options.run))
     if options.run.log_format == "json":
         say(end_in_json(report))

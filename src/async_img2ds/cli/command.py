@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from async_img2ds.cli.outcome import told_by_status
-from async_img2ds.cli.spelling import Spelling
+from async_img2ds.cli.spelling import Spelling, given
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,12 +29,23 @@ def add_command(
     groups: Mapping[type, Iterable[Flag]],
     order: tuple[str, ...],
 ) -> None:
-    """Have *function* called by *name* in *app*, with options of *groups*; those in *order* need no name."""
+    """Have *function* called by *name* in *app*, with what is said of the options of *groups*.
+
+    Those in *order* need no name.
+    """
     in_groups = [(group, flag) for group, of_group in groups.items() for flag in of_group]
+    flags = tuple(flag for _, flag in in_groups)
+    spelling = Spelling(flags, order)
+
+    @functools.wraps(function)
+    def command(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+        with told_by_status():
+            said = given(words, flags)
+        function(**said)
+
     parameters = [_parameter(flag, _panel(group)) for group, flag in in_groups]
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature looks for first
-    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    spelling = Spelling(tuple(flag for _, flag in in_groups), order)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature looks for first
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 
     class Spelled(TyperCommand):
         declared = tuple(in_groups)  # from which its page is made
@@ -43,7 +55,7 @@ def add_command(
                 words = spelling.in_one_spelling(args, os.environ)
             return super().parse_args(ctx, words)
 
-    app.command(name, cls=Spelled)(function)
+    app.command(name, cls=Spelled)(command)
 
 
 def _parameter(flag: Flag, panel: str) -> inspect.Parameter:

@@ -12,8 +12,7 @@ import typer
 from async_img2ds import startup
 from async_img2ds.cli.layout import beside, width
 from async_img2ds.cli.outcome import DEFECTIVE, say, told_by_status
-from async_img2ds.cli.spelling import given
-from async_img2ds.options import DOCTOR_GROUPS, DoctorOptions, doctor_flags
+from async_img2ds.options import DoctorOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,14 +24,13 @@ __all__ = ["doctor"]
 _COLOURS: Final = {"ok": "green", "advice": "yellow", "problem": "red"}
 
 
-def doctor(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def doctor(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Look at this machine: cores, memory, name servers, image library, disks and more, and say what to do.
 
     With a URL_LIST it looks up the names of that list's hosts.
     """
-    allowed = tuple(flag for group in DOCTOR_GROUPS.values() for flag in doctor_flags(group))
     with told_by_status():
-        options = DoctorOptions.of(**given(words, allowed))
+        options = DoctorOptions.of(**words)
         report = asyncio.run(_run_doctor(options))
     say(_as_json(report) if options.checkup.json else "\n".join(_in_words(report, width())))
     if report.problems:

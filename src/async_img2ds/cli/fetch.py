@@ -14,9 +14,8 @@ from async_img2ds import startup
 from async_img2ds.cli.figures import both_ways, failures
 from async_img2ds.cli.logs import end_in_json
 from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, say, told_by_status
-from async_img2ds.cli.spelling import given
 from async_img2ds.flags import Flag, flags_of
-from async_img2ds.options import GROUPS, Options, flags
+from async_img2ds.options import GROUPS, Options
 
 if TYPE_CHECKING:
     from async_img2ds.distributors.base import Stop
@@ -32,10 +31,10 @@ _GO_ON: Final = {
 }
 
 
-def fetch(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def fetch(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Fetch the images of a URL list into a dataset."""
     with told_by_status():
-        options = Options.of(**given(words, tuple(flags())))
+        options = Options.of(**words)
         options = replace(options, run=options.run.placed(os.environ))
         if options.input.recipe and not options.run.is_terse:
             say(recipe_in_words(options), err=True)

@@ -45,9 +45,8 @@ def reasons(error_classes: Mapping[str, int]) -> list[str]:
     """Return how many failed by each reason, and what can be done about it."""
     from async_img2ds.hints import HINTS
 
-    hints = {str(name): hint for name, hint in HINTS.items()}  # other versions may know other reasons
     width = max(map(len, error_classes))
-    told = [f"  {name:<{width}}  {count:>9,}  {hints.get(name, '')}" for name, count in error_classes.items()]
+    told = [f"  {name:<{width}}  {count:>9,}  {HINTS.get(name, '')}" for name, count in error_classes.items()]
     return [line.rstrip() for line in told]
 
 

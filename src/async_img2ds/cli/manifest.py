@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import size
+from async_img2ds.cli.logs import begin_logging
 from async_img2ds.cli.outcome import say, told_by_status
 from async_img2ds.options import ManifestOptions
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 __all__ = ["list_files"]
 
 
-def list_files(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def list_files(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Write down what a dataset has: a manifest, sums that sha256sum checks, and the index of its tars for wids."""
     with told_by_status():
-        options = ManifestOptions(**{name: word for name, word in words.items() if word is not None})
+        options = ManifestOptions(**words)
         startup.keep_pandas_out()
         from async_img2ds.dataset.manifest import run_manifest
 
         startup.settle()
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        begin_logging()
         report = run_manifest(options)
     say(_listed(report, options.output_folder))
 

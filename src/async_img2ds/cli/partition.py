@@ -7,8 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from async_img2ds.cli.outcome import AGAIN, end, run_until_signalled, say, told_by_status
-from async_img2ds.cli.spelling import given
-from async_img2ds.options import PARTITION_GROUPS, PartitionOptions, partition_flags
+from async_img2ds.options import PartitionOptions
 
 if TYPE_CHECKING:
     from async_img2ds.distributors.base import Stop
@@ -17,11 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["partition"]
 
 
-def partition(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def partition(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Write a list anew, each host's URLs in few shards far apart, for a fetch on many machines."""
-    allowed = tuple(flag for group in PARTITION_GROUPS.values() for flag in partition_flags(group))
     with told_by_status():
-        options = PartitionOptions.of(**given(words, allowed))
+        options = PartitionOptions.of(**words)
         report, signalled = asyncio.run(run_until_signalled(partial(_run_partition, options), None))
     say(_rearranged(report, options))
     end(signalled, complete=not report.interrupted)

@@ -13,9 +13,7 @@ from async_img2ds import startup
 from async_img2ds.cli.figures import size
 from async_img2ds.cli.layout import beside, cut, width
 from async_img2ds.cli.outcome import end, run_until_signalled, say, told_by_status
-from async_img2ds.cli.spelling import given
-from async_img2ds.flags import flags_of
-from async_img2ds.options import PLAN_GROUPS, PlanOptions
+from async_img2ds.options import PlanOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,14 +31,13 @@ NAMED: Final = 5
 HEAD: Final = 12
 
 
-def plan(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def plan(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Look at a list before it is fetched: hosts, repeats, suspicious rows; with --sample, what a fetch of it will be.
 
     Takes the options of fetch: put plan in its place. Without --sample nobody is asked for anything.
     """
-    allowed = tuple(flag for group in PLAN_GROUPS.values() for flag in flags_of(group))
     with told_by_status():
-        options = PlanOptions.of(**given(words, allowed))
+        options = PlanOptions.of(**words)
         grace_s = options.fetch.run.grace_s if options.survey.sample else None
         report, signalled = asyncio.run(run_until_signalled(partial(_run_survey, options), grace_s))
     say(_as_json(report) if options.survey.json else "\n".join(_in_words(report, options, width())))
@@ -188,9 +185,8 @@ _NOT_ALIKE: Final = "a sample also looks more names up for each row, and asks ho
 def _failed(trial: Trial, columns: int) -> Iterator[str]:
     from async_img2ds.hints import HINTS
 
-    hints = {str(name): hint for name, hint in HINTS.items()}
     for name, count in list(trial.error_classes.items())[:NAMED]:
-        yield beside(f"  {count / trial.rows:>7.1%}  {name:<20}  ", hints.get(name, ""), columns)
+        yield beside(f"  {count / trial.rows:>7.1%}  {name:<20}  ", HINTS.get(name, ""), columns)
     if others := sum(list(trial.error_classes.values())[NAMED:]):
         yield f"  {others / trial.rows:>7.1%}  for other reasons"
 

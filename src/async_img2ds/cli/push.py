@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from async_img2ds import startup
 from async_img2ds.cli.figures import NAMED_MAX, size
+from async_img2ds.cli.logs import begin_logging
 from async_img2ds.cli.outcome import say, told_by_status
 from async_img2ds.options import PushOptions
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["push"]
 
 
-def push(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def push(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Put a finished dataset on the Hugging Face Hub, with a card; what is there already is not sent again."""
     with told_by_status():
-        options = PushOptions(**{name: word for name, word in words.items() if word is not None})
+        options = PushOptions(**words)
         startup.keep_pandas_out()
         from async_img2ds.dataset.push import run_push
 
         startup.settle()
-        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        begin_logging()
         report = run_push(options)
     say(_pushed(report))
 

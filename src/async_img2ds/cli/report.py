@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["report"]
 
 
-def report(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def report(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Show a dataset as one HTML page that needs no network: counts, failures, hosts, pace, samples of images.
 
     A run may be writing to it; --watch serves the page and makes it anew meanwhile.
     """
     with told_by_status():
-        options = ReportOptions(**{name: word for name, word in words.items() if word is not None})
+        options = ReportOptions(**words)
         startup.keep_pandas_out()
         from async_img2ds.page.report import run_report
 

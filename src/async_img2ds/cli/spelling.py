@@ -68,7 +68,7 @@ class Spelling:
         left = [name for name in self.order if name not in named]
         spelled += [f"--{name}={word}" for name, word in zip(left, alone, strict=False)]
         if not any(word in _HELP for word in words):
-            spelled += self._said_elsewhere(spelled, named.union(left[: len(alone)]), environment or {})
+            spelled = self._with_said_elsewhere(spelled, named.union(left[: len(alone)]), environment or {})
         # The arguments are flags, too, where people come from.
         required = {flag.name for flag in self.flags if flag.required}
         as_flags = [f"--{name}=" for name in self.order if name in required]
@@ -77,14 +77,18 @@ class Spelling:
         flags_only = [word for word in spelled if not word.startswith(tuple(as_flags))]
         return [*flags_only, *(["--", *arguments] if arguments else []), *alone[len(left) :]]
 
-    def _said_elsewhere(self, spelled: list[str], named: AbstractSet[str], environment: Mapping[str, str]) -> list[str]:
-        """Return what the environment and a file say of options that are not *named*."""
+    def _with_said_elsewhere(
+        self, spelled: list[str], named: AbstractSet[str], environment: Mapping[str, str]
+    ) -> list[str]:
+        """Return *spelled*, and what the environment and a file say of options that are not *named*."""
         said = in_environment(environment, self.flags)
-        config = next((word for word in reversed(spelled) if word.startswith(_CONFIG)), None)
-        path = config.removeprefix(_CONFIG) if config else said.get("config")
-        if path and any(flag.name == "config" for flag in self.flags):
-            said = {**in_file(path, self.flags), **said}
-        return [f"--{name}={word}" for name, word in said.items() if name not in named]
+        if any(flag.name == "config" for flag in self.flags):
+            files = [word.removeprefix(_CONFIG) for word in spelled if word.startswith(_CONFIG)]
+            from_environment = said.pop("config", None)
+            spelled = [word for word in spelled if not word.startswith(_CONFIG)]  # what it says is all there is to it
+            if path := files[-1] if files else from_environment:
+                said = {**in_file(path, self.flags), **said}
+        return [*spelled, *(f"--{name}={word}" for name, word in said.items() if name not in named)]
 
     def _flag_in(self, word: str) -> tuple[Flag, str | None] | None:
         """Return the flag that *word* names and its value if there is one in it; None if it names none."""

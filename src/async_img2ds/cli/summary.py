@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["summarize"]
 
 
-def summarize(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def summarize(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Add up a dataset from its stats files, whoever wrote them; a run may be writing to it."""
     with told_by_status():
-        options = SummaryOptions(**{name: word for name, word in words.items() if word is not None})
+        options = SummaryOptions(**words)
         startup.keep_pandas_out()
         from async_img2ds.dataset.summary import run_summary
 

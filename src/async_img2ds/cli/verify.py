@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from async_img2ds import startup
+from async_img2ds.cli.logs import begin_logging
 from async_img2ds.cli.outcome import DEFECTIVE, INCOMPLETE, say, told_by_status
 from async_img2ds.options import VerifyOptions
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 
-def verify(**words: Any) -> None:  # noqa: ANN401  typed by the signature made below
+def verify(**words: Any) -> None:  # noqa: ANN401  what was said of the options
     """Check a dataset: whether every finished shard is what was written, row by row and sample by sample."""
     with told_by_status():
-        options = VerifyOptions(**{name: word for name, word in words.items() if word is not None})
+        options = VerifyOptions(**words)
         report = asyncio.run(_run_verify(options))
     say(_findings(report))
     if report.unread:
@@ -35,7 +35,7 @@ async def _run_verify(options: VerifyOptions) -> VerifyReport:
     from async_img2ds.dataset.verify import run_verify
 
     startup.settle()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    begin_logging()
     return await run_verify(options)
 
 

@@ -192,7 +192,7 @@ def _is(number: int) -> str:
 def _reasons(gathered: Gathered) -> Iterator[dict[str, Any]]:
     """Yield why rows failed, the most frequent reason first."""
     tally, look = gathered.added.tally, gathered.look
-    hints = {**{str(name): hint for name, hint in HINTS.items()}, **_NAMED}
+    hints = {**HINTS, **_NAMED}
     counts = Counter(tally.error_classes)
     if gathered.without_classes:
         counts[UNTOLD] += gathered.without_classes
@@ -391,7 +391,6 @@ def _optouts(gathered: Gathered) -> dict[str, Any]:
         by_text.setdefault(text, Counter())[status] += rows
     seen = sorted(by_text.items(), key=lambda item: (-item[1].total(), item[0]))
     classes = gathered.added.tally.error_classes
-    hints = {str(name): hint for name, hint in HINTS.items()}
     left_out = {name: count for name, count in classes.items() if name.startswith("optout_")}
     rows = max(1, gathered.look.rows)
     total = sum(counts.total() for counts in by_text.values())
@@ -400,7 +399,7 @@ def _optouts(gathered: Gathered) -> dict[str, Any]:
         "left_out_share": words.share(sum(left_out.values()), gathered.added.tally.count),
         "has_left_out": bool(left_out),
         "classes": [
-            {"name": words.cut(name, 60), "count": words.count(count), "hint": hints.get(name, "")}
+            {"name": words.cut(name, 60), "count": words.count(count), "hint": HINTS.get(name, "")}
             for name, count in sorted(left_out.items(), key=lambda item: -item[1])
         ],
         "seen": [

@@ -25,8 +25,6 @@ LEFT_S: Final = 300.0
 MOMENT_S: Final = 1.0
 FAILURES_SHOWN: Final = 5
 
-_HINTS: Final = {str(name): hint for name, hint in HINTS.items()}
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -146,7 +144,7 @@ def view_of(totals: Totals, pace: Pace, expected: int | None, now: float) -> Vie
     speed = pace.rows_per_second()
     left = None if expected is None else max(0, expected - tally.count)
     failures = (
-        Failure(name, count, count / tally.count, _HINTS.get(name, ""))
+        Failure(name, count, count / tally.count, HINTS.get(name, ""))
         for name, count in tally.error_classes.most_common(FAILURES_SHOWN)
     )
     return View(
