@@ -10,7 +10,7 @@ import pickle
 from collections import Counter
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from async_img2ds import download
 from async_img2ds.errors import OptionsError
 from async_img2ds.nets import Proxy, parse_net, parse_proxy
-from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, INPUT_FORMATS, POSITIONAL, Flag, Options, flags
+from async_img2ds.options import DEFAULT_DISALLOWED_DIRECTIVES, GROUPS, INPUT_FORMATS, POSITIONAL, Options, flags
 from async_img2ds.policy.schema import Columns
+
+if TYPE_CHECKING:
+    from async_img2ds.flags import Flag
 
 FLAGS = list(flags())
 FOUR = set(DEFAULT_DISALLOWED_DIRECTIVES)

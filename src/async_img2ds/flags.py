@@ -1,6 +1,6 @@
 """What an option is: declared once as a field, read from words or values, refused in words that say what is accepted.
 
-The groups in ``options.py`` are made of these; the command line and its help are made from them.
+The groups in ``options/`` are made of these; the command line and its help are made from them.
 """
 
 from __future__ import annotations
