@@ -138,6 +138,22 @@ def test_driver_has_no_patience() -> None:
     assert server.calls == 1
 
 
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (botocore.exceptions.NoCredentialsError(), False),
+        (botocore.exceptions.EndpointConnectionError(endpoint_url="http://x.test"), True),
+    ],
+    ids=repr,
+)
+def test_error_that_was_made_one_of_the_system_is_told_by_its_cause(cause: Exception, *, expected: bool) -> None:
+    """Where there are no credentials there is no server that may answer later."""
+    with pytest.raises(OSError, match=type(cause).__name__) as caught:
+        Patience()(Server(cause))
+
+    assert is_out_of_reach(caught.value) is expected
+
+
 def test_full_disk_elsewhere_is_none_of_this_machine() -> None:
     """Room here is not waited for because of it."""
     with pytest.raises(OSError, match="No space left") as caught:

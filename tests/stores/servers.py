@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import fsspec
 
+from async_img2ds.storage import SETTINGS
 from origin import free_port, wait_for_port
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class Place:
         except FileNotFoundError:
             return {}
         return {name.removeprefix(f"{path}/"): int(entry["size"] or 0) for name, entry in found.items()}
+
+    def shards(self, url: str) -> dict[str, int]:
+        """Return what lies below *url* but for the options of the run, which it leaves wherever it began."""
+        return {name: size for name, size in self.files(url).items() if name != SETTINGS}
 
     def fetched(self, url: str, folder: Path) -> Path:
         """Return *folder*, to which all that lies below *url* was copied."""

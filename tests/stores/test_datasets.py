@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from async_img2ds import download
+from async_img2ds.storage import SETTINGS
 from processes import wait_until
 from stores.program import Program
 from test_run import PICTURES, QUIET
@@ -58,11 +59,12 @@ def stats_of(name: str, content: bytes) -> Any:
     """Return what a file has in it, without what is another time each time."""
     if not name.endswith("_stats.json"):
         return content
-    return {key: value for key, value in json.loads(content).items() if not key.endswith(("time", "duration"))}
+    ends = ("time", "duration", "latencies_ms")
+    return {key: value for key, value in json.loads(content).items() if not key.endswith(ends)}
 
 
 def all_in(folder: Path) -> dict[str, Any]:
-    files = (path for path in folder.rglob("*") if path.is_file())
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != SETTINGS)
     return {str(path.relative_to(folder)): stats_of(path.name, path.read_bytes()) for path in files}
 
 
@@ -110,7 +112,7 @@ def test_life_of_a_dataset(
     assert {row["error_class"] for row in rows if ELSEWHERE in row["url"]} == {"optout_removed"}, said
     assert [row["status"] for row in rows if HEALS in row["url"]] == ["success"]
     assert len(rows) == 30
-    assert [name for name in place.files(out) if not OURS.fullmatch(name)] == []
+    assert [name for name in place.shards(out) if not OURS.fullmatch(name)] == []
     assert program.staged() == []
     assert place.pending() == []
 
@@ -128,7 +130,7 @@ def test_second_run_into_a_folder_in_use_is_refused(program: Program, place: Pla
 
     assert re.search(r"another run is writing to .* \(process \d+ on ", said), said
     assert goes_on
-    assert place.files(out) == {}
+    assert place.shards(out) == {}
 
 
 @pytest.mark.parametrize("slashes", ["/", "//"])
@@ -139,7 +141,7 @@ def test_slashes_at_the_end_do_not_matter(program: Program, place: Place, web: O
     web.forget_requests()
     program.fetch(f"{out}-lists", out, output_format="webdataset")
 
-    assert set(place.files(out)) == {"00000.tar", "00000.parquet", "00000_stats.json"}
+    assert set(place.shards(out)) == {"00000.tar", "00000.parquet", "00000_stats.json"}
     assert web.requests() == []
 
 

@@ -101,7 +101,7 @@ def test_outage_costs_no_shard_and_no_image(
     fetch(at_store, write_list(tmp_path, web, ROWS), f"{at_store.place.root}/{fault.name}")
 
     assert len(web.requests()) == ROWS
-    assert len(at_store.place.files(f"{at_store.place.root}/{fault.name}")) == 3 * ROWS // ROWS_PER_SHARD
+    assert len(at_store.place.shards(f"{at_store.place.root}/{fault.name}")) == 3 * ROWS // ROWS_PER_SHARD
     assert sum(count > 2 for count in failed.values()) == 3 * ROWS // ROWS_PER_SHARD
     assert at_store.place.pending() == []
 
@@ -127,12 +127,12 @@ def test_run_that_waits_for_a_store_ends_when_it_is_told_to(
         run.terminate()
         said, _ = run.communicate(timeout=30)
     assert run.returncode == 128 + signal.SIGTERM, said
-    assert at_store.place.files(out) == {}
+    assert at_store.place.shards(out) == {}
     assert at_store.staged() == []
 
     faulty.plan = lambda _: None
     fetch(at_store, urls, out)
-    assert len(at_store.place.files(out)) == 3 * ROWS // ROWS_PER_SHARD
+    assert len(at_store.place.shards(out)) == 3 * ROWS // ROWS_PER_SHARD
 
 
 def test_upload_that_does_not_get_on_holds_up_no_other_shard(
@@ -158,7 +158,7 @@ def test_upload_that_does_not_get_on_holds_up_no_other_shard(
 
     assert was_held
     assert run.returncode == 0, said
-    assert len(at_store.place.files(out)) == 3 * 60
+    assert len(at_store.place.shards(out)) == 3 * 60
 
 
 def test_shards_that_wait_for_their_upload_are_bounded(
@@ -190,7 +190,7 @@ def test_shards_that_wait_for_their_upload_are_bounded(
 
     assert fetched == most
     assert run.returncode == 0, said
-    assert len(at_store.place.files(out)) == 3 * (most + 500) // ROWS_PER_SHARD
+    assert len(at_store.place.shards(out)) == 3 * (most + 500) // ROWS_PER_SHARD
 
 
 def sessions(pid: int) -> list[int]:
@@ -222,7 +222,7 @@ def test_connection_that_is_lost_is_opened_anew(sftp: Place, web: Origin, tmp_pa
     assert run.returncode == 0, said
     assert len(web.requests()) == 10 * ROWS
     assert re.search(r"shards: 60 done", said), said
-    assert len(sftp.files(out)) == 3 * 60
+    assert len(sftp.shards(out)) == 3 * 60
 
 
 def test_what_is_half_written_on_a_machine_is_not_seen(sftp: Place, monkeypatch: pytest.MonkeyPatch) -> None:

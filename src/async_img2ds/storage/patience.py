@@ -58,6 +58,13 @@ _NEVER: Final = frozenset({501, 505})
 _QUERY: Final = re.compile(r"(?<=[^\s?])\?[^\s'\"]+")
 
 
+class _StoreError(OSError):
+    """What a library raised in a class of its own, or in a number that means something else of this machine's disk.
+
+    Its own number says nothing: what caused it does.
+    """
+
+
 class Patience:
     """Makes calls, and again those that fail for a reason that may pass, for so many seconds at the most."""
 
@@ -98,8 +105,7 @@ class Patience:
                 if is_over or not _may_pass(error):
                     if isinstance(error, OSError | AsyncImg2dsError) and getattr(error, "errno", None) not in _FULL:
                         raise
-                    # Of another number, as it is no reason to wait for room on this machine's disk.
-                    raise OSError(errno.EIO, f"{type(error).__name__}: {error}") from error
+                    raise _StoreError(errno.EIO, f"{type(error).__name__}: {error}") from error
                 self._complain(error)
             if self._ended.wait(pause_s):
                 until = 0.0
@@ -141,7 +147,8 @@ def is_out_of_reach(error: BaseException) -> bool:
         return _is_passing(status)
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, TimeoutError | socket.gaierror) or getattr(cause, "errno", None) in _UNREACHED:
+        number = None if isinstance(cause, _StoreError) else getattr(cause, "errno", None)
+        if isinstance(cause, TimeoutError | socket.gaierror) or number in _UNREACHED:
             return True
         if not _UNANSWERED.isdisjoint(kind.__name__ for kind in type(cause).__mro__):
             return True
