@@ -148,6 +148,7 @@ def _stats(view: View) -> object:
 
 _OUR_STATS: Final = frozenset(
     {"error_classes", "bytes_received", "bytes_written", "schema_version", "files", "urls_sha256", "made_with"}
+    | {"latencies_ms", "body_sizes"}
 )
 
 
